@@ -1,0 +1,17 @@
+"""Errors as sentences: what was expected, what was found, what to do. Pages and the command line show them as they are."""
+
+
+class HdpoError(Exception):
+    """Anything this project raises on purpose; its text is meant for a person."""
+
+
+class BadInput(HdpoError):
+    """A setting, file or folder that a person can mend."""
+
+
+class Busy(HdpoError):
+    """Another heavy job holds the machine; the text names it."""
+
+
+class Stopped(HdpoError):
+    """The work was asked to stop, and stopped at a place from which it can go on."""

@@ -1,0 +1,138 @@
+"""The records that travel through the engine: problem → rollout → group.
+
+Axes, here and everywhere: `P` prompts, `G` rollouts per prompt, `B` = P·G sequences, `T` completion tokens,
+`V` vocabulary, `K` top-k. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Outcome(str, Enum):
+    """What became of one rollout. Only CORRECT has reward 1; a GRADER_ERROR has no reward at all."""
+
+    CORRECT = "correct"
+    WRONG = "wrong"
+    NO_ANSWER = "no answer found"
+    TRUNCATED = "truncated"
+    GRADER_ERROR = "grader error"
+
+    @property
+    def reward(self) -> float | None:
+        """1.0, 0.0, or None where no verdict exists."""
+        if self is Outcome.GRADER_ERROR:
+            return None
+        return float(self is Outcome.CORRECT)
+
+
+class GroupKind(str, Enum):
+    """The regime of one prompt (Sec. 2.3), and the three ways in which a prompt has no regime."""
+
+    CLIFF = "cliff"
+    MIXED = "mixed"
+    SOLVED = "solved"
+    NO_SIGNAL = "no signal"  # fewer than two gradable rollouts are left
+    TOO_LONG = "prompt too long"  # prompt + new tokens exceed the context; never cut
+    UNGRADABLE = "gold unparsable"  # leaves every count, visibly
+
+
+class Doubt(str, Enum):
+    """Why a cliff may not be one. Truncation: distilled, counted apart. Grader error: not distilled."""
+
+    NONE = ""
+    TRUNCATION = "truncation"
+    GRADER = "grader error"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One problem. `solution` is the worked ground truth y*, `answer` its final answer, which the verifier checks."""
+
+    id: str
+    text: str
+    solution: str
+    answer: str
+    source: str
+    level: int | None = None
+
+
+@dataclass(frozen=True)
+class TopK:
+    """The K largest raw log-probs (T = 1, before top-p) at each completion position, in nats.
+
+    ids, logprobs: numpy arrays (T, K). `weights` names the weights that computed them; they stand for
+    the teacher only while that is the teacher's name.
+    """
+
+    ids: object
+    logprobs: object
+    weights: str
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One sampled completion and its verdict.
+
+    token_ids end with the end token unless truncated. logprobs are those of the sampling distribution at its
+    temperature (nats, one a token). `answer` is what the verifier extracted, "" where nothing was found.
+    """
+
+    problem_id: str
+    index: int
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    text: str
+    outcome: Outcome
+    answer: str = ""
+    topk: TopK | None = None
+
+    @property
+    def reward(self) -> float | None:
+        return self.outcome.reward
+
+
+@dataclass(frozen=True)
+class Group:
+    """The rollouts of one prompt. `gradable` is False where the gold answer cannot be parsed; `fits` where the prompt does not."""
+
+    problem: Problem
+    prompt_ids: tuple[int, ...]
+    rollouts: tuple[Rollout, ...]
+    fits: bool = True
+    gradable: bool = True
+
+    @property
+    def rewards(self) -> tuple[float | None, ...]:
+        """(G,) rewards; None where the grader failed."""
+        return tuple(r.reward for r in self.rollouts)
+
+    @property
+    def kind(self) -> GroupKind:
+        """
+        >>> p = Problem("a", "1+1?", "1+1=2 \\\\boxed{2}", "2", "doc")
+        >>> r = [Rollout("a", i, (1,), (0.0,), "", o) for i, o in enumerate([Outcome.WRONG, Outcome.TRUNCATED])]
+        >>> Group(p, (1,), tuple(r)).kind.value, Group(p, (1,), tuple(r)).doubt.value
+        ('cliff', 'truncation')
+        """
+        if not self.gradable:
+            return GroupKind.UNGRADABLE
+        if not self.fits:
+            return GroupKind.TOO_LONG
+        graded = [r for r in self.rewards if r is not None]
+        if len(graded) < 2:
+            return GroupKind.NO_SIGNAL
+        if sum(graded) == 0:
+            return GroupKind.CLIFF
+        return GroupKind.SOLVED if sum(graded) == len(graded) else GroupKind.MIXED
+
+    @property
+    def doubt(self) -> Doubt:
+        """Grader errors weigh more than truncations: with both, the doubt is the grader's."""
+        if self.kind is not GroupKind.CLIFF:
+            return Doubt.NONE
+        outcomes = {r.outcome for r in self.rollouts}
+        if Outcome.GRADER_ERROR in outcomes:
+            return Doubt.GRADER
+        return Doubt.TRUNCATION if Outcome.TRUNCATED in outcomes else Doubt.NONE
