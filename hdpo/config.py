@@ -1,0 +1,362 @@
+"""Every setting, once: the object that runs is the object that is saved, shown and named.
+
+A field carries its default, the paper's value (Table 2, App. C), its limits and one sentence of help; the command
+line's flags and the app's widgets are derived from it (`knobs`). Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from hdpo.advantages import Advantage
+from hdpo.errors import BadInput
+from hdpo.prompts import PLAIN, Information, Wording
+
+
+class Teacher(str, Enum):
+    """Whose distribution is distilled (Sec. 3.2): the current weights, or those at step 0."""
+
+    DRIFTING = "drifting"
+    FROZEN = "frozen"
+
+
+class Divergence(str, Enum):
+    """The distance between teacher and student; JSD_k is the paper's, the others need full-vocabulary logits."""
+
+    JSD_TOPK = "jsd-topk"
+    JSD = "jsd"
+    FORWARD_KL = "forward-kl"
+    REVERSE_KL = "reverse-kl"
+
+
+def knob(
+    default: Any,
+    help: str,
+    *,
+    paper: str = "",
+    low: float | None = None,
+    high: float | None = None,
+    options: tuple[Any, ...] = (),
+) -> Any:
+    """A field with the facts that the command line and the forms show. low and high are inclusive."""
+    meta = {"help": help, "paper": paper, "low": low, "high": high, "options": options}
+    return field(default=default, metadata=meta)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    model: str = knob("bundled", "'bundled', or a folder in transformers' format")
+    adapter: str = knob("", "LoRA checkpoint folder to start from; empty starts from the base model", paper="none")
+    device: str = knob("auto", "where to compute", options=("auto", "cpu", "cuda", "mps"))
+    dtype: str = knob("float32", "of the base weights; adapter and optimiser stay in float32", paper="bfloat16", options=("float32", "bfloat16", "float16"))  # fmt: skip
+    rank: int = knob(16, "LoRA rank", paper="full fine-tuning", low=1, high=512)
+    alpha: int = knob(32, "LoRA alpha; the update is scaled by alpha / rank", paper="full fine-tuning", low=1, high=1024)  # fmt: skip
+    targets: str = knob("all-linear", "LoRA target modules: 'all-linear', or names with commas between")
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True)
+class ProblemConfig:
+    problems: str = knob("bundled:steep", "'bundled:steep', 'bundled:gentle', or a JSONL, CSV or Parquet file", paper="OpenMathInstruct-2")  # fmt: skip
+    columns: str = knob("", "column mapping of a file, such as text=question,solution=answer,answer=final")
+    limit: int = knob(0, "read at most this many problems; 0 reads all", low=0)
+    split_seed: int = knob(42, "seed of the train/validation hash", paper="42", low=0)
+    validation_share: float = knob(0.05, "share of a file's problems held out for validation", paper="0.05", low=0.0, high=0.9)  # fmt: skip
+
+    def __post_init__(self) -> None:
+        check(self)
+        self.mapping()
+
+    def mapping(self) -> dict[str, str] | None:
+        """The column mapping as a dict, None where the columns shall be known by name."""
+        if not self.columns:
+            return None
+        pairs = [p.partition("=") for p in self.columns.split(",")]
+        if any(not (k.strip() and eq and v.strip()) for k, eq, v in pairs):
+            raise BadInput(f"columns: expected text=…,solution=…,answer=…, found {self.columns!r}. Give one column for each.")  # fmt: skip
+        return {k.strip(): v.strip() for k, _, v in pairs}
+
+
+@dataclass(frozen=True)
+class PromptConfig:
+    student: str = knob(PLAIN.student, "wording of the student's prompt, with {problem}")
+    privileged: str = knob(PLAIN.privileged, "wording of the privileged prompt x ⊕ y*, with {problem} and {reference}")
+    information: Information = knob(Information.SOLUTION, "what the privileged prompt reveals", paper="solution")
+    fraction: float = knob(0.5, "share of the solution's steps revealed by 'fraction'", low=0.01, high=1.0)
+
+    def __post_init__(self) -> None:
+        check(self)
+        self.wording()
+
+    def wording(self) -> Wording:
+        return Wording(self.student, self.privileged)
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    temperature: float = knob(1.0, "sampling temperature", paper="1.0", low=0.05, high=5.0)
+    top_p: float = knob(1.0, "nucleus; training needs 1", paper="1.0", low=0.05, high=1.0)
+    max_new_tokens: int = knob(64, "longest completion, tokens; a longer one counts as truncated", paper="within 4096", low=1, high=32768)  # fmt: skip
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    lambda_: float = knob(0.3, "λ, the weight of the distillation term; 0 is exactly GRPO", paper="0.01 and 0.1", low=0.0, high=1000.0)  # fmt: skip
+    teacher: Teacher = knob(Teacher.DRIFTING, "whose distribution is distilled", paper="both")
+    divergence: Divergence = knob(Divergence.JSD_TOPK, "distance between teacher and student", paper="jsd-topk")
+    topk: int = knob(64, "teacher tokens kept at each position by JSD_k", paper="64", low=1, high=1024)
+    advantage: Advantage = knob(Advantage.LEAVE_ONE_OUT, "baseline of the advantage", paper="leave-one-out")
+    clip_eps: float = knob(0.2, "PPO clip range ε", paper="0.2", low=0.0, high=1.0)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True)
+class StepConfig:
+    steps: int = knob(60, "optimiser steps", paper="2000", low=1, high=1_000_000)
+    prompts_per_step: int = knob(32, "P, prompts a step", paper="32", low=1, high=4096)
+    rollouts: int = knob(8, "K, rollouts per prompt (the axis G)", paper="16", low=2, high=256)
+    privileged_rollouts: int = knob(4, "J, privileged rollouts per cliff", paper="not stated", low=1, high=256)
+    max_cliffs: int = knob(32, "cliffs distilled a step, at most", paper="32", low=1, high=4096)
+    learning_rate: float = knob(1e-3, "AdamW's constant learning rate after warm-up", paper="1e-6", low=1e-9, high=1.0)  # fmt: skip
+    warmup: int = knob(5, "steps over which the learning rate rises from 0.1× to 1×", paper="50", low=0, high=100_000)  # fmt: skip
+    weight_decay: float = knob(0.01, "AdamW's weight decay", paper="0.01", low=0.0, high=1.0)
+    grad_norm: float = knob(1.0, "gradient norm above which the gradient is scaled down", paper="1.0", low=1e-6, high=1e6)  # fmt: skip
+    micro_batch_tokens: int = knob(4096, "padded tokens in one forward pass; changes memory, never the result", low=16, high=10_000_000)  # fmt: skip
+    checkpoint_every: int = knob(10, "steps between checkpoints", low=1, high=1_000_000)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    eval_every: int = knob(10, "steps between evaluations", paper="10", low=1, high=1_000_000)
+    eval_problems: int = knob(240, "validation problems used, the first ones", paper="2048", low=2, high=1_000_000)
+    eval_samples: int = knob(16, "n, samples per problem; at least twice the largest k", low=2, high=1024)
+    ks: tuple[int, ...] = knob((1, 4, 8), "the k of pass@k", paper="1, 4, 8")
+    probe_cliffs: int = knob(16, "held-out cliffs in the fixed probe set of the realizability gap; 0 measures no gap", low=0, high=4096)  # fmt: skip
+
+    def __post_init__(self) -> None:
+        check(self)
+        if not self.ks or any(k < 1 for k in self.ks) or self.eval_samples < 2 * max(self.ks):
+            raise BadInput(
+                f"eval-samples: expected at least twice the largest k of pass@k ({self.ks}), "
+                f"found {self.eval_samples}. Raise eval-samples or drop the largest k."
+            )
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One HDPO run (Algorithm 1)."""
+
+    model: ModelConfig = ModelConfig()
+    data: ProblemConfig = ProblemConfig()
+    prompts: PromptConfig = PromptConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    step: StepConfig = StepConfig()
+    evaluation: EvalConfig = EvalConfig()
+    seed: int = knob(0, "seed of every draw", low=0, high=2**31)
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.sampling.top_p != 1.0:
+            raise BadInput(f"top-p: training expects 1, found {self.sampling.top_p}. Set it to 1: the policy ratio needs the whole distribution.")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ScanConfig:
+    """Find the cliffs: K rollouts a problem, no update."""
+
+    model: ModelConfig = ModelConfig()
+    data: ProblemConfig = ProblemConfig()
+    prompts: PromptConfig = PromptConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    split: str = knob("all", "which part of the problems", options=("train", "validation", "test", "all"))
+    rollouts: int = knob(8, "K, rollouts per prompt", paper="16", low=2, high=1024)
+    seed: int = knob(0, "seed of every draw", low=0, high=2**31)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """pass@k, greedy accuracy and cliff fraction of one model or adapter."""
+
+    model: ModelConfig = ModelConfig()
+    data: ProblemConfig = ProblemConfig()
+    prompts: PromptConfig = PromptConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    evaluation: EvalConfig = EvalConfig()
+    split: str = knob("validation", "which part of the problems", options=("train", "validation", "test", "all"))
+    seed: int = knob(0, "seed of every draw", low=0, high=2**31)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True)
+class SweepConfig:
+    """The same run for several λ and seeds; a pair is a sweep over (0, λ)."""
+
+    train: TrainConfig = TrainConfig()
+    lambdas: tuple[float, ...] = knob((0.0, 0.3), "the λ of the members")
+    seeds: tuple[int, ...] = knob((0,), "the seeds of the members; two or more let a difference speak")
+
+    def __post_init__(self) -> None:
+        check(self)
+        if not self.lambdas or not self.seeds:
+            raise BadInput("sweep: expected at least one λ and one seed, found none. Give --lambdas and --seeds.")
+
+    def members(self) -> tuple[TrainConfig, ...]:
+        """Seed by seed, so that pairs are complete as early as possible."""
+        return tuple(replace_knobs(self.train, {"lambda_": lam, "seed": s}) for s in self.seeds for lam in self.lambdas)
+
+
+KINDS: dict[str, type] = {"train": TrainConfig, "scan": ScanConfig, "evaluate": EvaluateConfig, "sweep": SweepConfig}
+
+
+@dataclass(frozen=True)
+class Knob:
+    """One setting as the command line and the forms see it. `path` leads through the sections to the field."""
+
+    name: str
+    path: tuple[str, ...]
+    type: Any
+    default: Any
+    help: str
+    paper: str
+    low: float | None
+    high: float | None
+    options: tuple[Any, ...]
+
+    @property
+    def flag(self) -> str:
+        return "--" + self.name.rstrip("_").replace("_", "-")
+
+
+def knobs(config: Any, path: tuple[str, ...] = ()) -> Iterator[Knob]:
+    """Every setting of a config (an instance: its values are the defaults), sections first to last.
+
+    >>> [k.flag for k in knobs(SamplingConfig())]
+    ['--temperature', '--top-p', '--max-new-tokens']
+    """
+    hints = typing.get_type_hints(type(config))
+    for f in dataclasses.fields(config):
+        value = getattr(config, f.name)
+        if dataclasses.is_dataclass(value):
+            yield from knobs(value, (*path, f.name))
+        else:
+            m = f.metadata
+            yield Knob(f.name, (*path, f.name), hints[f.name], value, m["help"], m["paper"], m["low"], m["high"], options_of(hints[f.name], m["options"]))  # fmt: skip
+
+
+def options_of(hint: Any, options: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(hint) if isinstance(hint, type) and issubclass(hint, Enum) else options
+
+
+def replace_knobs(config: Any, values: Mapping[str, Any]) -> Any:
+    """A copy with some settings changed by name, wherever their section is. Raises BadInput for a name that is none.
+
+    >>> replace_knobs(TrainConfig(), {"lambda_": 0.1, "steps": 5}).objective.lambda_
+    0.1
+    """
+    data, left = to_json(config), dict(values)
+    for k in knobs(config):
+        if k.name in left:
+            place = data
+            for part in k.path[:-1]:
+                place = place[part]
+            place[k.name] = plain(left.pop(k.name))
+    if left:
+        raise BadInput(f"settings: {', '.join(sorted(left))} is no setting of {type(config).__name__}. Remove it or mend the name.")  # fmt: skip
+    return from_json(type(config), data)
+
+
+def check(section: Any) -> None:
+    """Type, finiteness, limits and options of one section's own fields, by their metadata. Raises BadInput."""
+    hints = typing.get_type_hints(type(section))
+    for f in dataclasses.fields(section):
+        value = getattr(section, f.name)
+        if dataclasses.is_dataclass(value):
+            continue
+        name = f.name.rstrip("_").replace("_", "-")
+        items = value if isinstance(value, tuple) else (value,)
+        want = (typing.get_args(hints[f.name]) or (hints[f.name],))[0]
+        for item in items:
+            if isinstance(item, bool) or not isinstance(item, (int, float) if want is float else want):
+                raise BadInput(f"{name}: expected {words(want)}, found {item!r}. Give {words(want)}.")
+            check_limits(name, item, f.metadata)
+
+
+def check_limits(name: str, item: Any, meta: Mapping[str, Any]) -> None:
+    low, high, options = meta.get("low"), meta.get("high"), meta.get("options")
+    if isinstance(item, float) and not math.isfinite(item):
+        raise BadInput(f"{name}: expected a finite number, found {item}. Give a finite number.")
+    if low is not None and item < low or high is not None and item > high:
+        span = f"at least {low}" if high is None else f"at most {high}" if low is None else f"{low} to {high}"
+        raise BadInput(f"{name}: expected {span}, found {item}. Give a value in that range.")
+    if options and item not in options:
+        raise BadInput(f"{name}: expected one of {', '.join(map(str, options))}, found {item!r}. Choose one of them.")
+
+
+def words(t: type) -> str:
+    if issubclass(t, Enum):
+        return "one of " + ", ".join(e.value for e in t)
+    return {int: "a whole number", float: "a number", str: "a text"}.get(t, t.__name__)
+
+
+def plain(value: Any) -> Any:
+    """What JSON can hold: enums as their value, tuples as lists."""
+    if isinstance(value, Enum):
+        return value.value
+    return [plain(v) for v in value] if isinstance(value, (tuple, list)) else value
+
+
+def to_json(config: Any) -> dict[str, Any]:
+    """Nested dicts, one a section."""
+    return {
+        f.name: to_json(v) if dataclasses.is_dataclass(v := getattr(config, f.name)) else plain(v)
+        for f in dataclasses.fields(config)
+    }
+
+
+def from_json(cls: type, data: Any) -> Any:
+    """The inverse of `to_json`; a missing field takes its default, an unknown one raises BadInput."""
+    if not isinstance(data, dict):
+        raise BadInput(f"config: expected a {cls.__name__} object, found {type(data).__name__}. Use the run's config.json.")
+    hints = typing.get_type_hints(cls)
+    unknown = set(data) - {f.name for f in dataclasses.fields(cls)}
+    if unknown:
+        raise BadInput(f"config: {', '.join(sorted(unknown))} is no setting of {cls.__name__}. Was it written by another version?")  # fmt: skip
+    return cls(**{name: parse(hints[name], value, name) for name, value in data.items()})
+
+
+def parse(hint: Any, value: Any, name: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return from_json(typing.cast(type, hint), value)
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        try:
+            return hint(value)
+        except ValueError:
+            raise BadInput(f"{name}: expected {words(hint)}, found {value!r}. Choose one of them.") from None
+    if isinstance(hint, types.GenericAlias):
+        if not isinstance(value, (list, tuple)):
+            raise BadInput(f"{name}: expected a list, found {value!r}. Give values with commas between.")
+        return tuple(value)
+    return float(value) if hint is float and isinstance(value, int) and not isinstance(value, bool) else value
