@@ -1,0 +1,56 @@
+"""Advantages of one group of rollouts: what reinforcement learning hears of its rewards. Imports no torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from enum import Enum
+
+
+class Advantage(str, Enum):
+    """How a reward is compared with its group; r̄ and σ are the group's mean and population standard deviation.
+
+    LEAVE_ONE_OUT: r_i - mean of the others (RLOO, arXiv 2402.14740); what the paper's runs use (App. C).
+    STD: (r_i - r̄)/σ (GRPO, arXiv 2402.03300); the paper's equation in Sec. 2.
+    DR_GRPO: r_i - r̄ (Dr. GRPO, arXiv 2503.20783): without σ, which favours groups nearly all right or all wrong.
+    """
+
+    LEAVE_ONE_OUT = "leave-one-out"
+    STD = "std-normalised"
+    DR_GRPO = "dr-grpo"
+
+
+def advantages(rewards: Sequence[float | None], form: Advantage) -> tuple[float, ...]:
+    """(G,) rewards of one prompt → (G,) advantages, which sum to 0.
+
+    A reward of None (a grader error) leaves the group: advantage 0, and no part in the baseline of the rest. With
+    fewer than two rewards left, or all of them equal, there is no signal and every advantage is exactly 0. Equality
+    is tested on the whole group and exactly: a standard deviation in floats need not be 0 where it should be.
+
+    >>> advantages((1.0, 0.0, 0.0, 0.0), Advantage.LEAVE_ONE_OUT)
+    (1.0, -0.3333333333333333, -0.3333333333333333, -0.3333333333333333)
+    >>> advantages((1.0, 0.0, 0.0, 0.0), Advantage.DR_GRPO)
+    (0.75, -0.25, -0.25, -0.25)
+    >>> advantages((1.0, 1.0, 0.0, 0.0), Advantage.STD)
+    (1.0, 1.0, -1.0, -1.0)
+    >>> advantages((1.0, None, 0.0), Advantage.LEAVE_ONE_OUT)  # the grader's error is no wrong answer
+    (1.0, 0.0, -1.0)
+    >>> advantages((0.0, 0.0, 0.0), Advantage.LEAVE_ONE_OUT)  # a cliff: no gradient
+    (0.0, 0.0, 0.0)
+    """
+    graded = [r for r in rewards if r is not None]
+    if len(graded) < 2 or all(r == graded[0] for r in graded):
+        return (0.0,) * len(rewards)
+    centre, scale = _centre_and_scale(graded, form)
+    return tuple(0.0 if r is None else (r - centre) * scale for r in rewards)
+
+
+def _centre_and_scale(graded: Sequence[float], form: Advantage) -> tuple[float, float]:
+    """Every form is (r - r̄) times a constant of the group; leaving one out is the constant n/(n-1)."""
+    n = len(graded)
+    mean = math.fsum(graded) / n
+    if form is Advantage.LEAVE_ONE_OUT:
+        return mean, n / (n - 1)
+    if form is Advantage.STD:
+        return mean, 1.0 / math.sqrt(math.fsum((r - mean) ** 2 for r in graded) / n)
+    return mean, 1.0
