@@ -11,10 +11,12 @@ import csv
 import hashlib
 import itertools
 import json
+import math
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -50,14 +52,6 @@ class ProblemFile:
     read: int
     duplicates: int
     skipped: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class _Format:
-    """How rows of one file become fields; `default_source` stands where a row names no source."""
-
-    fields: Callable[[Row], Fields]
-    default_source: str
 
 
 def normalise(text: str) -> str:
@@ -162,7 +156,7 @@ def _read(
     head = next(rows, None)
     if head is None:
         raise BadInput(f"{path.name} has no rows; a problem file needs at least one problem.")
-    form = _format(head[1], mapping, path)
+    fields_of = _format(head[1], mapping, path)
     problems: list[Problem] = []
     skipped: list[str] = []
     seen: set[bytes] = set()
@@ -170,7 +164,7 @@ def _read(
     read = duplicates = 0
     for place, row in itertools.chain([head], rows):
         read += 1
-        fields = form.fields(row)
+        fields = fields_of(row)
         lacking = _lacking(fields)
         if lacking:
             skipped.append(f"{place} of {path.name} {lacking}; it was left out.")
@@ -187,7 +181,7 @@ def _read(
                 f"{place} of {path.name} repeats the id {fields['id']!r} of another problem; ids must differ."
             )
         given_ids.add(fields["id"])
-        problems.append(_problem(fields, path.stem, form.default_source))
+        problems.append(_problem(fields, path.stem))
         if len(problems) == limit:
             break
     if len(skipped) == read:
@@ -195,15 +189,15 @@ def _read(
     return ProblemFile(tuple(problems), read, duplicates, tuple(skipped))
 
 
-def _problem(fields: Fields, stem: str, default_source: str) -> Problem:
+def _problem(fields: Fields, stem: str) -> Problem:
     digits = re.search(r"\d+", fields["level"])  # "Level 5" and 5 alike
-    text_hash = hashlib.blake2b(normalise(fields["text"]).encode("utf-8", "surrogatepass")).hexdigest()
+    text_hash = hashlib.blake2b(normalise(fields["text"]).encode()).hexdigest()
     return Problem(
         id=fields["id"] or f"{stem}-{text_hash[:12]}",
         text=fields["text"],
         solution=fields["solution"],
         answer=fields["answer"],
-        source=fields["source"] or default_source,
+        source=fields["source"],
         level=int(digits.group()) if digits else None,
     )
 
@@ -214,20 +208,26 @@ def _lacking(fields: Fields) -> str:
         return "has no problem text"
     if not fields["answer"]:
         return "has no gold answer"
-    return "" if fields["solution"] else "has no worked solution"
+    if not fields["solution"]:
+        return "has no worked solution"
+    try:
+        "".join(fields.values()).encode()
+    except UnicodeEncodeError:
+        return "holds half of a surrogate pair, which is no character"
+    return ""
 
 
-def _format(head: Row, mapping: Mapping[str, str] | None, path: Path) -> _Format:
+def _format(head: Row, mapping: Mapping[str, str] | None, path: Path) -> Callable[[Row], Fields]:
     """The format of a file by the columns of its first row, or by the mapping."""
     columns = set(head)
     if mapping is not None:
         _check_mapping(mapping, columns, path)
-        return _Format(lambda row: _pick(row, mapping), path.stem)
+        return partial(_pick, columns=mapping, default_source=path.stem)
     for known in (OWN, OPEN_MATH_INSTRUCT_2):
         if all(known[name] in columns for name in REQUIRED):
-            return _Format(lambda row: _pick(row, known), path.stem)
+            return partial(_pick, columns=known, default_source=path.stem)
     if {"question", "answer"} <= columns and "####" in _text(head["answer"]):
-        return _Format(_gsm8k, "gsm8k")
+        return _gsm8k
     raise BadInput(
         f"{path.name} has the columns {', '.join(sorted(columns))}, which are none that are known by name (text, "
         "solution, answer; or those of OpenMathInstruct-2; or question and answer with the final answer after ####). "
@@ -254,15 +254,17 @@ def _check_mapping(mapping: Mapping[str, str], columns: set[str], path: Path) ->
 
 def _text(value: object) -> str:
     """A cell as text. Whole floats lose their point: a column of integers with gaps is often stored as floats."""
-    if value is None or value != value:  # NaN is how tables write a gap
-        return ""
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value).strip() if isinstance(value, (str, int, float)) else ""
+    if isinstance(value, float):
+        if math.isnan(value):  # how tables write a gap
+            return ""
+        return str(int(value)) if value.is_integer() else str(value)
+    return str(value).strip() if isinstance(value, (str, int)) else ""
 
 
-def _pick(row: Row, columns: Mapping[str, str]) -> Fields:
-    return {name: _text(row.get(columns[name])) if name in columns else "" for name in FIELDS}
+def _pick(row: Row, columns: Mapping[str, str], default_source: str) -> Fields:
+    """The mapped cells of a row; `default_source` stands where it names no source."""
+    fields = {name: _text(row.get(columns[name])) if name in columns else "" for name in FIELDS}
+    return {**fields, "source": fields["source"] or default_source}
 
 
 def _gsm8k(row: Row) -> Fields:
@@ -275,12 +277,8 @@ def _gsm8k(row: Row) -> Fields:
     answer = final.strip().replace(",", "") if worked else ""
     steps = _CALCULATOR_MARK.sub("", worked).strip()
     solution = f"{steps}\nThe answer is \\boxed{{{answer}}}."
-    return {
-        **dict.fromkeys(FIELDS, ""),
-        "text": _text(row.get("question")),
-        "solution": solution,
-        "answer": answer,
-    }
+    found = {"text": _text(row.get("question")), "solution": solution, "answer": answer, "source": "gsm8k"}
+    return {**dict.fromkeys(FIELDS, ""), **found}
 
 
 def _rows(path: Path) -> Iterator[tuple[str, Row]]:
@@ -341,8 +339,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, Row]]:
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[str, Row]]:
-    import pyarrow
-    import pyarrow.parquet
+    import pyarrow.parquet  # type: ignore[import-untyped]
 
     number = 0
     try:
