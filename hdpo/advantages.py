@@ -8,11 +8,11 @@ from enum import Enum
 
 
 class Advantage(str, Enum):
-    """How a reward is compared with its group; r̄ and σ are the group's mean and population standard deviation.
+    """How a reward is compared with its group, of mean r̄ and population standard deviation σ.
 
     LEAVE_ONE_OUT: r_i - mean of the others (RLOO, arXiv 2402.14740); what the paper's runs use (App. C).
-    STD: (r_i - r̄)/σ (GRPO, arXiv 2402.03300); the paper's equation in Sec. 2.
-    DR_GRPO: r_i - r̄ (Dr. GRPO, arXiv 2503.20783): without σ, which favours groups nearly all right or all wrong.
+    STD: (r_i - r̄)/σ (GRPO, arXiv 2402.03300), the paper's equation form.
+    DR_GRPO: r_i - r̄ (Dr. GRPO, arXiv 2503.20783): no σ, which favours groups nearly all right or all wrong.
     """
 
     LEAVE_ONE_OUT = "leave-one-out"
@@ -23,9 +23,10 @@ class Advantage(str, Enum):
 def advantages(rewards: Sequence[float | None], form: Advantage) -> tuple[float, ...]:
     """(G,) rewards of one prompt → (G,) advantages, which sum to 0.
 
-    A reward of None (a grader error) leaves the group: advantage 0, and no part in the baseline of the rest. With
-    fewer than two rewards left, or all of them equal, there is no signal and every advantage is exactly 0. Equality
-    is tested on the whole group and exactly: a standard deviation in floats need not be 0 where it should be.
+    A reward of None (a grader error) leaves the group: advantage 0, and no part in the baseline of the rest.
+    With fewer than two rewards left, or all of them equal, there is no signal and every advantage is exactly
+    0. Equality is tested on the whole group and exactly: a standard deviation in floats need not be 0 where
+    it should be.
 
     >>> advantages((1.0, 0.0, 0.0, 0.0), Advantage.LEAVE_ONE_OUT)
     (1.0, -0.3333333333333333, -0.3333333333333333, -0.3333333333333333)

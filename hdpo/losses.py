@@ -1,8 +1,9 @@
 """Losses and divergences per token: pure functions, tensors in, unreduced `(N,)` out, everything in nats.
 
-Axes: `N` completion positions (flat, padding already gone), `V` vocabulary, `K` the teacher's top-k. Every function
-works on the last axis and leaves the leading ones alone. Divergences are computed in float32 at least, whatever the
-model's dtype, and the teacher's side is always detached. What divides the sums is `objective.py`'s business alone.
+Axes: `N` completion positions (flat, padding already gone), `V` vocabulary, `K` the teacher's top-k. Every
+function works on the last axis and leaves the leading ones alone. Divergences are computed in float32 at
+least, whatever the model's dtype, and the teacher's side is always detached. What divides the sums is
+`objective.py`'s business alone.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 LN2 = math.log(2.0)
-# exp(-1e4) is exactly 0 in float64 too, and -1e4 keeps every difference of logs, and so every gradient, finite.
+# exp(-1e4) is exactly 0 in float64 too, and -1e4 keeps every difference of logs, and every gradient, finite.
 _LOG_ZERO = -1e4
 
 
@@ -28,9 +29,9 @@ class Divergence(str, Enum):
 
 
 def clipped_surrogate(logp_N: Tensor, old_logp_N: Tensor, advantage_N: Tensor, *, clip_eps: float) -> Tensor:
-    """PPO's clipped surrogate per token, to be minimised: `-min(ρA, clip(ρ, 1-ε, 1+ε)A)`, `ρ = exp(logp - old_logp)`.
+    """PPO's clipped surrogate per token, to be minimised: `-min(ρA, clip(ρ, 1-ε, 1+ε)A)`, (N,) → (N,).
 
-    The paper takes ε = 0.2 (Sec. 3.2). `old_logp_N` and `advantage_N` are detached. Shapes (N,) → (N,).
+    ρ = exp(logp - old_logp); the paper takes ε = 0.2 (Sec. 3.2). `old_logp_N` and `advantage_N` are detached.
 
     >>> logp = torch.log(torch.tensor([0.9, 0.9, 0.1]))
     >>> old = torch.log(torch.tensor([0.6, 0.6, 0.2]))  # ratios 1.5, 1.5, 0.5
@@ -44,22 +45,22 @@ def clipped_surrogate(logp_N: Tensor, old_logp_N: Tensor, advantage_N: Tensor, *
 
 
 def jsd_topk(teacher_topk_logp_NK: Tensor, student_topk_logp_NK: Tensor) -> Tensor:
-    """JSD_k of Sec. 3.2: the teacher renormalised over its top-k against the student with an exact tail, (N,) nats.
+    """JSD_k of Sec. 3.2: the renormalised top-k teacher against the student with its tail, (N, K) → (N,) nats.
 
-    teacher_topk_logp_NK: raw log-probs of the teacher's K largest tokens, not renormalised (done here), detached.
+    teacher_topk_logp_NK: raw log-probs of the teacher's K largest tokens; renormalised and detached here.
     student_topk_logp_NK: the student's full-vocabulary log-softmax, read at the same K ids.
 
         JSD_k = ½ Σ_k p ln(p/m) + ½ Σ_k q ln(q/m) + ½ P_rest ln 2,   m = (p+q)/2,   P_rest = 1 - Σ_k q
 
-    Outside the top-k the teacher has no mass, so m = q/2 there and KL(q‖m) is P_rest ln 2; the ½ is that of the JSD's
-    definition. The paper's text writes the tail without the ½; only with it does JSD_k equal the full-vocabulary JSD
-    whenever the teacher has no mass outside its top-k. Not symmetric, and 0 at P = Q only where the teacher's top-k
-    captures everything: see `jsd_floor`.
+    Outside the top-k the teacher has no mass, so m = q/2 there and KL(q‖m) is P_rest ln 2; the ½ is that of
+    the JSD's definition. The paper's text writes the tail without the ½; only with it does JSD_k equal the
+    full-vocabulary JSD whenever the teacher has no mass outside its top-k. Not symmetric, and 0 at P = Q only
+    where the teacher's top-k captures everything: see `jsd_floor`.
 
     >>> teacher = torch.log(torch.tensor([[0.5, 0.5]]))
     >>> round(jsd_topk(teacher, torch.log(torch.tensor([[0.5, 0.5]]))).item(), 6)
     0.0
-    >>> round(jsd_topk(teacher, torch.full((1, 2), -torch.inf)).item() / LN2, 6)  # all student mass in the tail
+    >>> round(jsd_topk(teacher, torch.full((1, 2), -torch.inf)).item() / LN2, 6)  # all in the tail
     1.0
     """
     logp_NK = _at_least_float32(teacher_topk_logp_NK.detach()).clamp(min=_LOG_ZERO).log_softmax(dim=-1)
@@ -102,9 +103,9 @@ def jsd_full(teacher_logp_NV: Tensor, student_logp_NV: Tensor) -> Tensor:
 
 
 def forward_kl(teacher_logp_NV: Tensor, student_logp_NV: Tensor) -> Tensor:
-    """`KL(P_T‖P_S)` over the whole vocabulary, (N,) nats: the realizability gap of Sec. 3. Gradient to the student only.
+    """`KL(P_T‖P_S)` over the whole vocabulary, (N,) nats: the realizability gap (Sec. 3).
 
-    Infinite, as it must be, where the student excludes a token that the teacher allows.
+    Gradient to the student only. Infinite, as it must be, where the student excludes a token that the teacher allows.
 
     >>> p, q = torch.tensor([0.5, 0.5]).log(), torch.tensor([0.25, 0.75]).log()
     >>> round(forward_kl(p, q).item(), 6)  # ½ ln 2 + ½ ln ⅔
@@ -134,7 +135,7 @@ def entropy(logp_NV: Tensor) -> Tensor:
 
 
 def lemma1_bound(delta_NV: Tensor) -> Tensor:
-    """Lemma 1 (App. A.2): `KL(softmax z ‖ softmax(z+δ)) ≤ max|δ|²/2`, in nats. (N, V) differences of logits → (N,).
+    """Lemma 1 (App. A.2): `KL(softmax z ‖ softmax(z+δ)) ≤ max|δ|²/2`. (N, V) logit differences → (N,) nats.
 
     >>> lemma1_bound(torch.tensor([[0.0, 2.0, -1.0]])).tolist()
     [2.0]
@@ -143,10 +144,11 @@ def lemma1_bound(delta_NV: Tensor) -> Tensor:
 
 
 def range_bound(delta_NV: Tensor) -> Tensor:
-    """`KL(softmax z ‖ softmax(z+δ)) ≤ (max δ - min δ)²/8`, in nats. (N, V) differences of logits → (N,).
+    """`KL(softmax z ‖ softmax(z+δ)) ≤ (max δ - min δ)²/8`. (N, V) logit differences → (N,) nats.
 
-    Beyond the paper: a constant added to δ leaves the KL alone, and Popoviciu bounds the variance in Lemma 1's proof
-    by a quarter of the squared range. Never looser than `lemma1_bound`, 4 times tighter when δ is one-sided.
+    Beyond the paper: a constant added to δ leaves the KL alone, and Popoviciu bounds the variance in Lemma
+    1's proof by a quarter of the squared range. Never looser than `lemma1_bound`, 4 times tighter when δ is
+    one-sided.
 
     >>> range_bound(torch.tensor([[0.0, 2.0, -1.0], [5.0, 5.0, 5.0]])).tolist()
     [1.125, 0.0]
@@ -170,7 +172,7 @@ def _half_jsd_terms(logp: Tensor, logq: Tensor) -> Tensor:
 
 
 def _kl(logp: Tensor, logq: Tensor) -> Tensor:
-    """`Σ p (ln p - ln q)` with 0 ln 0 = 0; masked before the arithmetic, or 0 · NaN would reach the gradient."""
+    """`Σ p (ln p - ln q)` with 0 ln 0 = 0; masked first, or 0 · NaN would reach the gradient."""
     p = logp.exp()
     absent = p == 0.0
     return (p * (logp.masked_fill(absent, 0.0) - logq.masked_fill(absent, 0.0))).sum(dim=-1)
