@@ -1,0 +1,1 @@
+"""The app's side of the workbench: starting work, reading runs, drawing. It never imports torch."""

@@ -1,0 +1,43 @@
+"""The entry point: page settings, navigation, workers, and the one place where errors become sentences."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+if str(ROOT) not in sys.path:  # Streamlit puts workbench/ there, the pages need the repository
+    sys.path.insert(0, str(ROOT))
+
+import streamlit as st
+
+from hdpo.errors import HdpoError
+from workbench import launch
+
+# A local picture: an icon by name would be fetched from the internet.
+st.set_page_config(page_title="HDPO workbench", page_icon=str(ROOT / "assets" / "icon.png"), layout="wide")
+
+PAGES = {
+    "Explore": (("overview", "Overview"), ("cliffs", "Cliffs"), ("side_by_side", "Side by side")),
+    "Train": (("lambda_lab", "λ lab"), ("gap", "Gap"), ("tradeoff", "Tradeoff")),
+    "Keep": (("runs", "Runs"),),
+}
+
+
+def pages() -> dict[str, list[st.Page]]:
+    return {
+        section: [
+            st.Page(ROOT / "pages" / f"{name}.py", title=title, url_path=name, default=name == "overview")
+            for name, title in entries
+            if (ROOT / "pages" / f"{name}.py").is_file()
+        ]
+        for section, entries in PAGES.items()
+    }
+
+
+navigation = st.navigation(pages())
+try:
+    launch.ensure_workers()
+    navigation.run()
+except HdpoError as e:
+    st.error(str(e))
