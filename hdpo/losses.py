@@ -9,7 +9,6 @@ least, whatever the model's dtype, and the teacher's side is always detached. Wh
 from __future__ import annotations
 
 import math
-from enum import Enum
 
 import torch
 from torch import Tensor
@@ -17,15 +16,6 @@ from torch import Tensor
 LN2 = math.log(2.0)
 # exp(-1e4) is exactly 0 in float64 too, and -1e4 keeps every difference of logs, and every gradient, finite.
 _LOG_ZERO = -1e4
-
-
-class Divergence(str, Enum):
-    """What the distillation term measures. All but JSD_TOPK need the teacher's full-vocabulary log-probs."""
-
-    JSD_TOPK = "jsd-topk"
-    JSD = "jsd"
-    FORWARD_KL = "forward-kl"
-    REVERSE_KL = "reverse-kl"
 
 
 def clipped_surrogate(logp_N: Tensor, old_logp_N: Tensor, advantage_N: Tensor, *, clip_eps: float) -> Tensor:
@@ -45,7 +35,7 @@ def clipped_surrogate(logp_N: Tensor, old_logp_N: Tensor, advantage_N: Tensor, *
 
 
 def jsd_topk(teacher_topk_logp_NK: Tensor, student_topk_logp_NK: Tensor) -> Tensor:
-    """JSD_k of Sec. 3.2: the renormalised top-k teacher against the student with its tail, (N, K) → (N,) nats.
+    """JSD_k of Sec. 3.2: renormalised top-k teacher against student with exact tail, (N, K) → (N,) nats.
 
     teacher_topk_logp_NK: raw log-probs of the teacher's K largest tokens; renormalised and detached here.
     student_topk_logp_NK: the student's full-vocabulary log-softmax, read at the same K ids.
@@ -105,7 +95,7 @@ def jsd_full(teacher_logp_NV: Tensor, student_logp_NV: Tensor) -> Tensor:
 def forward_kl(teacher_logp_NV: Tensor, student_logp_NV: Tensor) -> Tensor:
     """`KL(P_T‖P_S)` over the whole vocabulary, (N,) nats: the realizability gap (Sec. 3).
 
-    Gradient to the student only. Infinite, as it must be, where the student excludes a token that the teacher allows.
+    Gradient to the student only. Infinite where the student excludes a token that the teacher allows.
 
     >>> p, q = torch.tensor([0.5, 0.5]).log(), torch.tensor([0.25, 0.75]).log()
     >>> round(forward_kl(p, q).item(), 6)  # ½ ln 2 + ½ ln ⅔

@@ -175,19 +175,18 @@ def detectable_difference(
     """Smallest true difference in pass@k that a paired comparison on these prompts shows with this power.
 
     `(t + z_power) √(2 v̄ / (P · seeds))`, a fraction; v̄ is the mean over prompts of the variance that pass@k
-    has when n_samples rollouts are drawn, the same for both arms. Each prompt's rate p is not known, only its
-    counts: p has the posterior Beta(c+½, n-c+½) (Jeffreys), under which v̄ is exact (beta-binomial), where
-    plugging in c/n would call a cliff certain. Optimistic: it knows neither a spread of the effect over
-    prompts nor the noise of training seeds.
+    has when n_samples rollouts are drawn, taken as the same for both arms. The prompts' true rates are not
+    known, so their spread is estimated from the baseline's counts first: c/n itself would call every cliff
+    certain. Optimistic: it knows neither a spread of the effect over prompts nor training noise.
 
     >>> round(detectable_difference([(8, 4)] * 50, 16, 1), 3)
-    0.068
+    0.071
     """
     if seeds < 1 or not 0.0 < power < 1.0:
         raise BadInput(f"Expected at least one seed and a power between 0 and 1, found {seeds} and {power}.")
     prompts = len(_checked(counts_baseline))
-    tally = Counter((n, c) for n, c in counts_baseline)
-    mean_variance = sum(m * _sampling_variance(n, c, n_samples, k) for (n, c), m in tally.items()) / prompts
+    rates = np.sin(np.linspace(0.0, math.pi / 2, 61)).clip(1e-6, 1.0 - 1e-12) ** 2  # dense at both ends
+    mean_variance = float(_rate_weights(counts_baseline, rates) @ _sampling_variance(n_samples, k, rates))
     quantiles = _t_quantile(max(prompts - 1.0, 1.0)) + NormalDist().inv_cdf(power)
     return quantiles * math.sqrt(2.0 * mean_variance / (prompts * seeds))
 
@@ -266,22 +265,33 @@ def _t_quantile(degrees: float) -> float:
     return math.sqrt(degrees) * math.tan(float(np.interp(LEVEL, below / below[-1], theta)))
 
 
-def _sampling_variance(n: int, c: int, n_samples: int, k: int) -> float:
-    """E_p[Var(pass@k of n_samples rollouts | p)], p ~ Beta(c+½, n-c+½), exactly: E[X²] - E[(1-(1-p)^k)²]."""
-    a, b = c + 0.5, n - c + 0.5
-    second_moment = 0.0
-    for j in range(n_samples + 1):
-        # In logs, because the integer outgrows a float.
-        log_chance = math.log(math.comb(n_samples, j)) + _log_beta_ratio(a, b, j, n_samples - j)
-        second_moment += math.exp(log_chance) * pass_at_k(n_samples, j, k) ** 2
-    all_wrong, all_wrong_twice = (math.exp(_log_beta_ratio(a, b, 0, m)) for m in (k, 2 * k))
-    return max(second_moment - (1.0 - 2.0 * all_wrong + all_wrong_twice), 0.0)
+def _log_binomial(n: int, c: int, rates: NDArray[np.float64]) -> NDArray[np.float64]:
+    """ln P(c of n | p) for every rate 0 < p < 1; in logs, because C(n, c) outgrows a float."""
+    return math.log(math.comb(n, c)) + c * np.log(rates) + (n - c) * np.log1p(-rates)
 
 
-def _log_beta_ratio(a: float, b: float, hits: int, misses: int) -> float:
-    """ln E[p^hits (1-p)^misses] for p ~ Beta(a, b)."""
-    up = math.lgamma(a + hits) + math.lgamma(b + misses) - math.lgamma(a + b + hits + misses)
-    return up - math.lgamma(a) - math.lgamma(b) + math.lgamma(a + b)
+def _rate_weights(counts: Counts, rates: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How the prompts' true rates spread over the grid: weights that sum to 1, of nearly maximal likelihood.
+
+    EM for a mixture of binomials, twenty passes from equal weights and no more: the maximum itself is a
+    handful of spikes. On three invented mixes the standard error of pass@8 that follows was right within 10 %
+    on average; a Jeffreys posterior for each prompt was up to 70 % too high, c/n plugged in up to 47 % low.
+    """
+    tally = Counter((n, c) for n, c in counts)
+    share = np.array(list(tally.values()))[:, None] / len(counts)
+    likelihood = np.exp([_log_binomial(n, c, rates) for n, c in tally])  # (distinct counts, grid)
+    weights = np.full(len(rates), 1.0 / len(rates))
+    for _ in range(20):
+        posterior = likelihood * weights
+        weights = (share * posterior / posterior.sum(axis=1, keepdims=True)).sum(axis=0)
+    return weights
+
+
+def _sampling_variance(n: int, k: int, rates: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Variance of the pass@k of one prompt from n fresh rollouts, for each true rate, exactly."""
+    chances = np.exp([_log_binomial(n, c, rates) for c in range(n + 1)])  # (n+1, grid)
+    values = np.array([pass_at_k(n, c, k) for c in range(n + 1)])
+    return (values**2 @ chances - (values @ chances) ** 2).clip(min=0.0)
 
 
 def _some(counts: Counts) -> Counts:
