@@ -6,18 +6,19 @@ line's flags and the app's widgets are derived from it (`knobs`). Nothing here i
 
 from __future__ import annotations
 
-import dataclasses
-import math
-import types
-import typing
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
-from typing import Any
 
 from hdpo.advantages import Advantage
 from hdpo.errors import BadInput
+from hdpo.knobs import Knob, check, from_json, knob, knobs, replace_knobs, to_json
 from hdpo.prompts import PLAIN, Information, Wording
+
+__all__ = [
+    "KINDS", "Divergence", "EvalConfig", "EvaluateConfig", "Knob", "ModelConfig", "ObjectiveConfig", "ProblemConfig",
+    "PromptConfig", "SamplingConfig", "ScanConfig", "StepConfig", "SweepConfig", "Teacher", "TrainConfig",
+    "from_json", "knobs", "replace_knobs", "to_json",
+]  # fmt: skip
 
 
 class Teacher(str, Enum):
@@ -34,20 +35,6 @@ class Divergence(str, Enum):
     JSD = "jsd"
     FORWARD_KL = "forward-kl"
     REVERSE_KL = "reverse-kl"
-
-
-def knob(
-    default: Any,
-    help: str,
-    *,
-    paper: str = "",
-    low: float | None = None,
-    high: float | None = None,
-    options: tuple[Any, ...] = (),
-) -> Any:
-    """A field with the facts that the command line and the forms show. low and high are inclusive."""
-    meta = {"help": help, "paper": paper, "low": low, "high": high, "options": options}
-    return field(default=default, metadata=meta)
 
 
 @dataclass(frozen=True)
@@ -231,132 +218,3 @@ class SweepConfig:
 KINDS: dict[str, type] = {"train": TrainConfig, "scan": ScanConfig, "evaluate": EvaluateConfig, "sweep": SweepConfig}
 
 
-@dataclass(frozen=True)
-class Knob:
-    """One setting as the command line and the forms see it. `path` leads through the sections to the field."""
-
-    name: str
-    path: tuple[str, ...]
-    type: Any
-    default: Any
-    help: str
-    paper: str
-    low: float | None
-    high: float | None
-    options: tuple[Any, ...]
-
-    @property
-    def flag(self) -> str:
-        return "--" + self.name.rstrip("_").replace("_", "-")
-
-
-def knobs(config: Any, path: tuple[str, ...] = ()) -> Iterator[Knob]:
-    """Every setting of a config (an instance: its values are the defaults), sections first to last.
-
-    >>> [k.flag for k in knobs(SamplingConfig())]
-    ['--temperature', '--top-p', '--max-new-tokens']
-    """
-    hints = typing.get_type_hints(type(config))
-    for f in dataclasses.fields(config):
-        value = getattr(config, f.name)
-        if dataclasses.is_dataclass(value):
-            yield from knobs(value, (*path, f.name))
-        else:
-            m = f.metadata
-            yield Knob(f.name, (*path, f.name), hints[f.name], value, m["help"], m["paper"], m["low"], m["high"], options_of(hints[f.name], m["options"]))  # fmt: skip
-
-
-def options_of(hint: Any, options: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(hint) if isinstance(hint, type) and issubclass(hint, Enum) else options
-
-
-def replace_knobs(config: Any, values: Mapping[str, Any]) -> Any:
-    """A copy with some settings changed by name, wherever their section is. Raises BadInput for a name that is none.
-
-    >>> replace_knobs(TrainConfig(), {"lambda_": 0.1, "steps": 5}).objective.lambda_
-    0.1
-    """
-    data, left = to_json(config), dict(values)
-    for k in knobs(config):
-        if k.name in left:
-            place = data
-            for part in k.path[:-1]:
-                place = place[part]
-            place[k.name] = plain(left.pop(k.name))
-    if left:
-        raise BadInput(f"settings: {', '.join(sorted(left))} is no setting of {type(config).__name__}. Remove it or mend the name.")  # fmt: skip
-    return from_json(type(config), data)
-
-
-def check(section: Any) -> None:
-    """Type, finiteness, limits and options of one section's own fields, by their metadata. Raises BadInput."""
-    hints = typing.get_type_hints(type(section))
-    for f in dataclasses.fields(section):
-        value = getattr(section, f.name)
-        if dataclasses.is_dataclass(value):
-            continue
-        name = f.name.rstrip("_").replace("_", "-")
-        items = value if isinstance(value, tuple) else (value,)
-        want = (typing.get_args(hints[f.name]) or (hints[f.name],))[0]
-        for item in items:
-            if isinstance(item, bool) or not isinstance(item, (int, float) if want is float else want):
-                raise BadInput(f"{name}: expected {words(want)}, found {item!r}. Give {words(want)}.")
-            check_limits(name, item, f.metadata)
-
-
-def check_limits(name: str, item: Any, meta: Mapping[str, Any]) -> None:
-    low, high, options = meta.get("low"), meta.get("high"), meta.get("options")
-    if isinstance(item, float) and not math.isfinite(item):
-        raise BadInput(f"{name}: expected a finite number, found {item}. Give a finite number.")
-    if low is not None and item < low or high is not None and item > high:
-        span = f"at least {low}" if high is None else f"at most {high}" if low is None else f"{low} to {high}"
-        raise BadInput(f"{name}: expected {span}, found {item}. Give a value in that range.")
-    if options and item not in options:
-        raise BadInput(f"{name}: expected one of {', '.join(map(str, options))}, found {item!r}. Choose one of them.")
-
-
-def words(t: type) -> str:
-    if issubclass(t, Enum):
-        return "one of " + ", ".join(e.value for e in t)
-    return {int: "a whole number", float: "a number", str: "a text"}.get(t, t.__name__)
-
-
-def plain(value: Any) -> Any:
-    """What JSON can hold: enums as their value, tuples as lists."""
-    if isinstance(value, Enum):
-        return value.value
-    return [plain(v) for v in value] if isinstance(value, (tuple, list)) else value
-
-
-def to_json(config: Any) -> dict[str, Any]:
-    """Nested dicts, one a section."""
-    return {
-        f.name: to_json(v) if dataclasses.is_dataclass(v := getattr(config, f.name)) else plain(v)
-        for f in dataclasses.fields(config)
-    }
-
-
-def from_json(cls: type, data: Any) -> Any:
-    """The inverse of `to_json`; a missing field takes its default, an unknown one raises BadInput."""
-    if not isinstance(data, dict):
-        raise BadInput(f"config: expected a {cls.__name__} object, found {type(data).__name__}. Use the run's config.json.")
-    hints = typing.get_type_hints(cls)
-    unknown = set(data) - {f.name for f in dataclasses.fields(cls)}
-    if unknown:
-        raise BadInput(f"config: {', '.join(sorted(unknown))} is no setting of {cls.__name__}. Was it written by another version?")  # fmt: skip
-    return cls(**{name: parse(hints[name], value, name) for name, value in data.items()})
-
-
-def parse(hint: Any, value: Any, name: str) -> Any:
-    if dataclasses.is_dataclass(hint):
-        return from_json(typing.cast(type, hint), value)
-    if isinstance(hint, type) and issubclass(hint, Enum):
-        try:
-            return hint(value)
-        except ValueError:
-            raise BadInput(f"{name}: expected {words(hint)}, found {value!r}. Choose one of them.") from None
-    if isinstance(hint, types.GenericAlias):
-        if not isinstance(value, (list, tuple)):
-            raise BadInput(f"{name}: expected a list, found {value!r}. Give values with commas between.")
-        return tuple(value)
-    return float(value) if hint is float and isinstance(value, int) and not isinstance(value, bool) else value

@@ -114,6 +114,23 @@ def reverse_kl(teacher_logp_NV: Tensor, student_logp_NV: Tensor) -> Tensor:
     return _kl(_at_least_float32(student_logp_NV), _at_least_float32(teacher_logp_NV.detach()))
 
 
+def coarse_kl(teacher_topk_logp_NK: Tensor, student_topk_logp_NK: Tensor) -> Tensor:
+    """KL(P_T‖P_S) with everything outside the teacher's top-k in one bucket, (N,) nats: never above the exact KL
+    (data processing), and equal to it where one token holds the whole tail.
+
+    Both are raw log-probs at the same K ids, not renormalised.
+
+    >>> p, q = torch.tensor([[0.5, 0.3]]).log(), torch.tensor([[0.25, 0.25]]).log()
+    >>> round(coarse_kl(p, q).item(), 6)  # .5 ln 2 + .3 ln 1.2 + .2 ln .4
+    0.218013
+    """
+    logp_NK, logq_NK = _at_least_float32(teacher_topk_logp_NK), _at_least_float32(student_topk_logp_NK)
+    # The smallest tail that float32 can tell from none; both sides alike, so that equal heads give 0.
+    tail_p = (1.0 - logp_NK.exp().sum(-1)).clamp(min=1e-7)
+    tail_q = (1.0 - logq_NK.exp().sum(-1)).clamp(min=1e-7)
+    return (logp_NK.exp() * (logp_NK - logq_NK)).sum(-1) + tail_p * (tail_p / tail_q).log()
+
+
 def entropy(logp_NV: Tensor) -> Tensor:
     """`-Σ p ln p` in nats, (N, V) → (N,).
 

@@ -1,0 +1,221 @@
+"""The model with its LoRA adapter: who computes log-probs, with which weights, and how it is saved.
+
+Teacher and student are the softmax of the raw logits at temperature 1. The drifting teacher is the current weights;
+the frozen one is the adapter as at step 0, which is the adapter switched off when the run starts from the base: no
+second model in memory. Adapter and optimiser are float32 whatever the base is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from hdpo.batching import Batch
+from hdpo.config import ModelConfig
+from hdpo.errors import BadInput
+
+BUNDLED = Path(__file__).resolve().parent.parent / "assets" / "model"
+
+
+class Weights(str, Enum):
+    """CURRENT: adapter as it is now (drifting teacher, student). INITIAL: as at step 0 (frozen teacher)."""
+
+    CURRENT = "current"
+    INITIAL = "initial"
+
+
+@dataclass
+class Policy:
+    """model: PeftModel in eval mode (dropout off while scoring). version counts optimiser updates."""
+
+    model: PeftModel
+    tokenizer: Any
+    device: torch.device
+    context: int
+    version: int = 0
+    starts_from_adapter: bool = False
+
+    @property
+    def causal(self) -> Any:
+        """The causal LM inside the adapter's wrapper."""
+        return self.model.get_base_model()
+
+    @property
+    def vocabulary(self) -> int:
+        return int(self.causal.get_output_embeddings().weight.shape[0])
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """Tokens that end a completion."""
+        ids = self.causal.generation_config.eos_token_id
+        ids = [] if ids is None else ids if isinstance(ids, list) else [ids]
+        own = self.tokenizer.eos_token_id
+        return frozenset([*ids, *([own] if own is not None else [])])
+
+    @property
+    def pad_id(self) -> int:
+        pad = self.tokenizer.pad_token_id
+        return min(self.end_ids) if pad is None else int(pad)
+
+    @property
+    def trainable(self) -> list[torch.nn.Parameter]:
+        return [p for n, p in self.model.named_parameters() if ".default." in n]
+
+    def name_of(self, weights: Weights) -> str:
+        """What top-k entries are stamped with: they stand for a teacher only under the same name."""
+        return "initial" if weights is Weights.INITIAL else f"version-{self.version}"
+
+    @contextmanager
+    def using(self, weights: Weights) -> Iterator[None]:
+        """Compute with these weights inside the block."""
+        if weights is Weights.CURRENT:
+            yield
+        elif self.starts_from_adapter:
+            self.model.set_adapter("initial")
+            try:
+                yield
+            finally:
+                self.model.set_adapter("default")
+        else:
+            with self.model.disable_adapter():
+                yield
+
+    def hidden(self, batch: Batch) -> torch.Tensor:
+        """(N, hidden size): the last hidden state at each position that predicts a completion token."""
+        out = self.causal.base_model(input_ids=batch.input_ids, use_cache=False)
+        return out.last_hidden_state[batch.predicts]
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """(…, V) float32 raw logits."""
+        return self.causal.get_output_embeddings()(hidden).float()
+
+    def save(self, folder: Path, optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+        """Adapter and AdamW moments as safetensors, state as JSON; the caller renames the folder into place."""
+        adapter = {k: v.contiguous() for k, v in get_peft_model_state_dict(self.model, adapter_name="default").items()}
+        save_file(adapter, folder / "adapter.safetensors")
+        moments = {
+            f"{i}.{name}": (value if torch.is_tensor(value) else torch.tensor(value)).contiguous()
+            for i, s in optimiser.state_dict()["state"].items()
+            for name, value in s.items()
+        }
+        save_file(moments, folder / "optimiser.safetensors")
+        (folder / "state.json").write_text(json.dumps(state), encoding="utf-8")
+
+    def load(self, folder: Path, optimiser: torch.optim.Optimizer | None = None) -> dict[str, Any]:
+        """The inverse of `save`. Raises BadInput where the checkpoint is none, or another shape's."""
+        try:
+            state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+            load_adapter(self.model, folder, "default")
+            if optimiser is not None:
+                load_moments(optimiser, load_file(folder / "optimiser.safetensors", device=str(self.device)))
+        except BadInput:
+            raise
+        except Exception as e:  # safetensors and JSON have a class of their own for each kind of damage
+            raise BadInput(f"checkpoint {folder.name}: expected adapter, optimiser and state, found '{e}'. Resume from an older checkpoint.") from e  # fmt: skip
+        self.version = int(state["step"])
+        return state
+
+
+def load_adapter(model: PeftModel, folder: Path, name: str) -> None:
+    """Read an adapter checkpoint into the adapter of that name. Raises BadInput for one of another shape."""
+    own = get_peft_model_state_dict(model, adapter_name=name)
+    file = folder / "adapter.safetensors"
+    if not file.is_file():
+        raise BadInput(f"adapter: expected adapter.safetensors in {folder}, found none. Give a checkpoint folder of a run.")
+    tensors = load_file(file)
+    if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in tensors.items()}:
+        raise BadInput(f"adapter: expected one of this model with this rank and these targets, found another shape in {folder.name}. Use the model, rank and targets of its run.")  # fmt: skip
+    set_peft_model_state_dict(model, tensors, adapter_name=name)
+
+
+def load_moments(optimiser: torch.optim.Optimizer, moments: dict[str, torch.Tensor]) -> None:
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for key, value in moments.items():
+        i, _, name = key.partition(".")
+        state.setdefault(int(i), {})[name] = value
+    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+
+
+def model_folder(model: str) -> Path:
+    """Where a model lies. Raises BadInput for a folder that is none."""
+    folder = BUNDLED if model == "bundled" else Path(model).expanduser()
+    if not (folder / "config.json").is_file():
+        raise BadInput(f"model: expected 'bundled' or a folder with config.json, weights and tokenizer, found {model!r}. Check the path.")  # fmt: skip
+    return folder
+
+
+def choose_device(device: str) -> torch.device:
+    """Raises BadInput for a device that this machine has not."""
+    here = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if device == "auto":
+        device = "cuda" if here["cuda"] else "mps" if here["mps"] else "cpu"
+    if not here[device]:
+        raise BadInput(f"device: expected one that this machine has, found {device!r}. Use auto or cpu.")
+    return torch.device(device)
+
+
+def load_policy(config: ModelConfig, seed: int = 0) -> Policy:
+    """Base model, tokenizer and a fresh (or the given) LoRA adapter; the seed draws the adapter's A matrices.
+
+    Raises BadInput for a folder that is no model, an unknown target, an adapter of another shape.
+    """
+    folder, device = model_folder(config.model), choose_device(config.device)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        facts = AutoConfig.from_pretrained(folder, local_files_only=True)
+        base = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=getattr(torch, config.dtype), local_files_only=True, use_safetensors=True
+        )
+    except Exception as e:  # transformers raises a dozen classes for the ways in which a folder is no model
+        reason = str(e).strip().splitlines()[0][:200] if str(e).strip() else type(e).__name__
+        raise BadInput(f"model: expected a causal language model with safetensors and a tokenizer in {config.model!r}, found '{reason}'. Check the folder.") from e  # fmt: skip
+    for unsupported in ("final_logit_softcapping", "logit_scale"):
+        if getattr(facts, unsupported, None):
+            raise BadInput(f"model: expected plain logits, found {unsupported} in config.json. This architecture is not supported yet.")  # fmt: skip
+    policy = Policy(add_lora(base, config, seed), tokenizer, device, int(facts.max_position_embeddings))
+    if config.adapter:
+        start_from_adapter(policy, config)
+    policy.model.to(device).eval()
+    return policy
+
+
+def add_lora(base: Any, config: ModelConfig, seed: int) -> PeftModel:
+    targets: Any = config.targets if config.targets == "all-linear" else [t.strip() for t in config.targets.split(",")]
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            model = get_peft_model(base, lora_config(config, targets))
+    except ValueError as e:
+        raise BadInput(f"targets: expected 'all-linear' or module names of this model, found {config.targets!r}. Name its linear layers.") from e  # fmt: skip
+    head = base.get_output_embeddings()
+    if any(p.requires_grad for p in head.parameters()):
+        raise BadInput("targets: expected layers before the output layer, found the output layer itself. Leave it out.")
+    for p in model.parameters():
+        if p.requires_grad:
+            p.data = p.data.float()
+    return model
+
+
+def lora_config(config: ModelConfig, targets: Any) -> LoraConfig:
+    return LoraConfig(r=config.rank, lora_alpha=config.alpha, target_modules=targets, lora_dropout=0.0, task_type="CAUSAL_LM")
+
+
+def start_from_adapter(policy: Policy, config: ModelConfig) -> None:
+    """A start that is not the base: the adapter is read twice, once to train and once to stay."""
+    folder = Path(config.adapter).expanduser()
+    policy.model.add_adapter("initial", policy.model.peft_config["default"])
+    for name in ("initial", "default"):
+        load_adapter(policy.model, folder, name)
+    policy.model.set_adapter("default")
+    policy.starts_from_adapter = True
