@@ -26,17 +26,11 @@ def port_is_free(port: int) -> bool:
 
 def main(argv: list[str] | None = None) -> int:
     """Start the server and stay until it ends. Returns 2 where the port is taken."""
-    parser = argparse.ArgumentParser(
-        prog="python -m workbench", description="The HDPO workbench in your browser."
-    )
-    parser.add_argument(
-        "--port", type=int, default=8501, help="port on the loopback address; 0 takes a free one"
-    )
+    parser = argparse.ArgumentParser(prog="python -m workbench", description="The HDPO workbench in your browser.")
+    parser.add_argument("--port", type=int, default=8501, help="port on the loopback address; 0 takes a free one")
     port = parser.parse_args(argv).port
     if not port_is_free(port):
-        words = (
-            f"port: expected a free port, found {port} taken. Give another one, such as --port {port + 1}."
-        )
+        words = f"port: expected a free port, found {port} taken. Give another one, such as --port {port + 1}."
         print(words, file=sys.stderr)
         return 2
     if port:

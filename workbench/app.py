@@ -9,10 +9,10 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:  # Streamlit puts workbench/ there, the pages need the repository
     sys.path.insert(0, str(ROOT))
 
-import streamlit as st
+import streamlit as st  # noqa: E402
 
-from hdpo.errors import HdpoError
-from workbench import launch
+from hdpo.errors import HdpoError  # noqa: E402
+from workbench import launch  # noqa: E402
 
 # A local picture: an icon by name would be fetched from the internet.
 st.set_page_config(page_title="HDPO workbench", page_icon=str(ROOT / "assets" / "icon.png"), layout="wide")

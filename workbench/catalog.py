@@ -50,9 +50,7 @@ GROUP_COLUMNS = names(
     "step role problem_id source level problem gold kind doubt index text outcome answer tokens token_ids "
     "logprob_sum advantage accepted"
 )
-PROBE_METRICS = names(
-    "kl_drifting kl_frozen jsd_drifting mismatch lemma1 range_bound teacher_mass student_mass"
-)
+PROBE_METRICS = names("kl_drifting kl_frozen jsd_drifting mismatch lemma1 range_bound teacher_mass student_mass")
 
 Stamp = tuple[int, int]  # size in bytes, time of change in ns; (0, 0) where there is no file
 

@@ -11,18 +11,26 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from hdpo import jobs
-from hdpo.config import KINDS, ModelConfig, ScanConfig, from_json, knobs, to_json
-from hdpo.errors import BadInput
+from hdpo.config import KINDS, ModelConfig, knobs, to_json
+from hdpo.errors import BadInput, HdpoError
+from hdpo.jobs import HEAVY, INTERACTIVE, Job
 from hdpo.runs import Run, RunWriter, State, request_stop, runs_root
+from workbench import estimate
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 ROLES = ("interactive", "trainer")
 
+WORDING = ("student", "privileged")
+SECONDS_BETWEEN_SPAWNS = 5.0  # a worker that dies at its start is not started again and again
+
 _children: dict[tuple[str, str], subprocess.Popen[bytes]] = {}
+_spawned: dict[tuple[str, str], float] = {}
 _lock = threading.Lock()
 
 
@@ -44,15 +52,17 @@ def ensure_worker(role: str) -> None:
     key = (str(runs_root()), role)
     with _lock:
         child = _children.get(key)
-        if (child is not None and child.poll() is None) or jobs.live_workers(role):
+        if child is not None and child.poll() is None:
             return
-        _children[key] = spawn(role)
+        recent = time.monotonic() - _spawned.get(key, float("-inf")) < SECONDS_BETWEEN_SPAWNS
+        if recent or jobs.live_workers(role):
+            return
+        _children[key], _spawned[key] = spawn(role), time.monotonic()
 
 
 def spawn(role: str) -> subprocess.Popen[bytes]:
-    """A worker process that outlives this server; it logs beside the runs."""
+    """A worker process that outlives this server; it logs beside the runs. Raises HdpoError where it cannot start."""
     folder = runs_root() / "workers"
-    folder.mkdir(parents=True, exist_ok=True)
     threads = str(max(1, (os.cpu_count() or 2) - 1))
     env = {
         "OMP_NUM_THREADS": threads,
@@ -60,19 +70,23 @@ def spawn(role: str) -> subprocess.Popen[bytes]:
         **os.environ,
         "HDPO_RUNS": str(runs_root()),
     }
-    with (folder / f"{role}.log").open("ab") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "hdpo.worker", role],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            cwd=REPOSITORY,
-            env=env,
-            start_new_session=True,
-        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / f"{role}.log").open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "hdpo.worker", role],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=REPOSITORY,
+                env=env,
+                start_new_session=True,
+            )
+    except OSError as e:
+        raise HdpoError(f"{role} worker: expected to start it with logs in {folder}, found '{e.strerror or e}'. Free some space or memory, then reload.") from e  # fmt: skip
 
 
-# --- runs -------------------------------------------------------------------------------------------------------------
+# --- runs -------------------------------------------------------------------------------------------------
 
 
 def kind_of(config: Any) -> str:
@@ -86,13 +100,13 @@ def command_of(config: Any) -> str:
     >>> command_of(replace_knobs(TrainConfig(), {"lambda_": 0.1, "steps": 5}))
     'python -m hdpo train --lambda 0.1 --steps 5'
     """
-    from shlex import quote
-
     kind = kind_of(config)
-    default = {(k.path, k.name): k.default for k in knobs(type(config)())}
+    defaults = {k.path: k.default for k in knobs(KINDS[kind]())}
+    own_model = getattr(config, "train", config).model.model != "bundled"
     words = ["python", "-m", "hdpo", kind]
     for k in knobs(config):
-        if k.default != default[k.path, k.name]:
+        # Another model gets another wording on the command line unless one is given, so it is given.
+        if k.default != defaults[k.path] or (own_model and k.name in WORDING):
             words += [k.flag, quote(word(k.default))]
     return " ".join(words)
 
@@ -112,12 +126,13 @@ def start_heavy(config: Any, name: str = "", command: str = "") -> str:
     Raises HdpoError where nothing can be written. The run waits its turn where another one is running.
     """
     writer = RunWriter.create(kind_of(config), config, name=name, command=command or command_of(config))
-    submit_run(writer.path.name, resume=False)
+    submit_run(writer.path.name, config, resume=False)
     return writer.path.name
 
 
-def submit_run(run_id: str, resume: bool) -> int:
-    job = jobs.submit("heavy", {"run": run_id, "resume": resume})
+def submit_run(run_id: str, config: Any, resume: bool) -> int:
+    payload = {"run": run_id, "resume": resume}
+    job = jobs.submit(HEAVY, payload, memory_bytes=estimate.memory_bytes(config))
     ensure_worker("trainer")
     return job
 
@@ -126,71 +141,66 @@ def resume_run(run: Run) -> int:
     """Go on from the last checkpoint (a scan or sweep: from what is done). Raises BadInput where nothing can go on."""
     if run.recorded:
         raise BadInput(f"{run.id}: expected a run of yours, found one that comes with the project. Start it anew in the λ lab.")  # fmt: skip
-    run.load_config()
-    state = run.status().state
-    if not state.ended:
-        raise BadInput(
-            f"{run.id}: expected a run that has ended, found it {state.value}. Wait, or stop it first."
-        )
-    if state is State.DONE:
-        raise BadInput(
-            f"{run.id}: expected an unfinished run, found it done. Start a new one with more steps."
-        )
-    if run_job(run.id) is not None:
-        raise BadInput(
-            f"{run.id}: expected a run without a job, found one that waits its turn. Wait for it, or stop it."
-        )
+    config = run.load_config()
+    if pending_job(run) is not None:
+        raise BadInput(f"{run.id}: expected a run without a job, found one that waits or runs. Wait for it, or stop it.")  # fmt: skip
+    if run.status().state is State.DONE:
+        raise BadInput(f"{run.id}: expected an unfinished run, found it done. Start a new one with more steps.")
     RunWriter(run.path, 0).status(State.QUEUED, phase="waiting for its turn")
-    return submit_run(run.id, resume=True)
+    return submit_run(run.id, config, resume=True)
 
 
-def run_job(run_id: str) -> jobs.Job | None:
+def pending_job(run: Run) -> Job | None:
     """The job of a run that waits or runs, if there is one."""
-    for job in jobs.jobs("heavy", 50):
-        if job.payload.get("run") == run_id and job.state in ("queued", "running"):
-            return job
-    return None
+    return next((j for j in jobs.pending_heavy() if j.payload.get("run") == run.id), None)
 
 
 def stop_run(run: Run) -> None:
     """A waiting run leaves the queue; a running one stops at its next step edge, with a checkpoint."""
-    job = run_job(run.id)
-    request_stop(run.path)
-    if job is not None and job.state == "queued":
+    job = pending_job(run)
+    if job is not None:
         jobs.cancel(job.id)
+    elif not run.status().state.ended:
+        request_stop(run.path)  # a member of a sweep: the sweep's job is not its own
 
 
 def running_run() -> Run | None:
-    """The run that computes now, or the first that waits: what a page shows after a reload."""
-    job = jobs.running_heavy()
-    queued = [j for j in jobs.jobs("heavy", 50) if j.state == "queued"]
-    found = job or (min(queued, key=lambda j: j.id) if queued else None)
-    if found is None:
-        return None
-    path = runs_root() / str(found.payload.get("run"))
-    return Run(path) if (path / "config.json").is_file() else None
+    """The run that computes now, or else the first that waits: what a page shows after a reload."""
+    pending = jobs.pending_heavy()
+    found = next((j for j in pending if j.state is State.RUNNING), pending[0] if pending else None)
+    path = runs_root() / str(found.payload.get("run")) if found else None
+    return Run(path) if path is not None and (path / "config.json").is_file() else None
 
 
-# --- interactive requests ---------------------------------------------------------------------------------------------
+def tend() -> str:
+    """For a page that watches: bury the dead, and start a trainer where a job waits for one.
+
+    Returns a sentence where a waiting job cannot be taken, and otherwise nothing.
+    """
+    jobs.recover()
+    if not any(j.state is State.QUEUED for j in jobs.pending_heavy()):
+        return ""
+    if not workers_wanted():
+        return "A job waits, and HDPO_NO_WORKERS=1 forbids to start a trainer: start `python -m hdpo.worker trainer`."
+    ensure_worker("trainer")
+    return ""
+
+
+# --- interactive requests ---------------------------------------------------------------------------------
 
 
 def ask(payload: dict[str, Any]) -> int:
     """Submit a request to the interactive worker and make sure it lives. Returns the job's id, for `answer`."""
-    job = jobs.submit("interactive", payload)
+    job = jobs.submit(INTERACTIVE, payload)
     ensure_worker("interactive")
     return job
 
 
 def answer(job_id: int, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
-    """The request's events from a byte offset on, and the new offset. Ends with a 'done' or 'error' event."""
+    """The request's events from a byte offset on, and the new offset. The last one is 'done' or 'error'."""
     return jobs.events(job_id, offset)
 
 
 def model_payload(model: ModelConfig | None = None, checkpoint: str = "") -> dict[str, Any]:
     """The part of every request that says which weights: {'model', 'checkpoint'}."""
-    return {"model": to_json(model or ScanConfig().model), "checkpoint": checkpoint}
-
-
-def read_config(kind: str, data: Any) -> Any:
-    """A config object from JSON, for a page that restores one. Raises BadInput."""
-    return from_json(KINDS[kind], data)
+    return {"model": to_json(model or ModelConfig()), "checkpoint": checkpoint}

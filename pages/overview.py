@@ -1,0 +1,5 @@
+"""What a cliff is, in one screen."""
+
+import streamlit as st
+
+st.title("Overview")

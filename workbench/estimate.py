@@ -1,0 +1,206 @@
+"""What a session will take and what it can show, said before it starts.
+
+Time is measured, not guessed: seconds per step of an earlier run with the same model, scaled to the new shape, with
+the run named. Memory is worked out from the model file. What a session can detect comes from the counts of the newest
+baseline evaluation of the same problem set.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from hdpo import runs, stats
+from hdpo.config import SweepConfig, TrainConfig
+from hdpo.errors import HdpoError
+from hdpo.runs import Run
+
+BUNDLED = Path(__file__).resolve().parent.parent / "assets" / "model"
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+PROCESS_BYTES = 600_000_000  # Python with torch, transformers and peft, before any weight
+LOGIT_COPIES = 6  # of the micro-batch's (tokens, V) in float32: logits, log-probs, their gradients, teacher, student
+
+
+@dataclass(frozen=True)
+class Duration:
+    """seconds: of the whole session, None where no run has been timed; source: a sentence on where it comes from."""
+
+    seconds: float | None
+    source: str
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Median seconds of a step and of an evaluation in one run; evaluation is None where it made none."""
+
+    run: Run
+    config: TrainConfig
+    step: float
+    evaluation: float | None
+
+
+# --- time ---------------------------------------------------------------------------------------------------
+
+
+def duration(config: TrainConfig | SweepConfig) -> Duration:
+    """Seconds of a training or of a whole sweep, from the nearest timed run of the same model."""
+    members = config.members() if isinstance(config, SweepConfig) else (config,)
+    timing = nearest(members[0])
+    if timing is None:
+        return Duration(None, "No run of this model has been timed yet: the first steps will tell.")
+    seconds = sum(session_seconds(m, timing) for m in members)
+    shape = timing.config.step
+    words = f"Measured in {timing.run.name}: {timing.step:.1f} s a step of {shape.prompts_per_step} × {shape.rollouts} rollouts"
+    if timing.evaluation is not None:
+        words += f", {timing.evaluation:.1f} s an evaluation"
+    same = (shape.prompts_per_step, shape.rollouts) == (
+        members[0].step.prompts_per_step,
+        members[0].step.rollouts,
+    )
+    place = ", on the machine that recorded it" if timing.run.recorded else ""
+    return Duration(seconds, f"{words}{place}{'' if same else '; scaled by prompts × rollouts'}.")
+
+
+def session_seconds(config: TrainConfig, timing: Timing) -> float:
+    """Steps by prompts × rollouts, evaluations (one before, one each `eval_every`, one after) by problems × samples."""
+    step, measured = config.step, timing.config.step
+    scale = step.prompts_per_step * step.rollouts / (measured.prompts_per_step * measured.rollouts)
+    seconds = step.steps * timing.step * scale
+    if timing.evaluation is None:
+        return seconds
+    every, before = config.evaluation, timing.config.evaluation
+    scale = every.eval_problems * every.eval_samples / (before.eval_problems * before.eval_samples)
+    return seconds + (1 + math.ceil(step.steps / every.eval_every)) * timing.evaluation * scale
+
+
+def nearest(config: TrainConfig) -> Timing | None:
+    """The timed run of the same model whose step is nearest in size; own runs before recorded ones, newer first."""
+    found = [t for run in runs.all_runs() if (t := timed(run)) is not None and alike(t.config, config)]
+    size = math.log(config.step.prompts_per_step * config.step.rollouts)
+
+    def distance(t: Timing) -> tuple[bool, float]:
+        return t.run.recorded, abs(size - math.log(t.config.step.prompts_per_step * t.config.step.rollouts))
+
+    return min(found, key=distance, default=None)
+
+
+def timed(run: Run) -> Timing | None:
+    try:
+        config = run.load_config()
+    except HdpoError:
+        return None
+    if not isinstance(config, TrainConfig):
+        return None
+    steps = [r["seconds"] for r in run.metrics("step") if r.get("seconds")]
+    evaluations = [r["seconds"] for r in run.metrics("eval") if r.get("seconds")]
+    return Timing(run, config, median(steps), median(evaluations) if evaluations else None) if steps else None
+
+
+def alike(a: TrainConfig, b: TrainConfig) -> bool:
+    """Same weights on the same kind of device, and completions of the same length."""
+    same_model = replace(a.model, adapter="") == replace(b.model, adapter="")
+    return same_model and a.sampling.max_new_tokens == b.sampling.max_new_tokens
+
+
+# --- memory -------------------------------------------------------------------------------------------------
+
+
+def memory_bytes(config: Any) -> int:
+    """About what the heavy job's process will hold: libraries, weights, adapter moments, one micro-batch's logits.
+
+    0 where the model folder cannot be read (the job itself will say what is wrong with it).
+    """
+    inner = config.train if isinstance(config, SweepConfig) else config
+    found = model_shape(model_folder(inner.model.model))
+    if found is None:
+        return 0
+    parameters, vocabulary = found
+    weights = parameters * BYTES[inner.model.dtype]
+    tokens = inner.step.micro_batch_tokens if isinstance(inner, TrainConfig) else 4096
+    return PROCESS_BYTES + 2 * weights + LOGIT_COPIES * 4 * tokens * vocabulary
+
+
+def model_folder(model: str) -> Path:
+    return BUNDLED if model == "bundled" else Path(model).expanduser()
+
+
+def model_shape(folder: Path) -> tuple[int, int] | None:
+    """(parameters, V) from the headers of the safetensors files and config.json; None where they cannot be read."""
+    try:
+        vocabulary = int(json.loads((folder / "config.json").read_text(encoding="utf-8"))["vocab_size"])
+        parameters = sum(parameters_of(f) for f in sorted(folder.glob("*.safetensors")))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return (parameters, vocabulary) if parameters else None
+
+
+def parameters_of(file: Path) -> int:
+    """Numbers in one safetensors file: its header is JSON, preceded by its own length in eight bytes."""
+    with file.open("rb") as f:
+        length = int.from_bytes(f.read(8), "little")
+        if length > 100_000_000:
+            raise ValueError("no safetensors header")
+        header = json.loads(f.read(length))
+    return sum(math.prod(t["shape"]) for name, t in header.items() if name != "__metadata__")
+
+
+# --- what it can show ---------------------------------------------------------------------------------------
+
+
+def detectable(config: TrainConfig, seeds: int = 1) -> str:
+    """One sentence: the smallest paired difference between two such sessions that would show with 80 % power."""
+    found = baseline_counts(config)
+    if found is None:
+        return (
+            "What this session can detect is not known yet: no baseline evaluation of this model on this problem set."
+        )
+    counts, run = found
+    used = counts[: config.evaluation.eval_problems]
+    widen = math.sqrt(len(used) / config.evaluation.eval_problems)  # a baseline on fewer problems than will be used
+    n = config.evaluation.eval_samples
+    parts = [
+        f"{100 * widen * stats.detectable_difference(used, n, k, seeds):.1f} points of pass@{k}"
+        for k in (min(config.evaluation.ks), max(config.evaluation.ks))
+    ]
+    held = f"{config.evaluation.eval_problems} problems × {n} samples"
+    extra = "one training seed, whose own noise is not in it" if seeds == 1 else f"{seeds} training seeds"
+    return (
+        f"Two such sessions can be told apart (80 % power) by {' or '.join(parts)}: "
+        f"{held}, {extra}. From the baseline in {run.name}."
+    )
+
+
+def baseline_counts(config: TrainConfig) -> tuple[list[tuple[int, int]], Run] | None:
+    """(n, c) per validation problem before training, from the newest run of this model on this problem set."""
+    for run in runs.all_runs():
+        try:
+            other = run.load_config()
+        except HdpoError:
+            continue
+        if not isinstance(other, TrainConfig) or (other.data, other.model.model) != (
+            config.data,
+            config.model.model,
+        ):
+            continue
+        if rows := run.table("eval", 0):
+            counts = [(int(r["n"]), int(r["correct"])) for r in rows if r["n"]]
+            if counts:
+                return counts, run
+    return None
+
+
+def words(seconds: float) -> str:
+    """
+    >>> words(8), words(95), words(3720)
+    ('8 s', '1 min 35 s', '1 h 2 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
