@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
@@ -20,7 +22,7 @@ def show(fig: go.Figure, *, note: str, facts: str, frame: pd.DataFrame, key: str
     st.plotly_chart(fig, key=key, theme="streamlit", config=CONFIG, alt=alt or note)
     st.caption(note)
     if facts:
-        st.text(facts)
+        st.html(f'<small style="opacity: 0.75">{html.escape(facts)}</small>')
     # Only an open table is sent: a live figure redraws every second.
     box = st.expander(
         f"Table behind it ({len(frame)} rows)", key=f"{key}-table", on_change="rerun", type="compact"

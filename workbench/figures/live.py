@@ -46,7 +46,7 @@ def signal_accounting(steps: pd.DataFrame) -> go.Figure:
             y = sum(rows[c].astype(float) for c in columns)
             bar = go.Bar(
                 x=rows["step"], y=y, name=name, legendgroup=name, showlegend=i == 0,
-                marker={"color": look.colour, "line": {"width": 0}, "pattern": {"shape": look.pattern, "fgcolor": "rgba(255,255,255,0.75)", "size": 5}},
+                marker=style.fill(look),
                 hovertemplate="step %{x}: %{y:.0f} prompts<extra>" + name + "</extra>",
             )  # fmt: skip
             fig.add_trace(bar, **style.place(i, 1))
@@ -71,7 +71,9 @@ def loss_terms(steps: pd.DataFrame) -> go.Figure:
     for label, rows in style.by_run(steps):
         if rows["jsd_floor"].notna().any():
             name = f"JSD_k floor {label}".strip()
-            style.draw(fig, Series(name, rows["step"], rows["jsd_floor"], GREY), style.place(1, 2))
+            style.draw(
+                fig, Series(name, rows["step"], rows["jsd_floor"], GREY, marks=False), style.place(1, 2)
+            )
     return fig
 
 
@@ -125,7 +127,9 @@ def probe_gap(probe: pd.DataFrame, steps: pd.DataFrame | None = None) -> go.Figu
     if steps is not None and not steps.empty:
         for label, rows in style.by_run(steps):
             name = f"{label} step's own accepted traces (estimate)".strip()
-            style.draw(fig, Series(name, rows["step"], rows["step_gap"], GREY), style.place(0, 2))
+            style.draw(
+                fig, Series(name, rows["step"], rows["step_gap"], GREY, marks=False), style.place(0, 2)
+            )
     fig.update_yaxes(rangemode="tozero")
     fig.update_xaxes(title_text="step")
     return fig
@@ -146,7 +150,6 @@ def pass_at(
             some = rows[rows["metric"] == metric].sort_values("step")
             series = Series(label, some["step"], some["value"], looks[label], some["low"], some["high"])
             style.draw(fig, series, style.place(i, columns), legend=i == 0)
-    fig.update_layout(legend_y=-0.12)
     fig.update_xaxes(title_text="step", row=-(-len(shown) // columns))
     return fig
 

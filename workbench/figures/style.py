@@ -113,7 +113,14 @@ def dress(fig: go.Figure, height: int = 340) -> go.Figure:
         margin={"l": 8, "r": 8, "t": 36, "b": 8},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
-        legend={"orientation": "h", "yanchor": "top", "y": -0.2, "x": 0, "title": {"text": ""}},
+        # The legend hangs 56 pixels below the plot, under ticks and axis title; the margin makes room for its rows.
+        legend={
+            "orientation": "h",
+            "yanchor": "top",
+            "y": -56 / max(height - 130, 80),
+            "x": 0,
+            "title": {"text": ""},
+        },
         hovermode="closest",
         uirevision="keep",
     )
@@ -145,38 +152,45 @@ class Series:
     look: Look
     low: pd.Series | None = None
     high: pd.Series | None = None
+    marks: bool = True
 
 
 def draw(fig: go.Figure, series: Series, where: dict[str, int] | None = None, legend: bool = True) -> None:
-    """Add a line with its markers and, where the series has intervals, the band and its ends.
+    """Add a line with its markers and, where the series has intervals, their band.
 
     A missing value (null in the run's rows) leaves a gap: a line through it would claim a measurement.
     """
     where = where or {}
-    x, y = series.x, series.y.astype(float)
+    x, y, look = series.x, series.y.astype(float), series.look
+    error = None
     if series.low is not None and series.high is not None:
         low, high = series.low.astype(float), series.high.astype(float)
-        error = {
-            "type": "data",
-            "symmetric": False,
-            "array": high - y,
-            "arrayminus": y - low,
-            "thickness": 1,
-            "width": 2,
-        }
         known = low.notna() & high.notna()
-        xs, edge = [*x[known], *x[known][::-1]], [*high[known], *low[known][::-1]]
-        band = go.Scatter(
-            x=xs, y=edge, fill="toself", fillcolor=faint(series.look.colour), line={"width": 0}, mode="lines",
-            hoverinfo="skip", showlegend=False, legendgroup=series.name, name=f"{series.name} (interval)",
-        )  # fmt: skip
-        fig.add_trace(band, **where)
-    else:
-        error = None
+        if known.sum() > 1:
+            fig.add_trace(band(series, known), **where)
+        else:  # one point has no area
+            error = {"type": "data", "symmetric": False, "array": high - y, "arrayminus": y - low}
     line = go.Scatter(
-        x=x, y=y, error_y=error, name=safe(series.name), legendgroup=series.name, showlegend=legend and bool(series.name),
-        mode="lines+markers", connectgaps=False, line={"color": series.look.colour, "dash": series.look.dash, "width": 2},
-        marker={"symbol": series.look.symbol, "size": 7 if len(x) <= 80 else 4},
-        hovertemplate="step %{x}<br>%{y:.4g}" + (f"<extra>{safe(series.name)}</extra>" if series.name else "<extra></extra>"),
+        x=x, y=y, error_y=error, name=safe(series.name), legendgroup=series.name,
+        showlegend=legend and bool(series.name), mode="lines+markers" if series.marks else "lines", connectgaps=False,
+        line={"color": look.colour, "dash": look.dash, "width": 2},
+        marker={"symbol": look.symbol, "size": 7 if len(x) <= 30 else 4},
+        hovertemplate=f"step %{{x}}<br>%{{y:.4g}}<extra>{safe(series.name)}</extra>",
     )  # fmt: skip
     fig.add_trace(line, **where)
+
+
+def band(series: Series, known: pd.Series) -> go.Scatter:
+    """The area between low and high where both are known."""
+    x, low, high = (s[known].astype(float) for s in (series.x, series.low, series.high))
+    return go.Scatter(
+        x=[*x, *x[::-1]], y=[*high, *low[::-1]], fill="toself", fillcolor=faint(series.look.colour),
+        line={"width": 0}, mode="lines", hoverinfo="skip", showlegend=False, legendgroup=series.name,
+        name=f"interval {safe(series.name)}".strip(),
+    )  # fmt: skip
+
+
+def fill(look: Look) -> dict[str, object]:
+    """The marker of a bar: its colour under its pattern."""
+    pattern = {"shape": look.pattern, "fillmode": "overlay", "fgcolor": "rgba(255,255,255,0.8)", "size": 6}
+    return {"color": look.colour, "line": {"width": 0}, "pattern": pattern}
