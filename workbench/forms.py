@@ -1,0 +1,245 @@
+"""Settings as widgets: one widget a knob of the config dataclasses, in the URL while it differs from its default.
+
+Names, limits, help and the paper's values come from the config; here are only words for labels and the steps of the
+arrows. What a widget gives back is checked again by the config itself: a browser can send anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from hdpo.config import Knob, PromptConfig, SweepConfig, TrainConfig, knobs, replace_knobs
+from hdpo.errors import BadInput
+from hdpo.problems import MIXES, read_problems
+from hdpo.prompts import INSTRUCT
+from workbench import estimate
+
+LAMBDAS = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+BUNDLED = tuple(f"bundled:{mix}" for mix in MIXES)
+MAIN = (
+    "problems", "steps", "prompts_per_step", "rollouts", "privileged_rollouts", "learning_rate", "seed", "teacher",
+    "divergence",
+)  # fmt: skip
+SECTIONS = {
+    "model": "Model",
+    "data": "Problems",
+    "prompts": "Prompts",
+    "sampling": "Sampling",
+    "objective": "Objective",
+    "step": "Step",
+    "evaluation": "Evaluation",
+}
+PRESETS: dict[str, dict[str, Any]] = {
+    "Default: 32 × 8": {},
+    "Quick: 16 × 8": {"prompts_per_step": 16},
+}
+LABELS = {
+    "problems": "Problem set",
+    "prompts_per_step": "Prompts a step (P)",
+    "rollouts": "Rollouts a prompt (K)",
+    "privileged_rollouts": "Privileged rollouts a cliff (J)",
+    "topk": "Top-k of JSD_k",
+    "clip_eps": "Clip range ε",
+    "max_new_tokens": "Longest completion (tokens)",
+    "top_p": "Top-p",
+    "ks": "k of pass@k",
+    "eval_every": "Steps between evaluations",
+    "eval_problems": "Evaluation problems",
+    "eval_samples": "Samples a problem (n)",
+    "rank": "LoRA rank",
+    "alpha": "LoRA alpha",
+    "targets": "LoRA targets",
+    "dtype": "Weights' dtype",
+    "grad_norm": "Gradient norm limit",
+    "fraction": "Fraction revealed",
+    "student": "Student's prompt",
+    "privileged": "Privileged prompt",
+    "columns": "Columns of a file",
+    "limit": "Read at most (0: all)",
+}
+ARROWS = {"learning_rate": 1e-4, "temperature": 0.1, "grad_norm": 0.1, "clip_eps": 0.05, "weight_decay": 0.01}
+
+
+def label(name: str) -> str:
+    """
+    >>> label("prompts_per_step"), label("weight_decay")
+    ('Prompts a step (P)', 'Weight decay')
+    """
+    return LABELS.get(name) or name.rstrip("_").replace("_", " ").capitalize()
+
+
+def words(value: Any) -> str:
+    """A value as a person writes it.
+
+    >>> words(0.0003), words((1, 4)), words(0.0)
+    ('0.0003', '1,4', '0')
+    """
+    if isinstance(value, tuple):
+        return ",".join(words(v) for v in value)
+    if isinstance(value, Enum):
+        return str(value.value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def hint(k: Knob) -> str:
+    paper = f" Paper: {k.paper}." if k.paper else ""
+    return f"{k.help[:1].upper()}{k.help[1:]}. Default: {words(k.default) or 'empty'}.{paper} Flag: {k.flag}"
+
+
+def setting(k: Knob, prefix: str) -> Any:
+    """The widget of one knob and its value, plain (an enum's value, not the enum). Key and URL name: prefix + name."""
+    shared: dict[str, Any] = {"key": prefix + k.name, "help": hint(k), "bind": "query-params"}
+    if k.name == "problems":
+        return st.selectbox(
+            label(k.name), BUNDLED, accept_new_options=True, placeholder="or the path of a file", **shared
+        )
+    if k.options:
+        options = [words(o) for o in k.options]
+        return st.selectbox(label(k.name), options, index=options.index(words(k.default)), **shared)
+    if k.type in (int, float):
+        return number(k, shared)
+    if k.path[0] == "prompts":
+        return st.text_area(label(k.name), value=k.default, **shared)
+    text = st.text_input(label(k.name), value=words(k.default), **shared)
+    return whole_numbers(text, k) if isinstance(k.default, tuple) else text
+
+
+def number(k: Knob, shared: dict[str, Any]) -> Any:
+    """A number input; an emptied one is a sentence, not a guess."""
+    cast = k.type
+    low, high = (None if x is None else cast(x) for x in (k.low, k.high))
+    step = 1 if cast is int else ARROWS.get(k.name, 0.05)
+    form = "%d" if cast is int else "%g"
+    found = st.number_input(label(k.name), low, high, cast(k.default), step=step, format=form, **shared)
+    if found is None:
+        raise BadInput(
+            f"{k.flag[2:]}: expected a number, found an empty field. Give one; the default is {words(k.default)}."
+        )
+    return cast(found)
+
+
+def whole_numbers(text: str, k: Knob) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise BadInput(f"{k.flag[2:]}: expected whole numbers with commas between, found {text!r}. Write it as {words(k.default)}.") from None  # fmt: skip
+
+
+def lambda_setting(k: Knob, prefix: str) -> float:
+    """The λ slider, 0 and a log scale, with a field for any other value beside it."""
+    left, right = st.columns([4, 1], vertical_alignment="bottom")
+    chosen = left.select_slider(
+        "λ, the weight of the distillation term", LAMBDAS, k.default, words, prefix + "lambda",
+        bind="query-params", help=hint(k),
+    )  # fmt: skip
+    other = right.text_input(
+        "Another λ", key=prefix + "another_lambda", placeholder="such as 0.05", bind="query-params",
+        help="Any number from 0; empty leaves the choice to the slider.",
+    )  # fmt: skip
+    return free_number(other, "lambda") if other.strip() else float(chosen)
+
+
+def free_number(text: str, name: str) -> float:
+    """
+    >>> free_number(" 0,05 ", "lambda")
+    0.05
+    """
+    try:
+        return float(text.strip().replace(",", "."))
+    except ValueError:
+        raise BadInput(f"{name}: expected a number, found {text.strip()!r}. Give a number such as 0.05.") from None
+
+
+def settings(wanted: Iterable[Knob], prefix: str, columns: int = 3) -> dict[str, Any]:
+    """Widgets in rows of `columns`; name → value."""
+    values: dict[str, Any] = {}
+    chosen = list(wanted)
+    for start in range(0, len(chosen), columns):
+        row = st.columns(columns, vertical_alignment="bottom")
+        for place, k in zip(row, chosen[start : start + columns], strict=False):
+            with place:
+                values[k.name] = setting(k, prefix)
+    return values
+
+
+def train_form(prefix: str) -> TrainConfig:
+    """The λ lab's form: λ, presets, the settings that matter, all others in an expander. Raises BadInput."""
+    default = TrainConfig()
+    known = {k.name: k for k in knobs(default)}
+    lam = lambda_setting(known["lambda_"], prefix)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        for name, changes in PRESETS.items():
+            st.button(
+                name, key=f"{prefix}{name}", on_click=use_preset, args=(changes, prefix), help="60 steps, λ stays."
+            )
+    values = settings((known[name] for name in MAIN), prefix)
+    with st.expander("All other settings"):
+        for section, title in SECTIONS.items():
+            rest = [k for k in known.values() if k.path[0] == section and k.name not in (*MAIN, "lambda_")]
+            if rest:
+                st.caption(title)
+                values |= settings(rest, prefix)
+    return with_wording(replace_knobs(default, {"lambda_": lam, **values}))
+
+
+def use_preset(changes: dict[str, Any], prefix: str) -> None:
+    """Callback: every setting but λ back to its default, then the preset's own."""
+    for k in knobs(TrainConfig()):
+        if k.name != "lambda_":
+            value = changes.get(k.name, k.default)
+            st.session_state[prefix + k.name] = value if isinstance(value, (int, float)) else words(value)
+
+
+def with_wording(config: TrainConfig) -> TrainConfig:
+    """Another model than the bundled one takes the wording for instruct models, unless one was written."""
+    plain = PromptConfig()
+    untouched = (config.prompts.student, config.prompts.privileged) == (plain.student, plain.privileged)
+    if config.model.model == "bundled" or not untouched:
+        return config
+    return replace(config, prompts=replace(config.prompts, student=INSTRUCT.student, privileged=INSTRUCT.privileged))
+
+
+def as_pair(config: TrainConfig) -> SweepConfig:
+    """λ = 0 and this λ with the same seed. Raises BadInput where both would be the same."""
+    lam = config.objective.lambda_
+    if lam == 0.0:
+        raise BadInput(
+            "lambda: expected a λ above 0 for a pair, found 0. A pair is λ = 0 beside another λ: move the slider."
+        )
+    plain = replace_knobs(config, {"lambda_": TrainConfig().objective.lambda_, "seed": TrainConfig().seed})
+    return SweepConfig(train=plain, lambdas=(0.0, lam), seeds=(config.seed,))
+
+
+def check_before_start(config: TrainConfig) -> None:
+    """What can be known now need not fail later: the head of the problem file, the model folder. Raises BadInput."""
+    source = config.data.problems
+    if source not in BUNDLED:
+        if source.startswith("bundled:"):
+            raise BadInput(
+                f"problems: expected {' or '.join(BUNDLED)} or a file, found {source!r}. Choose one of them."
+            )
+        read_problems(Path(source).expanduser(), config.data.mapping(), limit=3)
+    folder = estimate.model_folder(config.model.model)
+    if not (folder / "config.json").is_file():
+        raise BadInput(f"model: expected 'bundled' or a folder with config.json and safetensors weights, found {config.model.model!r}. Mend the path.")  # fmt: skip
+
+
+def flat(config: dict[str, Any]) -> dict[str, str]:
+    """Nested settings as 'section.name' → words, to compare and to list.
+
+    >>> flat({"step": {"steps": 5}, "seed": 0})
+    {'step.steps': '5', 'seed': '0'}
+    """
+    found: dict[str, str] = {}
+    for name, value in config.items():
+        if isinstance(value, dict):
+            found |= {f"{name}.{inner}": text for inner, text in flat(value).items()}
+        else:
+            found[name.rstrip("_")] = words(tuple(value) if isinstance(value, list) else value)
+    return found

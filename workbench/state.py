@@ -1,0 +1,61 @@
+"""What pages share: session keys, the link that restores a page, and errors shown as sentences.
+
+A session is forgotten at a reload; what must outlive it stands in the URL (widgets bound to query parameters) or in
+the run folders. Everything shown by `say` is escaped, since error sentences quote files, models and links.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlencode
+
+import streamlit as st
+
+from hdpo.errors import HdpoError
+
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&=@/^'\"])")
+# Arrows and bare addresses are rewritten even behind a backslash; a word joiner breaks them up.
+_AUTOMATIC = re.compile(r"->|<-|--|>=|<=|~=|(?i:https?:)|(?i:www\.)|(?<=\w)@(?=\w)")
+
+
+def escape(text: str) -> str:
+    r"""Text for a place that reads Markdown, shown as it is, on one line.
+
+    >>> escape("![x](y)")
+    '\\!\\[x\\]\\(y\\)'
+    """
+    broken = _AUTOMATIC.sub(lambda m: m.group()[0] + "\u2060" + m.group()[1:], " ".join(text.split()))
+    return _MARKDOWN.sub(r"\\\1", broken)
+
+
+@contextmanager
+def sentences() -> Iterator[None]:
+    """The one place where errors become sentences: around a page, and around the body of a fragment or callback.
+
+    (A fragment runs again by itself, outside of the page's own protection.)
+    """
+    try:
+        yield
+    except HdpoError as e:
+        st.error(escape(str(e)))
+
+
+def once(key: str, value: Any) -> Any:
+    """The session's value under this key, set at its first use."""
+    return st.session_state.setdefault(key, value)
+
+
+def address() -> str:
+    """The link that opens this page with its settings: bound widgets that differ from their defaults."""
+    query = urlencode(st.query_params.to_dict())
+    base = st.context.url or ""
+    return f"{base}?{query}" if query else base
+
+
+def link_box(key: str) -> None:
+    """A small box with the copyable link of this page."""
+    with st.popover("Link to this", key=f"{key}-link", help="Restores this page with its settings."):
+        st.code(address(), language=None, wrap_lines=True)
