@@ -1,0 +1,86 @@
+"""Which prompts a model can learn from: the histogram of a scan, and the three regimes in one bar (Sec. 2.3)."""
+
+from __future__ import annotations
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from hdpo.records import Doubt, GroupKind
+from hdpo.stats import wilson
+from workbench.figures import style
+from workbench.figures.style import LOOKS, Look
+
+CLIFF = Look("#d9572b", "dash", "square", "/")
+SOLVED = Look("#808790", "solid", "circle", "")
+# (words, kind, whether in doubt, look); the hatch says "cliff" without colour.
+BARS: tuple[tuple[str, GroupKind, bool, Look], ...] = (
+    ("cliff: no signal from GRPO", GroupKind.CLIFF, False, CLIFF),
+    ("cliff in doubt (truncated, grader)", GroupKind.CLIFF, True, Look("#c47a00", "dash", "square", "x")),
+    ("mixed: GRPO learns here", GroupKind.MIXED, False, LOOKS[0]),
+    ("solved: nothing left to learn", GroupKind.SOLVED, False, SOLVED),
+)
+REGIMES = (GroupKind.CLIFF, GroupKind.MIXED, GroupKind.SOLVED)
+
+
+def success_histogram(scan: pd.DataFrame) -> go.Figure:
+    """Prompts by the number of correct rollouts of K, the cliffs hatched.
+
+    scan: one row a prompt with `group` (a GroupKind's value), `doubt`, `n`, `correct`. Prompts without a regime (no
+    signal, too long, gold unparsable) have no place on the axis and are counted in the title.
+    """
+    if scan.empty:
+        return style.nothing("No prompt has been scanned yet.")
+    fig = style.dress(go.Figure(), 340)
+    k = int(scan["n"].max())
+    placed = 0
+    for name, kind, doubtful, look in BARS:
+        rows = scan[(scan["group"] == kind.value) & ((scan["doubt"] != Doubt.NONE.value) == doubtful)]
+        counts = rows["correct"].value_counts().reindex(range(k + 1), fill_value=0)
+        placed += len(rows)
+        if len(rows):
+            fig.add_bar(
+                x=list(counts.index), y=list(counts), name=name, marker=style.fill(look),
+                text=[str(c) if c else "" for c in counts], textposition="inside", textfont={"color": "#ffffff"},
+                hovertemplate=f"%{{x}} of {k} correct: %{{y}} prompts<extra>{name}</extra>",
+            )  # fmt: skip
+    left_out = len(scan) - placed
+    words = f" ({left_out} more prompts without a verdict)" if left_out else ""
+    fig.update_layout(barmode="stack", bargap=0.15)
+    fig.update_xaxes(title_text=f"correct rollouts of {k}{words}", tickmode="linear", dtick=max(1, k // 16))
+    fig.update_yaxes(title_text="prompts")
+    return fig
+
+
+def count_regimes(kinds: pd.Series) -> pd.DataFrame:
+    """Prompts by regime: kind, prompts, and their share of all that have a regime with Wilson's 95 % interval.
+
+    >>> count_regimes(pd.Series(["cliff", "mixed", "mixed", "gold unparsable"]))[["kind", "prompts"]].values.tolist()
+    [['cliff', 1], ['mixed', 2], ['solved', 0]]
+    """
+    counts = {kind.value: int((kinds == kind.value).sum()) for kind in REGIMES}
+    total = sum(counts.values())
+    rows = []
+    for kind, prompts in counts.items():
+        low, high = wilson(prompts, total) if total else (float("nan"), float("nan"))
+        share = prompts / total if total else float("nan")
+        rows.append({"kind": kind, "prompts": prompts, "share": share, "low": low, "high": high})
+    return pd.DataFrame(rows)
+
+
+def regimes(counts: pd.DataFrame) -> go.Figure:
+    """The three regimes as one bar with numbers. counts: kind, prompts, share, low, high, as `count_regimes` gives it."""
+    if counts.empty or not counts["prompts"].sum():
+        return style.nothing("No prompt has been scanned yet.", 150)
+    fig = style.dress(go.Figure(), 170)
+    looks = {GroupKind.CLIFF.value: CLIFF, GroupKind.MIXED.value: LOOKS[0], GroupKind.SOLVED.value: SOLVED}
+    for row in counts.itertuples():
+        words = f"{row.kind}<br>{row.prompts} ({row.share:.0%})"
+        fig.add_bar(
+            x=[row.prompts], y=[""], orientation="h", name=row.kind, marker=style.fill(looks[row.kind]),
+            text=[words if row.prompts else ""], textposition="inside", insidetextanchor="middle",
+            textfont={"color": "#ffffff", "size": 15}, textangle=0,
+            hovertemplate=f"{row.kind}: {row.prompts} prompts, {row.share:.1%} ({row.low:.1%} to {row.high:.1%})<extra></extra>",
+        )  # fmt: skip
+    fig.update_layout(barmode="stack", bargap=0.05, showlegend=True)
+    fig.update_xaxes(title_text="prompts")
+    return fig

@@ -1,0 +1,153 @@
+"""The realizability gap KL(P_T‖P_S) (Sec. 3): by position, against its bounds, and what a frozen teacher adds to it.
+
+`gap` frames have one row a token of the fixed probe traces: trace, on ('privileged' or 'own' traces), position,
+kl_drifting, kl_frozen, lemma1, range_bound in nats, mismatch in logits.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from workbench.figures import style
+from workbench.figures.style import GREY, LOOKS, Look, Series
+
+ON = {"privileged": "on privileged traces", "own": "on the student's own traces"}
+FLOOR = 1e-7  # nats; a log axis has no zero, smaller values lie on this line
+MOST_TOKENS = 3000  # drawn at most in the scatter
+
+# (when, column, words, look)
+CURVES = (
+    (
+        "before",
+        "kl_drifting",
+        "before training (both teachers are the same)",
+        Look("#808790", "dot", "circle-open", ""),
+    ),
+    ("after", "kl_drifting", "after, drifting teacher", LOOKS[0]),
+    ("after", "kl_frozen", "after, frozen teacher", LOOKS[1]),
+)
+BOUNDS = (
+    ("lemma1", "Lemma 1: ‖δ‖²∞ / 2", LOOKS[1]),
+    ("range_bound", "tighter: (max δ − min δ)² / 8", LOOKS[0]),
+)
+
+
+def position_means(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
+    """Mean gap at each token position over the traces that reach it: on, position, when, metric, value, n_traces."""
+    parts = []
+    for when, gap in (("before", before), ("after", after)):
+        columns = [c for w, c, _, _ in CURVES if w == when]
+        if gap.empty:
+            continue
+        long = gap.melt(["on", "position", "trace"], columns, "metric").astype({"value": float})
+        means = long.groupby(["on", "position", "metric"])["value"].agg(["mean", "count"]).reset_index()
+        parts.append(means.rename(columns={"mean": "value", "count": "n_traces"}).assign(when=when))
+    columns = ["on", "position", "when", "metric", "value", "n_traces"]
+    return pd.concat(parts)[columns] if parts else pd.DataFrame(columns=columns)
+
+
+def kl_by_position(before: pd.DataFrame, after: pd.DataFrame) -> go.Figure:
+    """KL(P_T‖P_S) by token position, before and after training, against the drifting and the frozen teacher."""
+    means = position_means(before, after)
+    if means.empty:
+        return style.nothing("This run has no gap measured by token.")
+    fig = style.panels([f"{words} (nats)" for words in ON.values()], 2, 360)
+    for i, on in enumerate(ON):
+        for when, metric, name, look in CURVES:
+            some = means[(means["on"] == on) & (means["when"] == when) & (means["metric"] == metric)]
+            if some.empty:
+                continue
+            style.draw(
+                fig, Series(name, some["position"], some["value"], look), style.place(i, 2), legend=i == 0
+            )
+            words = f"token %{{x}}<br>%{{y:.4g}} nats, mean of %{{customdata}} traces<extra>{name}</extra>"
+            fig.data[-1].update(customdata=some["n_traces"], hovertemplate=words)
+    fig.update_xaxes(title_text="token of the completion")
+    fig.update_yaxes(rangemode="tozero")
+    return fig
+
+
+def bound_facts(gap: pd.DataFrame, vocabulary: int) -> pd.DataFrame:
+    """How much each bound says: tokens, broken (KL above it), vacuous (above ln V) and the median of bound / KL.
+
+    ln V is the KL from a certain next token to a uniform guess over V: a bound above it holds for a student who knows
+    nothing. The median is over tokens with a KL above FLOOR.
+    """
+    rows = []
+    kl = gap["kl_drifting"].astype(float)
+    for column, name, _ in BOUNDS:
+        bound = gap[column].astype(float)
+        # float32 logits: equality is met only up to rounding
+        broken, large = kl > bound * (1 + 1e-4) + 1e-6, kl > FLOOR
+        ratio = float((bound[large] / kl[large]).median()) if large.any() else math.nan
+        facts = {"bound": name, "tokens": len(gap), "broken": int(broken.sum())}
+        rows.append({**facts, "vacuous": int((bound > math.log(vocabulary)).sum()), "median_ratio": ratio})
+    return pd.DataFrame(rows)
+
+
+def bounds_scatter(gap: pd.DataFrame, vocabulary: int) -> go.Figure:
+    """Each token's KL against both of its bounds, log-log; below the diagonal a bound would be broken.
+
+    The shaded part is above ln V, where a bound says nothing (`bound_facts`); the legend counts its tokens.
+    """
+    if gap.empty:
+        return style.nothing("This run has no gap measured by token.")
+    fig = style.dress(go.Figure(), 440)
+    facts = bound_facts(gap, vocabulary).set_index("bound")
+    shown = gap.iloc[np.linspace(0, len(gap) - 1, min(len(gap), MOST_TOKENS)).round().astype(int)]
+    kl = shown["kl_drifting"].astype(float).clip(lower=FLOOR)
+    ends = [FLOOR, FLOOR]
+    for column, name, look in BOUNDS:
+        bound = shown[column].astype(float).clip(lower=FLOOR)
+        ends = [min(ends[0], bound.min()), max(ends[1], bound.max(), kl.max())]
+        fig.add_scatter(
+            x=kl, y=bound, mode="markers", name=f"{name}: {facts.vacuous[name]} of {len(gap)} tokens vacuous",
+            marker={"color": look.colour, "symbol": look.symbol, "size": 5, "opacity": 0.55},
+            text=[style.safe(repr(t)) for t in shown["token"]],
+            hovertemplate="%{text}<br>KL %{x:.3g}, bound %{y:.3g} nats<extra></extra>",
+        )  # fmt: skip
+    line = {"color": GREY.colour, "dash": "dash", "width": 1.5}
+    fig.add_scatter(
+        x=[ends[0], ends[1]],
+        y=[ends[0], ends[1]],
+        mode="lines",
+        name="bound = KL",
+        line=line,
+        hoverinfo="skip",
+    )
+    vacuous = math.log(vocabulary)
+    fig.add_hrect(
+        y0=vacuous, y1=max(ends[1], vacuous) * 3, fillcolor="rgba(128,135,144,0.15)", line_width=0,
+        annotation_text=f"says nothing: above ln {vocabulary} = {vacuous:.1f} nats", annotation_position="top left",
+    )  # fmt: skip
+    fig.update_xaxes(type="log", title_text="KL(P_T‖P_S) of the token (nats)", exponentformat="power")
+    fig.update_yaxes(type="log", title_text="bound (nats)", exponentformat="power")
+    return fig
+
+
+def mismatch_over_training(probe: pd.DataFrame) -> go.Figure:
+    """The model-mismatch term of Prop. 1 (ii), ‖f_φ(c_T) − f_θ(c_T)‖∞ in logits, for the frozen teacher.
+
+    The drifting teacher is the student's own weights: its term is zero by definition and drawn as that.
+    """
+    rows = probe[probe["metric"] == "mismatch"] if not probe.empty else probe
+    if rows.empty:
+        return style.nothing("The probe set has not been measured yet.")
+    fig = style.panels([f"{words} (logits)" for words in ON.values()], 2, 340)
+    looks = style.run_looks([label for label, _ in style.by_run(rows)])
+    for i, on in enumerate(ON):
+        for label, of_run in style.by_run(rows):
+            some = of_run[of_run["on"] == on].sort_values("step")
+            name = f"frozen teacher {label}".strip()
+            series = Series(name, some["step"], some["value"], looks[label], some["low"], some["high"])
+            style.draw(fig, series, style.place(i, 2), legend=i == 0)
+        steps = rows["step"].drop_duplicates().sort_values()
+        zero = Series("drifting teacher: 0 by definition", steps, steps * 0.0, GREY, marks=False)
+        style.draw(fig, zero, style.place(i, 2), legend=i == 0)
+    fig.update_xaxes(title_text="step")
+    fig.update_yaxes(rangemode="tozero")
+    return fig
