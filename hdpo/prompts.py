@@ -149,7 +149,7 @@ def pick_other(problem: Problem, pool: Sequence[Problem], seed: int) -> Problem:
     """Another problem with another answer, the same for the same seed, problem and pool."""
     start = _hash(f"{seed}\n{problem.id}") % max(len(pool), 1)
     for candidate in (*pool[start:], *pool[:start]):
-        if candidate.id != problem.id and not same_answer(candidate, problem):
+        if not same_answer(candidate, problem):
             return candidate
     raise BadInput(
         f"None of the {len(pool)} problems has another answer than {problem.id} ({problem.answer}); "
