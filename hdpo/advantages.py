@@ -40,7 +40,7 @@ def advantages(rewards: Sequence[float | None], form: Advantage) -> tuple[float,
     (0.0, 0.0, 0.0)
     """
     graded = [r for r in rewards if r is not None]
-    if len(graded) < 2 or all(r == graded[0] for r in graded):
+    if len(set(graded)) < 2:  # none left, one left, or all equal
         return (0.0,) * len(rewards)
     centre, scale = _centre_and_scale(graded, form)
     return tuple(0.0 if r is None else (r - centre) * scale for r in rewards)

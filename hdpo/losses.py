@@ -170,10 +170,8 @@ def _at_least_float32(x: Tensor) -> Tensor:
 
 def _half_jsd_terms(logp: Tensor, logq: Tensor) -> Tensor:
     """`½ Σ p ln(p/m) + ½ Σ q ln(q/m)` over the last axis; neither side has to sum to 1."""
-    logp, logq = (
-        logp.clamp(min=_LOG_ZERO),
-        logq.clamp(min=_LOG_ZERO),
-    )  # logaddexp(-inf, -inf) has a NaN gradient
+    # logaddexp(-inf, -inf) has a NaN gradient.
+    logp, logq = logp.clamp(min=_LOG_ZERO), logq.clamp(min=_LOG_ZERO)
     logm = torch.logaddexp(logp, logq) - LN2
     return 0.5 * (logp.exp() * (logp - logm) + logq.exp() * (logq - logm)).sum(dim=-1)
 

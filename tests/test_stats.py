@@ -102,6 +102,7 @@ def test_wilson_against_published_values():
     assert stats.wilson(5, 10) == pytest.approx((0.2366, 0.7634), abs=1e-4)
     low, high = stats.wilson(3, 8)
     assert stats.wilson(5, 8) == pytest.approx((1 - high, 1 - low))
+    assert all(stats.wilson(0, n)[0] == 0.0 and stats.wilson(n, n)[1] == 1.0 for n in range(1, 300))
     with pytest.raises(BadInput):
         stats.wilson(3, 0)
 
@@ -183,6 +184,12 @@ def test_seeds_difference_by_hand():
     found = stats.seeds_difference(a, b)
     half = 12.7062 * math.sqrt(by_seed)
     assert (found.value, found.low, found.high) == pytest.approx((0.25, 0.25 - half, 0.25 + half), abs=1e-3)
+
+
+def test_one_prompt_over_two_seeds_has_the_seeds_spread_alone():
+    found = stats.seeds_difference([[0.5], [0.75]], [[0.0], [0.5]])
+    half = 12.7062 * 0.125  # sd .1768 over √2
+    assert (found.value, found.high) == pytest.approx((0.375, 0.375 + half), abs=1e-3)
 
 
 def test_one_seed_is_the_paired_difference():
