@@ -11,6 +11,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,8 +40,8 @@ def _attempt(path: Path, resume: bool, also: Also | None, watch: tuple[Path, ...
     report: Report | None = None
     ending = Ending(State.STOPPED, "Ended at once; resume goes on from the last checkpoint.")
     try:
-        writer, checkpoint = _open(path, resume)
-        report = Report(writer, also, watch)
+        writer, checkpoint, step = _open(path, resume)
+        report = Report(writer, also, watch, max(step, 0))
         writer.status(State.RUNNING, phase="starting")
         _dispatch(writer, report, checkpoint)
         ending = Ending(State.DONE)
@@ -49,7 +50,7 @@ def _attempt(path: Path, resume: bool, also: Also | None, watch: tuple[Path, ...
     except HdpoError as e:
         ending = Ending(State.FAILED, str(e), isinstance(e, BadInput))
     except Exception as e:
-        traceback.print_exc()
+        _log(path, traceback.format_exc())
         ending = Ending(State.FAILED, _unexpected(e))
     finally:
         _settle(path, ending, report)
@@ -64,6 +65,11 @@ def _settle(path: Path, ending: Ending, report: Report | None) -> None:
         RunWriter(path, 0).status(ending.state, phase=last.phase, done=done, total=last.total, message=ending.message)
     except HdpoError as e:
         print(f"{ending.message}\n{e}", file=sys.stderr)
+
+
+def _log(path: Path, text: str) -> None:
+    with suppress(OSError), (path / "log.txt").open("a", encoding="utf-8") as log:  # the status says it in one sentence
+        log.write(text)
 
 
 def _unexpected(e: Exception) -> str:
@@ -87,12 +93,12 @@ def newest_checkpoint(path: Path) -> tuple[int, Path | None]:
     return -1, None
 
 
-def _open(path: Path, resume: bool) -> tuple[RunWriter, Path | None]:
+def _open(path: Path, resume: bool) -> tuple[RunWriter, Path | None, int]:
     step, checkpoint = newest_checkpoint(path)
     if checkpoint is not None and not resume:
         raise BadInput(f"{path.name}: expected a new run, found one with a checkpoint at step {step}. Resume it, or start another.")  # fmt: skip
     # Without a checkpoint the attempt starts over, and step -1 supersedes all that an earlier one wrote.
-    return RunWriter.resume(path, step), checkpoint
+    return RunWriter.resume(path, step), checkpoint, step
 
 
 def _dispatch(writer: RunWriter, report: Report, checkpoint: Path | None) -> None:

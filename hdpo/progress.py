@@ -33,21 +33,31 @@ Also = Callable[[Progress], None]
 class Report:
     """Call it at safe places: it writes the status, at most 4 times a second, and raises Stopped after a stop.
 
-    Time left is elapsed / fraction · (1 − fraction) of what was done since the count began, which after a resume is
-    not 0. Counts with another unit or total (an evaluation inside a training) have their own clock.
+    Time left is elapsed / fraction · (1 − fraction) of what this attempt did itself; the clock starts when the count
+    does, so that neither loading nor an evaluation before the first step is taken for a step's time. Counts with
+    another unit or total have their own clock.
     """
 
-    def __init__(self, writer: RunWriter, also: Also | None = None, watch: tuple[Path, ...] = ()) -> None:
-        """watch: further run folders whose stop counts as one for this run (the sweep that it belongs to)."""
+    def __init__(
+        self, writer: RunWriter, also: Also | None = None, watch: tuple[Path, ...] = (), resumed_at: int = 0
+    ) -> None:
+        """watch: further run folders whose stop counts as one for this run (the sweep that it belongs to).
+        resumed_at: steps that an earlier attempt did.
+        """
         self.writer, self.also, self.watch = writer, also, (writer.path, *watch)
+        self.resumed_at = resumed_at
         self.last = Progress("starting", 0, 0)
         self._written = float("-inf")
-        self._began: dict[tuple[str, int], tuple[float, int]] = {}
+        self._clocks: dict[tuple[str, int], tuple[float, int]] = {}
 
     def __call__(self, phase: str, done: int, total: int, unit: str = "steps") -> None:
         """done of total units are finished. Raises Stopped where a stop was asked for."""
         now = time.monotonic()
-        start, first = self._began.setdefault((unit, total), (now, done))
+        before = self.resumed_at if unit == "steps" else 0
+        start, first = self._clocks.get((unit, total), (now, max(done, before)))
+        if done <= first:
+            start = now
+        self._clocks[unit, total] = start, first
         self.tell(Progress(phase, done, total, unit, seconds_left(now - start, done - first, total - first)))
         if self.stop_asked():
             raise Stopped(f"Stopped on request at {done} of {total} {unit}.")

@@ -280,6 +280,17 @@ def test_a_report_writes_the_status_and_stops_where_it_was_asked(root):
         report("sampling", 32, 60)
 
 
+def test_neither_what_came_before_nor_a_resumed_part_counts_as_speed(root):
+    seen: list[Progress] = []
+    report = Report(RunWriter.create("train", TrainConfig()), seen.append, resumed_at=30)
+    report("loading the model", 0, 60)
+    time.sleep(0.2)
+    report("training", 30, 60)
+    time.sleep(0.02)
+    report("training", 31, 60)
+    assert 0.02 * 29 * 0.9 < seen[-1].seconds_left < 0.15 * 29
+
+
 def test_a_report_writes_at_most_four_times_a_second(root, monkeypatch):
     writer = RunWriter.create("train", TrainConfig())
     writes = []
