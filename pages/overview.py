@@ -1,5 +1,55 @@
-"""What a cliff is, in one screen."""
+"""What a cliff is, in one screen, with the state of the loaded model."""
 
 import streamlit as st
 
-st.title("Overview")
+from hdpo.config import ModelConfig
+from workbench import catalog, home, state
+
+NEXT = (
+    ("cliffs", "Find the cliffs", "Sample every problem K times and read the groups that got nothing."),
+    ("side_by_side", "Watch the model peek", "One problem, with and without its solution in the prompt, side by side."),
+    ("lambda_lab", "Turn λ", "Train for two minutes, alone or beside λ = 0, and watch the cliffs."),
+    ("tradeoff", "Coverage against accuracy", "What each λ gave and cost, with intervals, beside the paper's tables."),
+)
+
+st.title("What is a cliff?")
+left, right = st.columns([3, 2], gap="large")
+with left:
+    st.markdown(
+        "A **cliff** is a problem that a model fails in every one of its K tries. All rewards are 0, so all advantages "
+        "are 0, so the gradient is 0: reinforcement learning says nothing about exactly the problems that the model "
+        "cannot do."
+    )
+    st.markdown(
+        "**HDPO** lets the same model look at the solution. Its own answers that are then right (reward 1) are distilled "
+        "into the prompt without the solution, with weight **λ**. With λ = 0 it is GRPO; a larger λ buys coverage "
+        "(pass@8), and too large a λ pays for it in accuracy (pass@1)."
+    )
+    st.dataframe(home.REGIMES, hide_index=True, alt="The three regimes and which term has a gradient in each.")
+with right:
+    st.subheader("This model, these problems")
+    if (found := home.regimes_of(ModelConfig())) is not None:
+        home.regimes_figure(found)
+    else:
+        st.info("Not measured yet: scan the bundled problems for cliffs, which takes less than a minute.")
+        st.page_link("../pages/cliffs.py", label="Scan for cliffs")
+
+home.model_card()
+
+st.subheader("What to try next")
+for place, (page, title, words) in zip(st.columns(4), NEXT, strict=True):
+    with place.container(border=True, height="stretch"):
+        st.page_link(f"../pages/{page}.py", label=f"**{title}**")
+        st.caption(words)
+
+st.subheader("Recent runs")
+recent = catalog.runs_frame().head(5)
+if recent.empty:
+    st.caption("No run yet. What you start in the λ lab, or from a terminal with `python -m hdpo train`, appears here.")
+for row in recent.itertuples():
+    with st.container(horizontal=True, vertical_alignment="center"):
+        page, key = ("lambda_lab", "lab_run") if row.kind in ("train", "sweep") else ("runs", "runs_run")
+        st.page_link(f"../pages/{page}.py", label=state.escape(row.name), query_params={key: row.id})
+        st.caption(
+            state.escape(f"{row.kind}, {row.state}, {row.created:%Y-%m-%d %H:%M}{', recorded' if row.recorded else ''}")
+        )

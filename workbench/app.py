@@ -11,8 +11,7 @@ if str(ROOT) not in sys.path:  # Streamlit puts workbench/ there, the pages need
 
 import streamlit as st  # noqa: E402
 
-from hdpo.errors import HdpoError  # noqa: E402
-from workbench import launch  # noqa: E402
+from workbench import launch, state  # noqa: E402
 
 # A local picture: an icon by name would be fetched from the internet.
 st.set_page_config(page_title="HDPO workbench", page_icon=str(ROOT / "assets" / "icon.png"), layout="wide")
@@ -29,15 +28,12 @@ def pages() -> dict[str, list[st.Page]]:
         section: [
             st.Page(ROOT / "pages" / f"{name}.py", title=title, url_path=name, default=name == "overview")
             for name, title in entries
-            if (ROOT / "pages" / f"{name}.py").is_file()
         ]
         for section, entries in PAGES.items()
     }
 
 
 navigation = st.navigation(pages())
-try:
+with state.sentences():
     launch.ensure_workers()
     navigation.run()
-except HdpoError as e:
-    st.error(str(e))

@@ -7,6 +7,7 @@ Columns always exist, also where a run has no rows yet, so that figures and page
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -80,12 +81,18 @@ def runs_of(*kinds: str, recorded: bool | None = None) -> list[Run]:
 
 
 def label(run: Run) -> str:
-    """How a run is called on a page: its name, and λ and seed where it has them."""
+    """How a run is called on a page: its name, and λ and seed where it was given none."""
     facts = frozen_facts(str(run.path), stamp(run.path / "config.json"))
-    words = [run.name]
     if facts.get("kind") == "train" and run.name == run.id:
-        words.append(f"λ={facts['lambda']:g}, seed {facts['seed']}")
-    return " · ".join(words)
+        return f"{run.id} · λ = {facts['lambda']:g}, seed {facts['seed']}"
+    return run.name
+
+
+def labels(several: Iterable[Run]) -> dict[str, str]:
+    """id → label; where two have the same name, both say when they were started."""
+    found = {run.id: label(run) for run in several}
+    twice = {name for name, count in Counter(found.values()).items() if count > 1}
+    return {i: f"{name} · {i}" if name in twice and name != i else name for i, name in found.items()}
 
 
 # --- the list of runs -------------------------------------------------------------------------------------------------

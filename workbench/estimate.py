@@ -14,10 +14,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import streamlit as st
+
 from hdpo import runs, stats
 from hdpo.config import SweepConfig, TrainConfig
 from hdpo.errors import HdpoError
 from hdpo.runs import Run
+from workbench import catalog
 
 BUNDLED = Path(__file__).resolve().parent.parent / "assets" / "model"
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -65,6 +68,12 @@ def duration(config: TrainConfig | SweepConfig) -> Duration:
     return Duration(seconds, f"{words}{place}{'' if same else '; scaled by prompts × rollouts'}.")
 
 
+def pair_seconds(config: TrainConfig) -> float | None:
+    """Of λ = 0 and this λ one after the other."""
+    alone = duration(config).seconds
+    return None if alone is None else 2 * alone
+
+
 def session_seconds(config: TrainConfig, timing: Timing) -> float:
     """Steps by prompts × rollouts, evaluations (one before, one each `eval_every`, one after) by problems × samples."""
     step, measured = config.step, timing.config.step
@@ -89,6 +98,15 @@ def nearest(config: TrainConfig) -> Timing | None:
 
 
 def timed(run: Run) -> Timing | None:
+    """None for a run that is no training, is damaged, or has no step yet."""
+    return read_timing(
+        str(run.path), catalog.stamp(run.path / "config.json"), catalog.stamp(run.path / "metrics.jsonl")
+    )
+
+
+@st.cache_data(show_spinner=False, max_entries=2000)
+def read_timing(path: str, config_at: catalog.Stamp, metrics_at: catalog.Stamp) -> Timing | None:
+    run = Run(Path(path))
     try:
         config = run.load_config()
     except HdpoError:
@@ -176,20 +194,18 @@ def detectable(config: TrainConfig, seeds: int = 1) -> str:
 
 def baseline_counts(config: TrainConfig) -> tuple[list[tuple[int, int]], Run] | None:
     """(n, c) per validation problem before training, from the newest run of this model on this problem set."""
-    for run in runs.all_runs():
-        try:
-            other = run.load_config()
-        except HdpoError:
-            continue
-        if not isinstance(other, TrainConfig) or (other.data, other.model.model) != (
+    for run in catalog.runs_of("train"):
+        other = run.load_config()
+        if (other.data, other.model.model, other.model.adapter) != (
             config.data,
             config.model.model,
+            config.model.adapter,
         ):
             continue
-        if rows := run.table("eval", 0):
-            counts = [(int(r["n"]), int(r["correct"])) for r in rows if r["n"]]
-            if counts:
-                return counts, run
+        rows = catalog.eval_counts(run, 0)
+        counts = [(int(n), int(c)) for n, c in zip(rows["n"], rows["correct"], strict=True) if n]
+        if counts:
+            return counts, run
     return None
 
 

@@ -185,7 +185,7 @@ def train_form(prefix: str) -> TrainConfig:
             if rest:
                 st.caption(title)
                 values |= settings(rest, prefix)
-    return with_wording(replace_knobs(default, {"lambda_": lam, **values}))
+    return settled(replace_knobs(default, {"lambda_": lam, **values}))
 
 
 def use_preset(changes: dict[str, Any], prefix: str) -> None:
@@ -196,13 +196,25 @@ def use_preset(changes: dict[str, Any], prefix: str) -> None:
             st.session_state[prefix + k.name] = value if isinstance(value, (int, float)) else words(value)
 
 
-def with_wording(config: TrainConfig) -> TrainConfig:
-    """Another model than the bundled one takes the wording for instruct models, unless one was written."""
-    plain = PromptConfig()
+def settled(config: TrainConfig) -> TrainConfig:
+    """As the run shall keep it: whole paths, since the worker may stand in another folder, and the model's wording.
+
+    Another model than the bundled one takes the wording for instruct models, unless one was written.
+    """
+    plain, model, source = PromptConfig(), config.model.model, config.data.problems
     untouched = (config.prompts.student, config.prompts.privileged) == (plain.student, plain.privileged)
-    if config.model.model == "bundled" or not untouched:
-        return config
-    return replace(config, prompts=replace(config.prompts, student=INSTRUCT.student, privileged=INSTRUCT.privileged))
+    if model != "bundled":
+        config = replace(config, model=replace(config.model, model=whole(model)))
+        if untouched:
+            wording = replace(config.prompts, student=INSTRUCT.student, privileged=INSTRUCT.privileged)
+            config = replace(config, prompts=wording)
+    if not source.startswith("bundled:"):
+        config = replace(config, data=replace(config.data, problems=whole(source)))
+    return config
+
+
+def whole(path: str) -> str:
+    return str(Path(path).expanduser().resolve())
 
 
 def as_pair(config: TrainConfig) -> SweepConfig:
@@ -216,6 +228,17 @@ def as_pair(config: TrainConfig) -> SweepConfig:
     return SweepConfig(train=plain, lambdas=(0.0, lam), seeds=(config.seed,))
 
 
+def title(config: TrainConfig | SweepConfig) -> str:
+    """The name a run gets at its start.
+
+    >>> title(TrainConfig()), title(as_pair(TrainConfig()))
+    ('λ = 0.3, seed 0', 'Pair: λ = 0 and 0.3, seed 0')
+    """
+    if isinstance(config, SweepConfig):
+        return f"Pair: λ = {' and '.join(map(words, config.lambdas))}, seed {words(config.seeds)}"
+    return f"λ = {words(config.objective.lambda_)}, seed {config.seed}"
+
+
 def check_before_start(config: TrainConfig) -> None:
     """What can be known now need not fail later: the head of the problem file, the model folder. Raises BadInput."""
     source = config.data.problems
@@ -224,7 +247,7 @@ def check_before_start(config: TrainConfig) -> None:
             raise BadInput(
                 f"problems: expected {' or '.join(BUNDLED)} or a file, found {source!r}. Choose one of them."
             )
-        read_problems(Path(source).expanduser(), config.data.mapping(), limit=3)
+        read_problems(Path(source), config.data.mapping(), limit=3)
     folder = estimate.model_folder(config.model.model)
     if not (folder / "config.json").is_file():
         raise BadInput(f"model: expected 'bundled' or a folder with config.json and safetensors weights, found {config.model.model!r}. Mend the path.")  # fmt: skip

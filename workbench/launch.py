@@ -20,7 +20,7 @@ from hdpo import jobs
 from hdpo.config import KINDS, ModelConfig, knobs, to_json
 from hdpo.errors import BadInput, HdpoError
 from hdpo.jobs import HEAVY, INTERACTIVE, Job
-from hdpo.runs import Run, RunWriter, State, request_stop, runs_root
+from hdpo.runs import Run, RunWriter, State, all_runs, request_stop, runs_root
 from workbench import estimate
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -150,6 +150,11 @@ def resume_run(run: Run) -> int:
     return submit_run(run.id, config, resume=True)
 
 
+def resumable(run: Run) -> bool:
+    """Whether `resume_run` has something to go on with."""
+    return not run.recorded and run.status().state is not State.DONE and pending_job(run) is None
+
+
 def pending_job(run: Run) -> Job | None:
     """The job of a run that waits or runs, if there is one."""
     return next((j for j in jobs.pending_heavy() if j.payload.get("run") == run.id), None)
@@ -168,8 +173,10 @@ def running_run() -> Run | None:
     """The run that computes now, or else the first that waits: what a page shows after a reload."""
     pending = jobs.pending_heavy()
     found = next((j for j in pending if j.state is State.RUNNING), pending[0] if pending else None)
-    path = runs_root() / str(found.payload.get("run")) if found else None
-    return Run(path) if path is not None and (path / "config.json").is_file() else None
+    if found is None:  # one that runs outside of the table, if there is any
+        return next((r for r in all_runs()[:20] if r.status().state is State.RUNNING), None)
+    path = runs_root() / str(found.payload.get("run"))
+    return Run(path) if (path / "config.json").is_file() else None
 
 
 def tend() -> str:

@@ -7,7 +7,7 @@ the run folders. Everything shown by `say` is escaped, since error sentences quo
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlencode
@@ -59,3 +59,26 @@ def link_box(key: str) -> None:
     """A small box with the copyable link of this page."""
     with st.popover("Link to this", key=f"{key}-link", help="Restores this page with its settings."):
         st.code(address(), language=None, wrap_lines=True)
+
+
+def linked_choice(title: str, options: Mapping[str, str], key: str, first: str = "", help: str = "") -> str:
+    """A selectbox over ids shown by their labels, the id (never the label, which may be renamed) in the URL.
+
+    options: id → label, at least one. first: the id chosen where neither link nor session says otherwise.
+    """
+    linked = st.query_params.get(key, "")
+    if st.session_state.get(key) not in options:
+        st.session_state.pop(key, None)
+    if key not in st.session_state and (linked in options or first in options):
+        st.session_state[key] = linked if linked in options else first
+    chosen = st.selectbox(
+        title,
+        list(options),
+        format_func=lambda i: options.get(i, i),
+        key=key,
+        persist_state="session",
+        help=help or None,
+    )
+    if linked != chosen:
+        st.query_params[key] = chosen
+    return str(chosen)

@@ -1,0 +1,81 @@
+"""λ lab: set up a run, see what it takes and can show, start it alone or beside λ = 0, watch it."""
+
+import json
+
+import streamlit as st
+
+from hdpo.config import TrainConfig, to_json
+from workbench import catalog, estimate, forms, launch, session, state
+
+SET_UP, WATCH = "Set up", "Watch"
+
+
+def go_to(run_id: str) -> None:
+    """Show this run from the next rerun on: a widget's value can only be set before it is drawn."""
+    st.session_state["lab_next"] = run_id
+    st.rerun()
+
+
+def before_start(config: TrainConfig) -> None:
+    """Time, memory, what can be detected; then the exact config and command."""
+    alone, pair = estimate.duration(config), estimate.pair_seconds(config)
+    left, middle, right = st.columns(3)
+    left.metric("Time", estimate.words(alone.seconds) if alone.seconds else "not known", border=True)
+    middle.metric("Time as a pair", estimate.words(pair) if pair else "not known", border=True)
+    memory = estimate.memory_bytes(config)
+    right.metric("Memory", f"{memory / 1e9:.1f} GB" if memory else "not known", border=True, help="Estimated from the model file: libraries, weights, one micro-batch of logits.")  # fmt: skip
+    st.caption(state.escape(alone.source))
+    st.caption(state.escape(estimate.detectable(config)))
+    st.code(launch.command_of(config), language=None, wrap_lines=True)
+    with st.expander("The config that will run"):
+        st.code(json.dumps(to_json(config), indent=1, ensure_ascii=False), language="json", height=420)
+
+
+def set_up() -> None:
+    st.query_params.pop("lab_run", None)  # or the link to this form would open a run
+    config = forms.train_form("lab_")
+    before_start(config)
+    with st.container(horizontal=True):
+        alone = st.button("Start", type="primary", key="lab_start")
+        paired = st.button(
+            "Start as a pair: λ = 0 and this λ", key="lab_pair", help="The same seed, so the same first rollouts."
+        )
+        state.link_box("lab")
+    if alone or paired:
+        forms.check_before_start(config)
+        chosen = forms.as_pair(config) if paired else config
+        go_to(launch.start_heavy(chosen, name=forms.title(chosen)))
+
+
+def watch() -> None:
+    found = catalog.runs_of("train", "sweep")
+    if not found:
+        st.info("No training yet. Set one up: the default session takes about two minutes.")
+        return
+    active = launch.running_run()
+    names = catalog.labels(found)
+    left, right = st.columns([3, 2])
+    with left:
+        run_id = state.linked_choice("Run", names, "lab_run", first=active.id if active else "")
+    run = next(r for r in found if r.id == run_id)
+    others = right.multiselect(
+        "Draw beside it", [i for i in names if i != run_id], format_func=lambda i: names[i], key="lab_beside"
+    )
+    view = st.segmented_control("View", session.VIEWS, default=session.VIEWS[0], required=True, key="lab_panel", bind="query-params", label_visibility="collapsed")  # fmt: skip
+    with st.container(horizontal=True):
+        session.buttons(run, "lab")
+        state.link_box("lab")
+    session.watch(run, [r for r in found if r.id in others], view)
+
+
+if following := st.session_state.pop("lab_next", ""):
+    st.session_state["lab_run"], st.session_state["lab_mode"] = following, WATCH
+
+st.title("λ lab")
+st.caption("One run of HDPO: GRPO, and on the cliffs λ times the distillation of what the model can do once it has seen the solution. λ = 0 is exactly GRPO.")  # fmt: skip
+watching = "lab_run" in st.query_params or launch.running_run() is not None
+mode = st.segmented_control("Part", [SET_UP, WATCH], default=WATCH if watching else SET_UP, required=True, key="lab_mode", label_visibility="collapsed")  # fmt: skip
+if mode == WATCH:
+    watch()
+else:
+    set_up()

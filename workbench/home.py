@@ -1,0 +1,114 @@
+"""What the Overview shows: the regimes of the loaded model on the bundled problems, and the model itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from hdpo.config import ModelConfig
+from hdpo.errors import HdpoError
+from hdpo.runs import Run, State
+from workbench import catalog, launch, state
+from workbench.components import figure, request
+from workbench.figures import cliffs
+
+REGIMES = pd.DataFrame(
+    [
+        ("cliff", "0 0 0 0 0 0 0 0", "all 0", "none", "yes, where a peek succeeds"),
+        ("mixed", "0 1 0 0 1 1 0 1", "up for right, down for wrong", "yes", "none"),
+        ("solved", "1 1 1 1 1 1 1 1", "all 0", "none", "none"),
+    ],
+    columns=["prompt", "rewards of K = 8 rollouts", "advantages", "GRPO's gradient", "λ term's gradient"],
+)
+
+
+@dataclass(frozen=True)
+class Regimes:
+    """kinds: one regime a prompt; facts: n, K and the like; source: where they come from."""
+
+    kinds: pd.Series
+    facts: dict[str, Any]
+    source: str
+
+
+def regimes_of(model: ModelConfig) -> Regimes | None:
+    """The newest finished scan of these weights, or else the newest baseline evaluation (step 0); own runs first."""
+    for read in (from_scan, from_baseline):
+        for run in catalog.runs_of("scan" if read is from_scan else "train"):
+            try:
+                found = read(run, model)
+            except HdpoError:
+                continue
+            if found is not None:
+                return found
+    return None
+
+
+def from_scan(run: Run, model: ModelConfig) -> Regimes | None:
+    config = run.load_config()
+    if config.model != model or run.status().state is not State.DONE:
+        return None
+    frame = catalog.scan_frame(run)
+    facts = {"n": f"{len(frame)} problems", "K": config.rollouts, "T": config.sampling.temperature, "seed": config.seed}
+    return Regimes(frame["group"], {**facts, "problems": config.data.problems}, f"the scan {run.name}")
+
+
+def from_baseline(run: Run, model: ModelConfig) -> Regimes | None:
+    config = run.load_config()
+    if config.model.model != model.model or config.model.adapter:
+        return None
+    frame = catalog.eval_counts(run, 0)
+    if frame.empty:
+        return None
+    facts = {
+        "n": f"{len(frame)} problems",
+        "K": config.evaluation.eval_samples,
+        "T": config.sampling.temperature,
+        "seed": config.seed,
+    }
+    return Regimes(
+        frame["kind"], {**facts, "problems": config.data.problems}, f"the baseline of {run.name}, before its training"
+    )
+
+
+def regimes_figure(found: Regimes) -> None:
+    counts = cliffs.count_regimes(found.kinds)
+    figure.show(
+        cliffs.regimes(counts),
+        note="What this is: the problems by what K tries of the model give. What is normal: with a larger K fewer are "
+        "cliffs, since 0 of 8 only says that the pass rate is below 0.31.",
+        facts=figure.facts_line(**found.facts, source=found.source),
+        frame=counts,
+        key="overview-regimes",
+    )
+
+
+def model_card() -> None:
+    """Device and model, asked of the interactive worker without waiting for it."""
+    asked = request.ask_once("info", {"request": "info", **launch.model_payload()})
+
+    def draw() -> None:
+        with state.sentences():
+            if asked.error:
+                st.error(state.escape(asked.error))
+            elif asked.result is None:
+                st.caption(state.escape(request.waiting_words(asked)))
+            else:
+                facts(asked.result)
+
+    request.watch([asked], draw)
+
+
+def facts(info: dict[str, Any]) -> None:
+    places = st.columns(4)
+    values = {
+        "Model": str(info["model"]),
+        "Parameters": f"{info['parameters'] / 1e6:.1f} M",
+        "Device": f"{info['device']}, {info['dtype']}",
+        "Context": f"{info['context']} tokens",
+    }
+    for place, (name, value) in zip(places, values.items(), strict=True):
+        place.metric(name, state.escape(value), border=True)

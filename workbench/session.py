@@ -1,0 +1,282 @@
+"""A training as it is watched: where it stands, its figures beside a partner's, and the rollouts of one step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
+
+from hdpo import runs
+from hdpo.config import SweepConfig, TrainConfig
+from hdpo.runs import Run, State, Status
+from workbench import catalog, estimate, launch, silence, state
+from workbench.components import figure
+from workbench.components.rollouts import cards_of, raw_text, rollout_list
+from workbench.figures import live
+
+EVERY = 1.0  # seconds between two looks at a run that is active
+SYMBOLS = {
+    State.QUEUED: ("◌", "gray"),
+    State.RUNNING: ("▶", "blue"),
+    State.DONE: ("✓", "green"),
+    State.STOPPED: ("■", "orange"),
+    State.FAILED: ("✗", "red"),
+    State.KILLED: ("✗", "red"),
+}
+VIEWS = ("Learning", "Losses", "Gap", "Rollouts")
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One figure of a view: how it is drawn from a frame, and its words."""
+
+    key: str
+    draw: Callable[[pd.DataFrame], go.Figure]
+    note: str
+
+
+SIGNAL = Panel(
+    "signal",
+    live.signal_accounting,
+    "What this is: the prompts of each step, by where their gradient comes from. What is normal: mixed prompts teach "
+    "through GRPO, recovered cliffs through λ·L_JSD, solved ones not at all; cliffs become fewer where λ > 0. At λ = 0 "
+    "cliffs are counted and not tried.",
+)
+REWARD = Panel(
+    "reward",
+    live.reward,
+    "What this is: the share of the step's student rollouts that is correct. What is normal: noisy, since each step has "
+    "other prompts, and rising; it says nothing about coverage.",
+)
+PASS_AT = Panel(
+    "pass",
+    live.pass_at,
+    "What this is: held-out problems, n samples each; pass@1 is accuracy, pass@8 is coverage; the band is a 95 % interval "
+    "with the problem as unit. What is normal: overlapping bands mean no visible difference, and one seed says nothing "
+    "about training noise.",
+)
+LOSSES = Panel(
+    "losses",
+    live.loss_terms,
+    "What this is: both terms of the objective, L_JSD before the factor λ. What is normal: L_GRPO stays near 0, because "
+    "advantages of a group sum to 0 and the policy ratio is 1; its gradient is what teaches. L_JSD falls towards the "
+    "floor that a truncated top-k leaves.",
+)
+GRADIENTS = Panel(
+    "gradients",
+    live.grad_norms,
+    "What this is: the gradient norm of each term and of their sum, before it is scaled down to the limit. What is normal: "
+    "both of one size; where that of λ·L_JSD is many times the other, λ takes over the update.",
+)
+HARM = Panel(
+    "harm",
+    live.length_entropy,
+    "What this is: the harm meters, mean completion length (tokens) and entropy of the student (nats). What is normal: "
+    "slow drift; a collapse of entropy, or a length that runs to the limit, is a reason to stop.",
+)
+PROBE = Panel(
+    "probe",
+    live.probe_gap,
+    "What this is: the realizability gap, KL between privileged and plain prompt in nats per token, on traces fixed at "
+    "step 0, for every λ. What is normal: it shrinks on privileged traces where λ > 0. Drifting compares with the "
+    "current weights, frozen with those of step 0.",
+)
+
+
+def family(run: Run) -> list[Run]:
+    """The runs drawn together: members of a sweep or pair; for a member, those of its sweep with the same seed."""
+    if entries := catalog.members(run):
+        return [r for e in entries if (r := existing(run, e["id"])) is not None]
+    for other in runs.all_runs():
+        entries = catalog.members(other)
+        mine = next((e for e in entries if e["id"] == run.id), None)
+        if mine is not None:
+            same = [e["id"] for e in entries if e.get("seed") == mine.get("seed") and e["id"] != run.id]
+            return [run, *(r for i in same if (r := existing(run, i)) is not None)]
+    return [] if isinstance(run.load_config(), SweepConfig) else [run]
+
+
+def existing(run: Run, sibling: str) -> Run | None:
+    """A run folder beside this one; ids from a file never lead elsewhere."""
+    path = run.path.parent / Path(sibling).name
+    return Run(path) if (path / "config.json").is_file() else None
+
+
+# --- where it stands ----------------------------------------------------------------------------------------
+
+
+def badge(run: Run, status: Status) -> None:
+    symbol, colour = SYMBOLS[status.state]
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.badge(f"{symbol} {status.state.value}", color=colour)  # type: ignore[arg-type]
+        if run.recorded:
+            st.badge("recorded, comes with the project", color="gray")
+        st.text(run.name)
+
+
+def progress(run: Run) -> Status:
+    """State, phase, bar, time left and the closing sentence."""
+    status = run.status()
+    badge(run, status)
+    if not status.state.ended:
+        left = "" if status.seconds_left is None else f", about {estimate.words(status.seconds_left)} left"
+        count = f" ({status.done} of {status.total})" if status.total else ""
+        share = min(1.0, status.done / status.total) if status.total else 0.0
+        st.progress(share, text=state.escape(f"{status.phase}{count}{left}"))
+        if status.state is State.RUNNING and (time.time() - status.updated) > 60:
+            st.caption(
+                f"No word from it for {estimate.words(time.time() - status.updated)}: a long step, or a busy machine."
+            )
+    elif status.message:
+        show = st.info if status.state in (State.DONE, State.STOPPED) else st.error
+        show(state.escape(status.message))
+    return status
+
+
+def buttons(run: Run, prefix: str) -> None:
+    """Stop or resume, whichever there is to do."""
+    if not run.status().state.ended:
+        if st.button("Stop run", key=f"{prefix}_stop", help="At the next step edge, with a checkpoint."):
+            launch.stop_run(run)
+            st.toast("It stops at the next step edge.")
+    elif launch.resumable(run) and st.button("Resume run", key=f"{prefix}_resume", help="From its last checkpoint."):
+        launch.resume_run(run)
+        st.rerun()
+
+
+def follow(run: Run) -> None:
+    """Where a run stands, each second while it is active; one full rerun at its end removes the timer."""
+    watching(run, lambda: None)
+
+
+def watch(run: Run, others: list[Run], view: str) -> None:
+    """Where a run stands, and its figures beside those of its family and of `others`."""
+    watching(run, lambda: draw(run, others, view))
+
+
+def watching(run: Run, below: Callable[[], None]) -> None:
+    active = not run.status().state.ended
+
+    @st.fragment(run_every=EVERY if active else None)
+    def tick() -> None:
+        with state.sentences():
+            status = progress(run)
+            if active and (sentence := launch.tend()):
+                st.warning(state.escape(sentence))
+            below()
+            if active and status.state.ended:
+                st.rerun()
+
+    tick()
+
+
+def draw(run: Run, others: list[Run], view: str) -> None:
+    shown = {r.path: r for r in [*family(run), *others]}
+    members = list(shown.values())
+    if not members:
+        st.caption("Its first member has not begun.")
+        return
+    if view == "Rollouts":
+        rollouts(members)
+        return
+    steps = together(catalog.steps_frame, members)
+    for member, rows in ((m, catalog.steps_frame(m)) for m in members):
+        for sentence in silence.sentences(rows):
+            st.warning(state.escape(f"{catalog.label(member)}: {sentence}" if len(members) > 1 else sentence))
+    facts = facts_of(members)
+    if view == "Learning":
+        left, right = st.columns(2)
+        with left:
+            panel(SIGNAL, steps, facts)
+            panel(REWARD, steps, facts)
+        with right:
+            panel(PASS_AT, together(catalog.evals_frame, members), facts)
+    elif view == "Losses":
+        panel(LOSSES, steps, facts)
+        panel(GRADIENTS, steps, facts)
+        panel(HARM, steps, facts)
+    else:
+        panel(PROBE, together(catalog.probe_frame, members), facts)
+
+
+def panel(what: Panel, frame: pd.DataFrame, facts: str) -> None:
+    figure.show(what.draw(frame), note=what.note, facts=facts, frame=frame, key=f"lab-{what.key}")
+
+
+def together(read: Callable[[Run], pd.DataFrame], members: list[Run]) -> pd.DataFrame:
+    """One frame of several runs, told apart by `run`; a lone run has no label to read."""
+    if len(members) == 1:
+        return read(members[0]).assign(run="")
+    names = catalog.labels(members)
+    frames = [frame.assign(run=names[m.id]) for m in members if not (frame := read(m)).empty]
+    return pd.concat(frames, ignore_index=True) if frames else read(members[0])
+
+
+def facts_of(members: list[Run]) -> str:
+    """n as it was evaluated; K, T, seeds and model from the configs that ran."""
+    configs = [c for m in members if isinstance(c := m.load_config(), TrainConfig)]
+    evals = [f for f in map(catalog.evals_frame, members) if not f.empty]
+    return figure.facts_line(
+        n=each(f"{f['n_problems'].iloc[0]:.0f} problems × {f['n_samples'].iloc[0]:.0f} samples" for f in evals),
+        P=each(c.step.prompts_per_step for c in configs),
+        K=each(c.step.rollouts for c in configs),
+        T=each(c.sampling.temperature for c in configs),
+        seed=each(c.seed for c in configs),
+        problems=each(c.data.problems for c in configs),
+        model=each(c.model.model for c in configs),
+    )
+
+
+def each(values: Iterable[object]) -> str:
+    """Different values once each, in their order."""
+    return ", ".join(dict.fromkeys(map(str, values)))
+
+
+# --- rollouts of one step -----------------------------------------------------------------------------------
+
+
+def rollouts(members: list[Run]) -> None:
+    """Run, step, prompt, role: the group first, then each rollout as a card."""
+    member = members[0]
+    if len(members) > 1:
+        chosen = st.selectbox(
+            "Of the run", range(len(members)), format_func=lambda i: catalog.label(members[i]), key="lab_member"
+        )
+        member = members[chosen]
+    steps = catalog.rollout_steps(member)
+    if not steps:
+        st.caption("No step is finished yet.")
+        return
+    step = st.select_slider("Step", steps, steps[-1], key="lab_step") if len(steps) > 1 else steps[0]
+    frame = catalog.step_rollouts(member, step)
+    groups = group_labels(frame)
+    kinds = st.pills("Regime", sorted(set(frame["kind"])), selection_mode="multi", key="lab_kinds")
+    wanted = [i for i in groups if not kinds or frame.loc[frame["problem_id"] == i, "kind"].iloc[0] in kinds]
+    if not wanted:
+        st.caption("No prompt of this step is of that kind.")
+        return
+    chosen_id = st.selectbox("Prompt", wanted, format_func=lambda i: groups[i], key="lab_prompt")
+    rows = frame[frame["problem_id"] == chosen_id]
+    raw_text(str(rows.iloc[0]["problem"]))
+    for role in ("student", "privileged"):
+        some = rows[rows["role"] == role]
+        if not some.empty:
+            st.subheader(
+                "Student's rollouts" if role == "student" else "Privileged rollouts (those correct are distilled)"
+            )
+            rollout_list(cards_of(some), columns=2)
+
+
+def group_labels(frame: pd.DataFrame) -> dict[str, str]:
+    """problem id → 'id · kind · correct of K', cliffs first."""
+    student = frame[frame["role"] == "student"]
+    found = {}
+    for problem_id, rows in student.groupby("problem_id", sort=False):
+        right = int((rows["outcome"] == "correct").sum())
+        found[str(problem_id)] = f"{problem_id} · {rows.iloc[0]['kind']} · {right} of {len(rows)} correct"
+    return dict(sorted(found.items(), key=lambda item: " · cliff · " not in item[1]))

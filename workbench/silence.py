@@ -1,0 +1,83 @@
+"""Silence speaks: sentences about a training in which nothing, or only one term, is being learned. Pure functions."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+PATIENCE = 5  # steps before a silence is worth a sentence
+TRUNCATED = 0.2  # share of a step's rollouts above which the length limit is the story
+TAKEN_OVER = 10.0  # gradient norm of λ·L_JSD over that of L_GRPO above which one step is the other's
+
+
+def sentences(steps: pd.DataFrame) -> list[str]:
+    """What a person should know about these steps of one run (columns: `catalog.STEP_COLUMNS`). Empty if all is well."""
+    if steps.empty:
+        return []
+    steps = steps.sort_values("step")
+    found = [*about_lambda(steps), *about_grpo(steps), *about_rollouts(steps)]
+    return [f for f in found if f]
+
+
+def about_lambda(steps: pd.DataFrame) -> list[str]:
+    if (steps["lambda"] == 0).all():
+        return []
+    cliffs = steps[
+        ["groups_cliff_recovered", "groups_cliff_lost", "groups_cliff_skipped", "groups_doubtful_grader"]
+    ].sum(axis=1)
+    bare = streak(cliffs == 0)
+    lost = streak((cliffs > 0) & (steps["accepted_rollouts"] == 0))
+    ratio = (
+        (steps["grad_norm_jsd"] / steps["grad_norm_grpo"].where(steps["grad_norm_grpo"] > 0)).tail(PATIENCE).median()
+    )
+    return [
+        f"{bare} steps without a cliff: the λ term did nothing." if bare >= PATIENCE else "",
+        f"{lost} steps in which no privileged rollout was accepted: even with the solution before it the model fails, and the λ term did nothing."
+        if lost >= PATIENCE
+        else "",
+        f"The gradient of λ·L_JSD is {ratio:.0f} times that of L_GRPO: λ takes over the normalised update, and GRPO stalls."
+        if len(steps) >= PATIENCE and ratio > TAKEN_OVER
+        else "",
+    ]
+
+
+def about_grpo(steps: pd.DataFrame) -> list[str]:
+    dull = streak(steps["groups_mixed"] == 0)
+    if dull < PATIENCE:
+        return []
+    last = steps.iloc[-1]
+    why = (
+        "every prompt is solved"
+        if last["groups_solved"] > 0 and last["reward"] == 1.0
+        else "each group is all right or all wrong"
+    )
+    return [f"{dull} steps without a mixed prompt: the GRPO term did nothing, since {why}."]
+
+
+def about_rollouts(steps: pd.DataFrame) -> list[str]:
+    last = steps.iloc[-1]
+    share = last["truncated"] / last["rollouts"] if last["rollouts"] else 0.0
+    left_out = {
+        "too long for the context": last["groups_too_long"],
+        "with a gold answer that cannot be parsed": last["groups_ungradable"],
+        "doubtful through a grader error": last["groups_doubtful_grader"],
+    }
+    words = [
+        f"{count:.0f} prompt(s) of the last step {what}: counted, not used."
+        for what, count in left_out.items()
+        if count > 0
+    ]
+    if share > TRUNCATED:
+        words.append(
+            f"{share:.0%} of the last step's rollouts were truncated: their reward is 0, and a cliff through truncation may be none. "
+            "Raise the longest completion."
+        )
+    return words
+
+
+def streak(holds: pd.Series) -> int:
+    """How many of the last rows hold, without a break.
+
+    >>> streak(pd.Series([True, False, True, True]))
+    2
+    """
+    return int(holds[::-1].astype(int).cumprod().sum())
