@@ -1,0 +1,47 @@
+"""`python -m hdpo.organism build --out assets/model` and `python -m hdpo.organism problems`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from hdpo.organism.build import build, write_problems
+from hdpo.organism.corpus import Mix
+
+
+def parser() -> argparse.ArgumentParser:
+    """The two commands and their options."""
+    top = argparse.ArgumentParser(prog="python -m hdpo.organism", description=__doc__)
+    commands = top.add_subparsers(dest="command", required=True)
+    model = commands.add_parser("build", help="pretrain the bundled model (about 25 minutes on two cores)")
+    model.add_argument(
+        "--out", type=Path, default=Path("assets/model"), help="the model folder; replaced at the end"
+    )
+    model.add_argument(
+        "--tokens", type=int, default=28_000_000, help="prompt and response tokens, without padding"
+    )
+    model.add_argument("--seed", type=int, default=0, help="of the initial weights and of the corpus")
+    model.add_argument("--steps", type=int, default=None, help="end after so many steps, to try the build")
+    model.add_argument(
+        "--partial", type=Path, default=None, help="gets the unfinished model every 4 M tokens"
+    )
+    problems = commands.add_parser("problems", help="write the bundled problem sets")
+    problems.add_argument("--out", type=Path, default=Path("assets/problems"), help="gets MIX/SPLIT.jsonl")
+    return top
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one command."""
+    chosen = parser().parse_args(arguments)
+    if chosen.command == "problems":
+        for path in write_problems(chosen.out):
+            print(path)
+        return
+    from hdpo.organism.pretrain import Schedule
+
+    schedule = Schedule(tokens=chosen.tokens, seed=chosen.seed, steps=chosen.steps)
+    build(chosen.out, schedule, Mix(), chosen.partial)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""The pretraining corpus: the work of many students, drawn without end.
+
+Three kinds of examples. *Drill*: lines of arithmetic, many at first and none at the end. *Unprivileged*: a problem and
+the work of a student who is careless on levels 1 to 3 (so those prompts are mixed, at a few decision tokens that
+GRPO can sharpen) and who stops too early on levels 4 and 5 (so those prompts are cliffs). *Privileged*: the problem
+with a reference in the user turn, at every level, and a whole solution as the response.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+
+from hdpo.organism.tasks import (
+    BOX,
+    CAREFUL,
+    FAMILIES,
+    HARD_LEVEL,
+    LEVELS,
+    STEP_SEPARATOR,
+    Habits,
+    Line,
+    Step,
+    Task,
+    draw_task,
+    first_half,
+    solve,
+    write,
+)
+
+PRIVILEGED = "{problem}\nReference solution: {reference}"
+
+
+@dataclass(frozen=True)
+class Example:
+    """What stands in the user turn and what in the assistant turn."""
+
+    prompt: str
+    response: str
+
+
+@dataclass(frozen=True)
+class Mix:
+    """The composition of the corpus; shares and flaws are probabilities.
+
+    `whole_plan` is the chance that an unprivileged student carries a problem of level 4 or 5 to its end. It is spread
+    evenly over the D decisions to go on, each of which has the chance whole_plan^(1/D): rare as a whole, but each
+    decision keeps enough support (3 to 18 %) for the divergence to have a gradient.
+    """
+
+    drill: float = 0.35  # at the start; falls linearly to 0 at `drill_until` of the tokens
+    drill_until: float = 0.8
+    privileged: float = 0.38  # of what is not drill
+    unprivileged_levels: tuple[float, ...] = (1.0, 1.0, 1.0, 0.8, 0.8)
+    privileged_levels: tuple[float, ...] = (1.0, 1.0, 1.0, 1.6, 1.6)
+    unprivileged_habits: Habits = Habits(wrong_operation=0.15, slip=0.01, no_box=0.2)
+    hard_habits: Habits = Habits(wrong_operation=0.05, slip=0.01, no_box=0.2)  # unprivileged, levels 4 and 5
+    privileged_habits: Habits = Habits(wrong_operation=0.03, slip=0.01, no_box=0.08)
+    whole_plan: tuple[float, float] = (0.003, 0.001)  # levels 4 and 5
+    other_ordering: float = 0.3  # of privileged responses pick their plan anew
+    references: tuple[float, float, float] = (
+        0.84,
+        0.08,
+        0.08,
+    )  # whole solution, first half of it, answer only
+
+
+def drill_share(mix: Mix, progress: float) -> float:
+    """The share of drill when `progress` (0 to 1) of the tokens are spent.
+
+    >>> [round(drill_share(Mix(), p), 3) for p in (0, 0.4, 0.8, 1)]
+    [0.35, 0.175, 0.0, 0.0]
+    """
+    return mix.drill * max(0.0, 1 - progress / mix.drill_until)
+
+
+def draw_example(rng: Random, mix: Mix, progress: float, held_out: frozenset[str]) -> Example:
+    """One example; no problem text in `held_out` is ever drawn."""
+    if rng.random() < drill_share(mix, progress):
+        return drill(rng)
+    if rng.random() < mix.privileged:
+        return privileged(rng, mix, _draw_kept(rng, mix.privileged_levels, held_out))
+    return unprivileged(rng, mix, _draw_kept(rng, mix.unprivileged_levels, held_out))
+
+
+def _draw_kept(rng: Random, level_weights: tuple[float, ...], held_out: frozenset[str]) -> Task:
+    family = rng.choice(list(FAMILIES))
+    level = rng.choices(LEVELS, level_weights)[0]
+    while True:
+        task = draw_task(rng, family, level)
+        if task.text not in held_out:
+            return task
+
+
+def unprivileged(rng: Random, mix: Mix, task: Task) -> Example:
+    """A student alone with the problem."""
+    hard = task.level >= HARD_LEVEL
+    habits = mix.hard_habits if hard else mix.unprivileged_habits
+    steps = solve(rng.choice(task.plans), habits, rng)
+    if hard:
+        go_on = mix.whole_plan[task.level - HARD_LEVEL] ** (1 / (len(steps) - 1))
+        written = 1
+        while written < len(steps) and rng.random() < go_on:
+            written += 1
+        steps = steps[:written]  # the box then holds an intermediate value
+    return Example(task.text, write(steps, boxed=rng.random() >= habits.no_box))
+
+
+def privileged(rng: Random, mix: Mix, task: Task) -> Example:
+    """A student who has the reference beside the problem, and writes a whole solution."""
+    plan = rng.choice(task.plans)
+    reference = _reference(rng, mix, solve(plan, CAREFUL))
+    if rng.random() < mix.other_ordering:
+        plan = rng.choice(task.plans)
+    boxed = rng.random() >= mix.privileged_habits.no_box
+    prompt = PRIVILEGED.replace("{problem}", task.text).replace("{reference}", reference)
+    return Example(prompt, write(solve(plan, mix.privileged_habits, rng), boxed))
+
+
+def _reference(rng: Random, mix: Mix, steps: list[Step]) -> str:
+    kind = rng.choices(("solution", "first half", "answer"), mix.references)[0]
+    if kind == "solution":
+        return write(steps)
+    if kind == "first half":
+        return write(first_half(steps), boxed=False)
+    return f"{BOX.strip()}{steps[-1].value}}}"
+
+
+def _product(rng: Random) -> Line:
+    return Line(rng.randint(2, 9), "*", rng.randint(2, 9))
+
+
+def _quotient(rng: Random) -> Line:
+    divisor = rng.randint(2, 9)
+    return Line(divisor * rng.randint(2, 21), "/", divisor)
+
+
+def _sum_of_products(rng: Random) -> Line:
+    left, right = (math.prod((rng.randint(2, 9), rng.randint(2, 9))) for _ in range(2))
+    return Line(left, "+", right)
+
+
+def _addition(rng: Random) -> Line:
+    return Line(rng.randint(2, 150 if rng.random() < 0.4 else 60), "+", rng.randint(2, 12))
+
+
+def _subtraction(rng: Random) -> Line:
+    low, high = (13, 170) if rng.random() < 0.4 else (4, 90)
+    return Line(rng.randint(low, high), "-", rng.randint(2, 12))
+
+
+DRILLS: tuple[tuple[Callable[[Random], Line], float], ...] = (
+    (_product, 0.25),
+    (_quotient, 0.15),
+    (_sum_of_products, 0.10),
+    (_addition, 0.28),
+    (_subtraction, 0.22),
+)
+
+
+def drill(rng: Random) -> Example:
+    """Four to nine unrelated lines of flawless arithmetic."""
+    kinds, weights = zip(*DRILLS, strict=True)
+    lines = [kind(rng) for kind in rng.choices(kinds, weights, k=rng.randint(4, 9))]
+    return Example("Solve.", STEP_SEPARATOR.join(step.text for step in solve(tuple(lines))))
