@@ -12,12 +12,14 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from hdpo.stats import mean_value
 from workbench.figures import style
 from workbench.figures.style import GREY, LOOKS, Look, Series
 
 ON = {"privileged": "on privileged traces", "own": "on the student's own traces"}
 FLOOR = 1e-7  # nats; a log axis has no zero, smaller values lie on this line
 MOST_TOKENS = 3000  # drawn at most in the scatter
+POSITION_COLUMNS = ("on", "position", "when", "metric", "value", "low", "high", "n_traces")
 
 # (when, column, words, look)
 CURVES = (
@@ -37,17 +39,20 @@ BOUNDS = (
 
 
 def position_means(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
-    """Mean gap at each token position over the traces that reach it: on, position, when, metric, value, n_traces."""
-    parts = []
+    """Mean gap at each token position over the traces that reach it: POSITION_COLUMNS; nats.
+
+    The interval has the trace as its unit; where one trace is left there is none.
+    """
+    rows = []
     for when, gap in (("before", before), ("after", after)):
-        columns = [c for w, c, _, _ in CURVES if w == when]
-        if gap.empty:
-            continue
-        long = gap.melt(["on", "position", "trace"], columns, "metric").astype({"value": float})
-        means = long.groupby(["on", "position", "metric"])["value"].agg(["mean", "count"]).reset_index()
-        parts.append(means.rename(columns={"mean": "value", "count": "n_traces"}).assign(when=when))
-    columns = ["on", "position", "when", "metric", "value", "n_traces"]
-    return pd.concat(parts)[columns] if parts else pd.DataFrame(columns=columns)
+        for (on, position), tokens in gap.groupby(["on", "position"]):
+            for metric in [c for w, c, _, _ in CURVES if w == when]:
+                e = mean_value(tokens[metric].to_numpy(dtype=float))
+                facts = {"on": on, "position": position, "when": when, "metric": metric}
+                rows.append(
+                    {**facts, "value": e.value, "low": e.low, "high": e.high, "n_traces": len(tokens)}
+                )
+    return pd.DataFrame(rows, columns=list(POSITION_COLUMNS))
 
 
 def kl_by_position(before: pd.DataFrame, after: pd.DataFrame) -> go.Figure:
@@ -62,7 +67,10 @@ def kl_by_position(before: pd.DataFrame, after: pd.DataFrame) -> go.Figure:
             if some.empty:
                 continue
             style.draw(
-                fig, Series(name, some["position"], some["value"], look), style.place(i, 2), legend=i == 0
+                fig,
+                Series(name, some["position"], some["value"], look, some["low"], some["high"]),
+                style.place(i, 2),
+                legend=i == 0,
             )
             words = f"token %{{x}}<br>%{{y:.4g}} nats, mean of %{{customdata}} traces<extra>{name}</extra>"
             fig.data[-1].update(customdata=some["n_traces"], hovertemplate=words)
@@ -71,13 +79,14 @@ def kl_by_position(before: pd.DataFrame, after: pd.DataFrame) -> go.Figure:
     return fig
 
 
-def bound_facts(gap: pd.DataFrame, vocabulary: int) -> pd.DataFrame:
+def bound_facts(gap: pd.DataFrame, vocabulary: int | None) -> pd.DataFrame:
     """How much each bound says: tokens, broken (KL above it), vacuous (above ln V) and the median of bound / KL.
 
     ln V is the KL from a certain next token to a uniform guess over V: a bound above it holds for a student who knows
-    nothing. The median is over tokens with a KL above FLOOR.
+    nothing. The median is over tokens with a KL above FLOOR. An unknown vocabulary leaves `vacuous` 0.
     """
     rows = []
+    limit = math.log(vocabulary) if vocabulary else math.inf
     kl = gap["kl_drifting"].astype(float)
     for column, name, _ in BOUNDS:
         bound = gap[column].astype(float)
@@ -85,11 +94,11 @@ def bound_facts(gap: pd.DataFrame, vocabulary: int) -> pd.DataFrame:
         broken, large = kl > bound * (1 + 1e-4) + 1e-6, kl > FLOOR
         ratio = float((bound[large] / kl[large]).median()) if large.any() else math.nan
         facts = {"bound": name, "tokens": len(gap), "broken": int(broken.sum())}
-        rows.append({**facts, "vacuous": int((bound > math.log(vocabulary)).sum()), "median_ratio": ratio})
+        rows.append({**facts, "vacuous": int((bound > limit).sum()), "median_ratio": ratio})
     return pd.DataFrame(rows)
 
 
-def bounds_scatter(gap: pd.DataFrame, vocabulary: int) -> go.Figure:
+def bounds_scatter(gap: pd.DataFrame, vocabulary: int | None) -> go.Figure:
     """Each token's KL against both of its bounds, log-log; below the diagonal a bound would be broken.
 
     The shaded part is above ln V, where a bound says nothing (`bound_facts`); the legend counts its tokens.
@@ -119,14 +128,30 @@ def bounds_scatter(gap: pd.DataFrame, vocabulary: int) -> go.Figure:
         line=line,
         hoverinfo="skip",
     )
-    vacuous = math.log(vocabulary)
-    fig.add_hrect(
-        y0=vacuous, y1=max(ends[1], vacuous) * 3, fillcolor="rgba(128,135,144,0.15)", line_width=0,
-        annotation_text=f"says nothing: above ln {vocabulary} = {vacuous:.1f} nats", annotation_position="top left",
-    )  # fmt: skip
+    if vocabulary:
+        shade_vacuous(fig, vocabulary, ends[1])
     fig.update_xaxes(type="log", title_text="KL(P_T‖P_S) of the token (nats)", exponentformat="power")
     fig.update_yaxes(type="log", title_text="bound (nats)", exponentformat="power")
     return fig
+
+
+def shade_vacuous(fig: go.Figure, vocabulary: int, highest: float) -> None:
+    """The part above ln V. On a log axis a shape takes the value, an annotation its logarithm."""
+    limit = math.log(vocabulary)
+    fig.add_shape(
+        type="rect", xref="paper", x0=0, x1=1, yref="y", y0=limit, y1=3 * max(highest, limit), layer="below", line={"width": 0},
+        fillcolor="rgba(128,135,144,0.15)",
+    )  # fmt: skip
+    words = f"says nothing: above ln V = ln {vocabulary} = {limit:.1f} nats"
+    place = {
+        "xref": "paper",
+        "x": 0.01,
+        "yref": "y",
+        "y": math.log10(limit),
+        "yanchor": "bottom",
+        "xanchor": "left",
+    }
+    fig.add_annotation(text=words, showarrow=False, **place)
 
 
 def mismatch_over_training(probe: pd.DataFrame) -> go.Figure:

@@ -10,6 +10,7 @@ import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -165,11 +166,12 @@ def draw(fig: go.Figure, series: Series, where: dict[str, int] | None = None, le
     error = None
     if series.low is not None and series.high is not None:
         low, high = series.low.astype(float), series.high.astype(float)
-        known = low.notna() & high.notna()
+        known = np.isfinite(low) & np.isfinite(high)  # one unit alone has an endless interval
         if known.sum() > 1:
-            fig.add_trace(band(series, known), **where)
+            fig.add_trace(band(series.name, look, x[known], low[known], high[known]), **where)
         else:  # one point has no area
-            error = {"type": "data", "symmetric": False, "array": high - y, "arrayminus": y - low}
+            ends = {"array": (high - y).where(known), "arrayminus": (y - low).where(known)}
+            error = {"type": "data", "symmetric": False, **ends}
     line = go.Scatter(
         x=x, y=y, error_y=error, name=safe(series.name), legendgroup=series.name,
         showlegend=legend and bool(series.name), mode="lines+markers" if series.marks else "lines", connectgaps=False,
@@ -180,13 +182,12 @@ def draw(fig: go.Figure, series: Series, where: dict[str, int] | None = None, le
     fig.add_trace(line, **where)
 
 
-def band(series: Series, known: pd.Series) -> go.Scatter:
-    """The area between low and high where both are known."""
-    x, low, high = (s[known].astype(float) for s in (series.x, series.low, series.high))
+def band(name: str, look: Look, x: pd.Series, low: pd.Series, high: pd.Series) -> go.Scatter:
+    """The area between low and high."""
     return go.Scatter(
-        x=[*x, *x[::-1]], y=[*high, *low[::-1]], fill="toself", fillcolor=faint(series.look.colour),
-        line={"width": 0}, mode="lines", hoverinfo="skip", showlegend=False, legendgroup=series.name,
-        name=f"interval {safe(series.name)}".strip(),
+        x=[*x, *x[::-1]], y=[*high, *low[::-1]], fill="toself", fillcolor=faint(look.colour),
+        line={"width": 0}, mode="lines", hoverinfo="skip", showlegend=False, legendgroup=name,
+        name=f"interval {safe(name)}".strip(),
     )  # fmt: skip
 
 

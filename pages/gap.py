@@ -1,0 +1,85 @@
+"""Gap: how far the model with the solution before it is from the model without, and what training does to that."""
+
+import pandas as pd
+import streamlit as st
+
+from hdpo.runs import Run
+from workbench import catalog, gap_data, session, state
+from workbench.components.figure import show
+from workbench.components.follow import badges, follow
+from workbench.figures import gap, live
+
+OVER = (
+    "What this is: KL(P_T‖P_S), nats per token, on a probe set drawn once from the initial model, with 95 % intervals over "
+    "traces; the grey line is the gap on each step's own accepted traces, which is another quantity. What is normal: with "
+    "λ > 0 it falls on privileged traces, towards the drifting teacher faster than towards the frozen one; with λ = 0 it "
+    "moves little."
+)
+POSITIONS = (
+    "What this is: the same gap by token, mean over the traces that reach the token. What is normal: a few tokens, at which "
+    "the ground truth decides how to go on, carry most of it; late positions rest on few traces."
+)
+BOUNDS = (
+    "What this is: each token's KL against Lemma 1's bound and the tighter one, from the full logits. What is normal: no "
+    "mark below the diagonal, and bounds far above it: the maxima come from tokens of no probability."
+)
+MISMATCH = (
+    "What this is: the model-mismatch term of Proposition 1 (ii), the largest logit difference between initial and current "
+    "weights on the privileged prompt. What is normal: zero at step 0, then growing: the price of a frozen teacher."
+)
+
+
+def draw(run: Run, others: list[Run]) -> None:
+    steps = catalog.table_steps(run, "gap")
+    badges([run, *others])
+    facts = session.facts_of([run, *others])
+    probe = session.together(catalog.probe_frame, [run, *others])
+    own_steps = session.together(catalog.steps_frame, [run, *others])
+    show(live.probe_gap(probe, own_steps), note=OVER, facts=facts, frame=probe, key="gap-over")
+    if not steps:
+        st.info("This run has no gap by token: it measured means alone.")
+    else:
+        by_token(run, steps, facts)
+    mismatch = probe[probe["metric"] == "mismatch"]
+    show(gap.mismatch_over_training(probe), note=MISMATCH, facts=facts, frame=mismatch, key="gap-mismatch")
+
+
+def by_token(run: Run, steps: list[int], facts: str) -> None:
+    left, right = st.columns(2)
+    before = left.selectbox("Before: step", steps, key="gap_before", bind="query-params")
+    after = right.selectbox("After: step", steps, len(steps) - 1, key="gap_after", bind="query-params")
+    for place, row in zip(
+        st.columns(4), gap_data.changes(catalog.probe_frame(run), before, after).itertuples(), strict=False
+    ):
+        place.metric(row.name, f"{row.after:.3f}", f"{row.change:+.3f}", delta_color="inverse", help="nats per token; change since the step before", border=True)  # fmt: skip
+    old, new = catalog.gap_frame(run, before), catalog.gap_frame(run, after)
+    table = gap.position_means(old, new)
+    show(gap.kl_by_position(old, new), note=POSITIONS, facts=facts, frame=table, key="gap-position")
+    when = st.segmented_control("Bounds at", ["before", "after"], default="after", required=True, key="gap_when", bind="query-params")  # fmt: skip
+    bounds(run, old if when == "before" else new, facts)
+
+
+def bounds(run: Run, tokens: pd.DataFrame, facts: str) -> None:
+    size = gap_data.vocabulary_of(run)
+    show(gap.bounds_scatter(tokens, size), note=BOUNDS, facts=facts, frame=tokens, key="gap-bounds")
+    for sentence in gap_data.bound_words(gap.bound_facts(tokens, size), size):
+        st.caption(state.escape(sentence))
+
+
+st.title("Gap")
+st.caption("The realizability gap: how much the next token changes once the model may read the solution. Distillation can only close what is not too wide.")  # fmt: skip
+found = gap_data.runs_with_probe(catalog.runs_of("train"))
+if not found:
+    st.info("No run has measured the gap yet. Start one in the λ lab: the probe set is measured at every evaluation, also at λ = 0.")  # fmt: skip
+else:
+    names = catalog.labels(found)
+    pick, beside = st.columns([3, 2])
+    with pick:
+        chosen = state.linked_choice("Run", names, "gap_run")
+    more = beside.multiselect(
+        "Draw beside it", [i for i in names if i != chosen], format_func=names.get, key="gap_beside"
+    )
+    run = next(r for r in found if r.id == chosen)
+    partners = [r for r in found if r.id in more]
+    state.link_box("gap")
+    follow([run, *partners], lambda: draw(run, partners))

@@ -1,0 +1,40 @@
+"""Tradeoff: coverage against accuracy over λ, one mark a run, with what each λ changed and how sure that is."""
+
+import streamlit as st
+
+from hdpo.runs import Run
+from workbench import catalog, state
+from workbench import tradeoff_data as data
+from workbench.components import tradeoff
+from workbench.components.follow import follow
+
+
+def choose(runs: list[Run], key: str) -> list[Run]:
+    """The runs of these arms, without those left out one by one."""
+    facts = data.describe(runs).sort_values("lambda", kind="stable")
+    arms = list(dict.fromkeys(facts["arm"]))
+    wanted = st.pills("Runs with", arms, selection_mode="multi", default=arms, key=f"tradeoff_arms_{key}", bind="query-params")  # fmt: skip
+    names = catalog.labels(runs)
+    out = st.multiselect("Leave out", list(names), format_func=names.get, key=f"tradeoff_out_{key}", bind="query-params")  # fmt: skip
+    kept = set(facts[facts["arm"].isin(wanted)]["run"]) - set(out)
+    return [run for run in runs if run.id in kept]
+
+
+st.title("Tradeoff")
+st.caption("Accuracy (pass@1) is what one sample is worth, coverage (pass@8) is what lies within reach. λ buys coverage, and at some point pays with accuracy.")  # fmt: skip
+sets = data.comparable_sets(catalog.runs_of("train"))
+if not sets:
+    st.info(
+        "No run has an evaluation yet. Start a pair in the λ lab: λ = 0 and a λ above it, with the same seed."
+    )
+else:
+    words = {name: f"{name}: {len(runs)} runs" for name, runs in sets.items()}
+    name = state.linked_choice("Runs measured alike", words, "tradeoff_set", help="Only runs with the same model, prompts, problems, n and T can be compared. Others are in a set of their own.")  # fmt: skip
+    chosen = choose(sets[name], data.short(name))
+    x = st.segmented_control("Across", data.X_CHOICES, default="pass@1", required=True, key="tradeoff_x", bind="query-params")  # fmt: skip
+    view = st.segmented_control("View", tradeoff.VIEWS, default=tradeoff.VIEWS[0], required=True, key="tradeoff_view", bind="query-params")  # fmt: skip
+    state.link_box("tradeoff")
+    if chosen:
+        follow(chosen, lambda: tradeoff.draw(chosen, x, view))
+    else:
+        st.info("Choose at least one run.")

@@ -1,0 +1,95 @@
+"""The views of the page Tradeoff over one choice of runs: a step, its figures, and what each difference is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from hdpo.runs import Run
+from workbench import paper, session, state
+from workbench import tradeoff_data as data
+from workbench.components.figure import show
+from workbench.components.follow import badges
+from workbench.figures import tradeoff
+
+VIEWS = ("Tradeoff", "Differences to λ = 0", "pass@k", "By level", "Final and best")
+MARKS = (
+    "What this is: every run at this step, accuracy across and coverage up, with 95 % intervals over problems; the large "
+    "mark is the mean over seeds, the arrow starts at the base model. What is normal: GRPO (λ = 0) goes right; a middle λ "
+    "goes up as well; a large one goes up and gives accuracy back. Bars do not cover training noise: look at the seeds."
+)
+PLANE = (
+    "What this is: what each λ changed against λ = 0, paired by problem and seed; intervals cover problems and, from two "
+    "seeds on, training noise. Dotted: the paper's differences to its GRPO row, Table 1 filled and Table 3 open; the line "
+    "between them is how far a repetition disagrees. What is normal: effects here are several times the paper's, since "
+    "the cliffs of the bundled model are made by construction. Of twenty intervals about one misses."
+)
+CURVES = (
+    "What this is: pass@k over k, means over seeds; faint marks are seeds. What is normal: curves that cross, where one λ "
+    "is more accurate and another covers more; k ends at half of the samples, beyond it the estimate is a coin a problem."
+)
+LEVELS = (
+    "What this is: the same evaluation by level of the problems. What is normal: GRPO sharpens the levels that are mixed "
+    "and leaves the cliffs where they were; λ > 0 moves the upper levels."
+)
+BEST = (
+    "What this is: the last value of each run beside its best over training. What is normal: the best is higher also where "
+    "nothing happened, since it is a maximum over noisy evaluations; the paper reports it."
+)
+
+
+def draw(runs: Sequence[Run], x: str, view: str) -> None:
+    """One view of these runs at a step that all of them have evaluated."""
+    badges(runs)
+    steps = data.shared_steps(runs)
+    if not steps:
+        st.warning(
+            "No step was evaluated by all of these runs. Leave out those that have just begun, or wait."
+        )
+        return
+    step = steps[0] if len(steps) == 1 else choose_step(steps)
+    facts = f"step {step} · {session.facts_of(list(runs))}"
+    if view == VIEWS[0]:
+        table = data.points(runs, step, x)
+        fig = tradeoff.coverage_accuracy(table, data.x_title(x, runs), f"coverage: {data.coverage(runs)}")
+        show(fig, note=MARKS, facts=facts, frame=table, key="tradeoff-points")
+        differences(runs, step, x)
+    elif view == VIEWS[1]:
+        differences(runs, step, x, facts)
+    elif view == VIEWS[2]:
+        table = data.pass_k_table(runs, step)
+        show(tradeoff.pass_k_curves(table), note=CURVES, facts=facts, frame=table, key="tradeoff-k")
+    elif view == VIEWS[3]:
+        table = data.level_table(runs, step)
+        fig = tradeoff.by_level(table, ("pass@1", data.coverage(runs), "cliff"))
+        show(fig, note=LEVELS, facts=facts, frame=table, key="tradeoff-levels")
+    else:
+        st.dataframe(data.best_and_final(runs), hide_index=True, key="tradeoff-best", alt=BEST)
+        st.caption(BEST)
+
+
+def choose_step(steps: list[int]) -> int:
+    """The slider; a step that another choice of runs does not share gives way to the last one."""
+    if st.session_state.get("tradeoff_step") not in steps:
+        st.session_state.pop("tradeoff_step", None)
+    return st.select_slider("Step (those that all runs evaluated)", steps, steps[-1], key="tradeoff_step", bind="query-params")  # fmt: skip
+
+
+def differences(runs: Sequence[Run], step: int, x: str, facts: str = "") -> None:
+    """What each λ changed, in words; with `facts` also as a figure, the paper's tables as its layer."""
+    y = data.coverage(runs)
+    frame = data.differences(runs, step, tuple(dict.fromkeys((x, "pass@1", y, "cliff"))))
+    if arms := data.unpaired_arms(runs):
+        words = (
+            f"Without a λ = 0 run of the same seed and settings, so without a difference: {', '.join(arms)}."
+        )
+        st.caption(state.escape(words))
+    if facts:
+        same = (x, y) == ("pass@1", "pass@8")
+        layer = st.toggle("Add the paper's Tables 1 and 3 (pass@1 and pass@8 alone)", key="tradeoff_paper", bind="query-params", disabled=not same, help=paper.spread_words())  # fmt: skip
+        fig = tradeoff.difference_plane(frame, x, y, paper.paper_differences() if layer and same else None)
+        show(fig, note=PLANE, facts=facts, frame=frame, key="tradeoff-plane")
+    words = "What each λ changed against λ = 0, in words"
+    st.dataframe(data.verdicts(frame), hide_index=True, key="tradeoff-verdicts", alt=words)
+    st.caption(data.detectable_words(runs, step))

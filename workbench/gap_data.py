@@ -1,0 +1,54 @@
+"""What the page Gap reads beside its figures: runs with a probe set, and how far the gap moved. No Streamlit here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from hdpo.runs import Run
+from workbench import catalog
+from workbench.estimate import model_folder, model_shape
+
+NAMES = {
+    ("privileged", "kl_drifting"): "privileged traces, drifting teacher",
+    ("privileged", "kl_frozen"): "privileged traces, frozen teacher",
+    ("own", "kl_drifting"): "own traces, drifting teacher",
+    ("own", "kl_frozen"): "own traces, frozen teacher",
+}
+
+
+def runs_with_probe(runs: Iterable[Run]) -> list[Run]:
+    """Those that measured the fixed probe set at least once."""
+    return [run for run in runs if catalog.rows_of(run, "probe")]
+
+
+def changes(probe: pd.DataFrame, before: int, after: int) -> pd.DataFrame:
+    """KL(P_T‖P_S) on the probe set at two steps, nats per token: name, before, after, change, low and high of after."""
+    rows = []
+    for (on, metric), name in NAMES.items():
+        some = probe[(probe["on"] == on) & (probe["metric"] == metric)].set_index("step")
+        if before in some.index and after in some.index:
+            old, new = some.loc[before], some.loc[after]
+            ends = {"before": old["value"], "after": new["value"], "change": new["value"] - old["value"]}
+            rows.append({"name": name, **ends, "low": new["low"], "high": new["high"]})
+    return pd.DataFrame(rows)
+
+
+def vocabulary_of(run: Run) -> int | None:
+    """V of the model that the run trained, None where its folder is gone."""
+    shape = model_shape(model_folder(run.load_config().model.model))
+    return shape[1] if shape else None
+
+
+def bound_words(facts: pd.DataFrame, vocabulary: int | None) -> list[str]:
+    """One sentence a bound: how loose, how often it says nothing, and whether any token breaks it."""
+    words = []
+    for f in facts.itertuples():
+        loose = f"half of the tokens have a bound more than {f.median_ratio:,.0f} times their KL" if f.median_ratio == f.median_ratio else "no token has a KL to compare with"  # fmt: skip
+        empty = f", {f.vacuous} of {f.tokens} lie above ln V and say nothing" if vocabulary else ""
+        broken = (
+            "none is broken" if f.broken == 0 else f"{f.broken} are broken, which no theory allows: report it"
+        )
+        words.append(f"{f.bound}: {loose}{empty}; {broken}.")
+    return words
