@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from hdpo import cli_look, cli_runs
-from hdpo.cli_args import add_knobs, command, config_from, given_settings, quiet_libraries
+from hdpo.cli_args import add_knobs, command, config_from, given_settings
 from hdpo.cli_runs import result_of, result_text
 from hdpo.config import EvaluateConfig, ModelConfig, ScanConfig, SweepConfig, TrainConfig
 from hdpo.errors import BadInput, Busy, HdpoError
 from hdpo.runs import Run, RunWriter, State, find_run
-from hdpo.terminal import check_resumable, run_here, say, set_threads
+from hdpo.terminal import check_resumable, prepare_libraries, run_here, say
 
 OK, FAILED, BAD_INPUT, BUSY, STOPPED = 0, 1, 2, 3, 130
 HEAVY: dict[str, tuple[Any, str]] = {
@@ -85,8 +85,7 @@ def run_heavy(args: Any) -> int:
     else:
         config = config_from(args, default)
         run = Run(RunWriter.create(args.kind, config, command=args.command_line).path)
-    set_threads()
-    quiet_libraries()
+    prepare_libraries()
     say(f"Run folder: {run.path}")
     ending = run_here(run, model_of(config), bool(args.resume), not args.no_wait)
     if args.json:

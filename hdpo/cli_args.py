@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 from collections.abc import Callable
 from enum import Enum
 from typing import Any
@@ -23,7 +22,11 @@ SECTIONS = {
 def command(commands: Any, name: str, help: str, run: Callable[[Any], int]) -> argparse.ArgumentParser:
     """One command; help is its line in the list and the head of its own help."""
     p: argparse.ArgumentParser = commands.add_parser(
-        name, help=help, description=f"{help[0].upper()}{help[1:]}.", allow_abbrev=False
+        name,
+        help=help,
+        description=f"{help[0].upper()}{help[1:]}.",
+        allow_abbrev=False,
+        usage=f"python -m hdpo {name} [options]",
     )
     p.add_argument("--json", action="store_true", help="one JSON object on standard output, nothing else")
     p.set_defaults(handler=run)
@@ -108,9 +111,3 @@ def config_from(args: Any, default: Any) -> Any:
             "Wording: that of instruct models, since the model is not the bundled one; --student and --privileged change it."
         )
     return replace_knobs(default, values)
-
-
-def quiet_libraries() -> None:
-    """Their progress bars would stand between ours. The environment, so that nothing is imported for it."""
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from hdpo.cli_args import add_knobs, command, config_from, quiet_libraries
+from hdpo.cli_args import add_knobs, command, config_from
 from hdpo.cli_runs import table
 from hdpo.config import ScanConfig, to_json
 from hdpo.errors import BadInput
 from hdpo.records import Outcome, Problem
-from hdpo.terminal import say, set_threads
+from hdpo.terminal import prepare_libraries, say
 
 AGAINST = {
     "drifting": "the model that looks is the student itself",
@@ -45,8 +45,7 @@ class Look:
 
     def __init__(self, args: Any) -> None:
         self.config: ScanConfig = config_from(args, ScanConfig())
-        set_threads()
-        quiet_libraries()
+        prepare_libraries()
         from hdpo.interactive import Desk
 
         self.args, self.desk = args, Desk()

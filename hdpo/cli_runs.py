@@ -28,6 +28,7 @@ def add_commands(commands: Any) -> None:
         ("export", "a run's metrics as CSV, or all that it says of itself as JSON", export, ("run",)),
     ):
         action = command(actions, name, help, run)
+        action.usage = f"python -m hdpo runs {name} {' '.join(arguments).upper()} [options]"
         for argument in arguments:
             action.add_argument(argument, metavar=argument.upper())
         if name == "export":

@@ -45,6 +45,8 @@ def _attempt(path: Path, resume: bool, also: Also | None, watch: tuple[Path, ...
         writer.status(State.RUNNING, phase="starting")
         _dispatch(writer, report, checkpoint)
         ending = Ending(State.DONE)
+        if also is not None:
+            also(Progress("done", report.last.total, report.last.total, report.last.unit, 0.0))
     except Stopped as e:
         ending = Ending(State.STOPPED, f"{e} {_where_it_goes_on(path)}")
     except HdpoError as e:

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +34,15 @@ def say(words: str) -> None:
     print(words, file=sys.stderr, flush=True)
 
 
-def set_threads() -> None:
-    """Before torch is imported: one core stays free, idle threads sleep. What is set already stands."""
+def prepare_libraries() -> None:
+    """Before torch is imported: one core stays free, idle threads sleep, and no library draws a bar between ours.
+
+    The environment, so that nothing is imported for it; what is set already stands.
+    """
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 2) - 1)))
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 
 def memory_bytes(model: ModelConfig) -> int:
@@ -55,8 +60,8 @@ def run_here(run: Run, model: ModelConfig, resume: bool, wait: bool) -> Ending:
     job_id = jobs.submit(jobs.HEAVY, {"run": run.id, "resume": resume}, memory_bytes(model), root, own=True)
     try:
         _take_turn(run, job_id, wait)
-        with _stop_on_signals(run.path):
-            ending = execute(run.path, resume, Bar().show)
+        with _stop_on_signals(run.path), closing(Bar()) as bar:
+            ending = execute(run.path, resume, bar.show)
     except Busy:
         jobs.cancel(job_id, root)
         if not resume:
@@ -128,18 +133,21 @@ class Bar:
     def show(self, p: Progress) -> None:
         from tqdm import tqdm
 
+        left = "" if p.seconds_left is None else f"{tqdm.format_interval(p.seconds_left)} left"
         if (p.unit, p.total) != self._count:
-            if self._bar is not None:
-                self._bar.close()
+            self.close()
             self._count = (p.unit, p.total)
             form = "{desc} |{bar:20}| {n_fmt}/{total_fmt} {unit}{postfix}"
             seldom = 0.1 if sys.stderr.isatty() else 10.0
-            self._bar = tqdm(total=p.total, unit=p.unit, bar_format=form, file=sys.stderr, mininterval=seldom)
-        left = "" if p.seconds_left is None else f"{tqdm.format_interval(p.seconds_left)} left"
+            self._bar = tqdm(
+                total=p.total, desc=p.phase, unit=p.unit, bar_format=form, file=sys.stderr, mininterval=seldom
+            )
         self._bar.set_description_str(p.phase, refresh=False)
         self._bar.set_postfix_str(left, refresh=False)
         self._bar.update(p.done - self._bar.n)
-        if p.done == p.total:
+
+    def close(self) -> None:
+        if self._bar is not None:
             self._bar.close()
 
 

@@ -22,20 +22,22 @@ import psutil
 
 from hdpo import jobs
 from hdpo.errors import HdpoError, Stopped
+from hdpo.execute import execute
 from hdpo.runs import State, request_stop, runs_root
+from hdpo.terminal import prepare_libraries
 
 POLL = 0.05  # seconds between looks at the job table
 IDLE = 900.0  # seconds after which a worker without work exits
+HEAD_START = 10.0  # seconds that a job runs before the next spare imports the engine
 SPARE_BYTES = 2 << 30  # what must be free beside a job before another process with the engine is started
 ENGINE = ("torch", "transformers", "peft")
 
 
 def environment(root: Path) -> dict[str, str]:
-    """A worker's environment: one core is left free, and idle threads sleep; what is set already stands."""
+    """A worker's environment: it finds the same code and the same runs, wherever it is started from."""
     home = str(Path(__file__).resolve().parent.parent)
     path = os.pathsep.join(p for p in (home, os.environ.get("PYTHONPATH", "")) if p)
-    threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 2) - 1)), "OMP_WAIT_POLICY": "PASSIVE"}
-    return {**threads, **os.environ, "HDPO_RUNS": str(root), "PYTHONPATH": path}
+    return {**os.environ, "HDPO_RUNS": str(root), "PYTHONPATH": path}
 
 
 def start(role: str, root: Path | None = None) -> subprocess.Popen[bytes]:
@@ -58,9 +60,9 @@ def trainer(root: Path, idle: float = IDLE) -> int:
     if not jobs.register_worker("trainer", root):
         return 0
     os.nice(10)
+    _let_it_begin(root)
     for name in ENGINE:
         importlib.import_module(name)
-    from hdpo.execute import execute
 
     job = _wait(root, idle)
     if job is None:
@@ -77,14 +79,22 @@ def trainer(root: Path, idle: float = IDLE) -> int:
     return int(ending.state is State.FAILED)
 
 
+def _let_it_begin(root: Path) -> None:
+    """A job that has just begun has the machine for itself: a spare's imports would stand before its first step."""
+    while (job := jobs.running_heavy(root)) is not None and time.time() - job.started < HEAD_START:
+        time.sleep(10 * POLL)
+
+
 def _wait(root: Path, idle: float) -> jobs.Job | None:
-    """The next heavy job, or None after `idle` seconds without one."""
+    """The next heavy job, or None after `idle` seconds without one, or where the runs folder is gone."""
     since = time.monotonic()
-    while (job := jobs.claim(jobs.HEAVY, root)) is None:
+    while root.is_dir():
+        if (job := jobs.claim(jobs.HEAVY, root)) is not None:
+            return job
         if time.monotonic() - since > idle and jobs.retire(jobs.HEAVY, root):
             return None
         time.sleep(POLL)
-    return job
+    return None
 
 
 def _log_to(path: Path) -> None:
@@ -107,7 +117,7 @@ def interactive(root: Path, idle: float = IDLE) -> int:
     desk, room = Desk(), Room(root)
     desk.warm_up()
     since = time.monotonic()
-    while True:
+    while root.is_dir():
         if room.needed_elsewhere() and desk.drop():
             print(room.sentence, flush=True)
         job = jobs.claim(jobs.INTERACTIVE, root)
@@ -115,9 +125,10 @@ def interactive(root: Path, idle: float = IDLE) -> int:
             answer(desk, room, job, root)
             since = time.monotonic()
         elif time.monotonic() - since > idle and jobs.retire(jobs.INTERACTIVE, root):
-            return 0
+            break
         else:
             time.sleep(POLL)
+    return 0
 
 
 class Room:
@@ -189,6 +200,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("role", choices=("interactive", "trainer"))
     parser.add_argument("--idle", type=float, default=IDLE, help="seconds without work after which it exits")
     given = parser.parse_args(arguments)
+    prepare_libraries()
     work = interactive if given.role == "interactive" else trainer
     return work(runs_root(), given.idle)
 
