@@ -110,19 +110,25 @@ def load_problems(
     mapping: Mapping[str, str] | None = None,
     limit: int | None = None,
     seed: int = 42,
+    validation: float = 0.05,
 ) -> ProblemFile:
-    """`source` is "bundled:steep", "bundled:gentle" or a path; `split` train or validation, and test (bundled sets
-    only, which bring their own splits) or all (files only, whose sides are made by `split_of`)."""
+    """`source` is "bundled:steep", "bundled:gentle" or a path; `split` is train, validation, all, or test.
+
+    A file's sides are made by `split_of`, all is the whole file, and test is refused. The bundled sets bring their own
+    splits; their test problems are for the model card alone, so all is train and validation.
+    """
     if source.startswith(BUNDLED):
         if mapping:
             raise BadInput(f"{source} is a bundled set and takes no column mapping; leave the mapping out.")
-        problems = bundled(source.removeprefix(BUNDLED), split)[:limit]
+        mix = source.removeprefix(BUNDLED)
+        names = ("train", "validation") if split == "all" else (split,)
+        problems = tuple(p for name in names for p in bundled(mix, name))[:limit]
         return ProblemFile(problems, len(problems), 0, ())
     if split not in ("train", "validation", "all"):
         raise BadInput(
             f"A problem file has the splits train, validation and all, found {split!r}; choose one of these."
         )
-    found = _read(Path(source), mapping, limit, lambda text: split == "all" or split_of(text, seed) == split)
+    found = _read(Path(source), mapping, limit, lambda text: split == "all" or split_of(text, seed, validation) == split)
     if not found.problems:
         raise BadInput(
             f"None of the {found.read} problems in {source} falls into {split}; choose the split all."
