@@ -1,0 +1,170 @@
+"""One prompt of a scan, opened: its rollouts with verdicts and advantages, and the measured gradient of the group.
+
+The reward editor asks "what if": advantages are worked out here from the edited rewards, and the gradient is measured
+by the same backward pass as for any group. On a cliff it is exactly zero, and one edited reward makes it not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from hdpo.advantages import Advantage, advantages
+from hdpo.config import ScanConfig, to_json
+from hdpo.records import GroupKind, Outcome, Problem
+from hdpo.runs import Run
+from workbench import catalog, explore_data
+from workbench.components import picker, request, rollouts, scans
+from workbench.state import escape, sentences
+
+GRADIENT_HELP = (
+    "The norm of the gradient of this group's GRPO loss with respect to the LoRA weights, by the same backward pass as in "
+    "training. Before the gradient-norm limit; the group stands alone, so the number is no share of a step's."
+)
+
+
+@dataclass(frozen=True)
+class OpenGroup:
+    """A scanned prompt with its rollouts. row: of the prompt table; rows: rollouts as in the run folder."""
+
+    run: Run
+    config: ScanConfig
+    problem: Problem
+    row: dict[str, Any]
+    rows: pd.DataFrame
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        return [Outcome(o) for o in self.rows["outcome"]]
+
+    @property
+    def rewards(self) -> tuple[float | None, ...]:
+        """(G,) as the verifier gave them; None where it failed."""
+        return tuple(o.reward for o in self.outcomes)
+
+
+def open_group(run: Run, row: dict[str, Any]) -> OpenGroup | None:
+    """The group behind a row of the prompt table; None where its problem or rollouts are not on the disk."""
+    fields = next((p for p in catalog.table_rows(run, "problems", 0) if p["id"] == row["problem_id"]), None)
+    rows = catalog.group_rows(run, int(row["step"]), row["problem_id"])
+    if fields is None:
+        return None
+    return OpenGroup(run, run.load_config(), explore_data.problem_of(fields), row, rows)
+
+
+def show_group(group: OpenGroup) -> None:
+    """Problem, numbers, reward editor, gradient, rollouts, and the way to Side by side."""
+    picker.problem_text(group.problem)
+    st.page_link(
+        "../pages/side_by_side.py",
+        label="Read it side by side with the privileged prompt",
+        icon=":material/compare_arrows:",
+        query_params=side_params(group),
+    )
+    if group.rows.empty:
+        st.info(f"This prompt has no rollouts: {group.row['kind']}.")
+        return
+    if group.row["kind"].startswith(GroupKind.CLIFF.value) and group.row["graded"]:
+        st.markdown(f"**A cliff.** {explore_data.cliff_sentence(int(group.row['graded']))}")
+
+    @st.fragment
+    def editor() -> None:
+        with sentences():
+            edit_rewards(group)
+
+    editor()
+
+
+def edit_rewards(group: OpenGroup) -> None:
+    """Which rollouts have reward 1, the advantages that follow, the gradient that is measured, the rollouts."""
+    actual = [i + 1 for i, r in enumerate(group.rewards) if r == 1.0]
+    graded = [i + 1 for i, r in enumerate(group.rewards) if r is not None]
+    left, right = st.columns([3, 1], vertical_alignment="bottom")
+    # The key holds run and prompt: another prompt starts from its own rewards.
+    chosen = left.pills(
+        "Rollouts with reward 1: edit it, and ask what if",
+        graded,
+        default=actual,
+        selection_mode="multi",
+        key=f"cliffs-rewards-{group.run.id}-{group.problem.id}",
+    )
+    form = right.selectbox("Advantage", [a.value for a in Advantage], key="cliffs_advantage", bind="query-params")
+    rewards = tuple(None if r is None else float(i + 1 in chosen) for i, r in enumerate(group.rewards))
+    edited = rewards != group.rewards
+    show_gradients(group, form, rewards if edited else None)
+    values = advantages(rewards, Advantage(form))
+    notes = ["reward edited by hand" if a != b else "" for a, b in zip(rewards, group.rewards, strict=True)]
+    st.caption(explore_data.outcome_counts(group.outcomes))
+    rollouts.rollout_list(rollouts.cards_of(group.rows, values, notes), columns=2)
+
+
+def show_gradients(group: OpenGroup, form: str, edited: tuple[float | None, ...] | None) -> None:
+    """Two measured norms: with the verifier's rewards, and with the edited ones where something is edited."""
+    asked = {"As sampled": request.ask_once("gradient", gradient_payload(group, form, group.rewards))}
+    if edited is not None:
+        asked["With the edited rewards"] = request.ask_once("gradient-edited", gradient_payload(group, form, edited))
+
+    def draw() -> None:
+        for column, (title, question) in zip(st.columns(2), asked.items(), strict=False):
+            with column:
+                show_norm(title, question)
+
+    request.watch(list(asked.values()), draw)
+
+
+def show_norm(title: str, question: request.Request) -> None:
+    if question.error:
+        st.error(escape(question.error))
+    elif question.result is None:
+        st.metric(f"Gradient norm: {title.lower()}", "…", help=GRADIENT_HELP, border=True)
+        st.caption(request.waiting_words(question))
+    else:
+        norm = float(question.result["grad_norm"])
+        st.metric(f"Gradient norm: {title.lower()}", norm_words(norm), help=GRADIENT_HELP, border=True)
+        if norm == 0:
+            st.caption("Every reward is the same, so every advantage is zero: the backward pass gives exactly nothing.")
+
+
+def norm_words(norm: float) -> str:
+    """
+    >>> norm_words(0.0), norm_words(0.08314)
+    ('0', '0.0831')
+    """
+    return "0" if norm == 0 else f"{norm:.3g}"
+
+
+def gradient_payload(group: OpenGroup, form: str, rewards: tuple[float | None, ...]) -> dict[str, Any]:
+    """The request `gradient` for this group under these rewards."""
+    traces = [
+        {"token_ids": [int(t) for t in ids], "outcome": outcome.value}
+        for ids, outcome in zip(group.rows["token_ids"], group.outcomes, strict=True)
+    ]
+    return {
+        "request": "gradient",
+        "model": to_json(group.config.model),
+        "checkpoint": "",
+        "problem": asdict(group.problem),
+        "prompts": to_json(group.config.prompts),
+        "sampling": to_json(group.config.sampling),
+        "rollouts": traces,
+        "rewards": list(rewards),
+        "advantage": form,
+        "seed": group.config.seed,
+    }
+
+
+def side_params(group: OpenGroup) -> dict[str, str]:
+    """The query parameters with which Side by side opens this prompt, model and sampling."""
+    config = group.config
+    # A scan of a run's checkpoint names the folder runs/<id>/checkpoints/step-N as its adapter.
+    run = catalog.run_by_id(Path(config.model.adapter).parent.parent.name) if config.model.adapter else None
+    return picker.source_params("side", scans.source_of(config)) | {
+        "side_problem": group.problem.id,
+        "side_temperature": f"{config.sampling.temperature:g}",
+        "side_max_new_tokens": str(config.sampling.max_new_tokens),
+        "side_model": run.id if run else config.model.model,
+    }

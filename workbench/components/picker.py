@@ -1,0 +1,204 @@
+"""Choosing a model (bundled, a run's newest checkpoint, a folder) and a problem, as widgets whose value stands in the URL.
+
+Keys start with the page's name: query parameters belong to the whole app, and two pages must not share a choice by
+accident. What a link says is looked up among what exists; only what is no run's name is taken as a path.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from hdpo.config import ModelConfig, ProblemConfig, PromptConfig, to_json
+from hdpo.problems import BUNDLED as BUNDLED_PREFIX
+from hdpo.problems import MIXES, ProblemFile, load_problems
+from hdpo.prompts import INSTRUCT
+from hdpo.records import Problem
+from hdpo.runs import Run
+from workbench import catalog
+from workbench.components.rollouts import raw_text
+from workbench.forms import whole
+from workbench.state import escape
+
+BUNDLED = "bundled"
+SETS = tuple(f"{BUNDLED_PREFIX}{mix}" for mix in MIXES)
+FILE_SPLITS = ("all", "validation", "train")
+MOST_READ = 20_000  # problems of a file that are read for a list
+MOST_LISTED = 1000  # problems offered in one list; a search reaches the others
+_ID_IN_LABEL = re.compile(r"\[([^\[\]]+)\]$")
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """Which weights, and the wording they know. For a run: the model that it trained, and its newest checkpoint."""
+
+    config: ModelConfig
+    checkpoint: str = ""
+    prompts: PromptConfig = PromptConfig()
+
+    def payload(self) -> dict[str, Any]:
+        """For an interactive request: the checkpoint lies over the run's own start, which a frozen teacher keeps."""
+        return {"model": to_json(self.config), "checkpoint": self.checkpoint}
+
+    def started(self) -> ModelConfig:
+        """For a scan: the checkpoint is where it starts from."""
+        return replace(self.config, adapter=self.checkpoint) if self.checkpoint else self.config
+
+
+@dataclass(frozen=True)
+class ProblemSource:
+    """Which problems: a bundled set or a file, and its split."""
+
+    config: ProblemConfig
+    split: str
+
+
+def label_of(run: Run) -> str:
+    """A run in a list and in a link: its name, and in brackets the id by which a link finds it after a renaming."""
+    return run.id if catalog.label(run) == run.id else f"{catalog.label(run)} [{run.id}]"
+
+
+def id_in(text: str) -> str:
+    """
+    >>> id_in("my run [20261122-101500-scan-3f2a]"), id_in("bundled")
+    ('20261122-101500-scan-3f2a', 'bundled')
+    """
+    found = _ID_IN_LABEL.search(text)
+    return found[1] if found else text
+
+
+def follow_link(key: str, options: Sequence[str], what: str) -> None:
+    """Before a widget whose options are ids: take the id out of the link; one that is not there is said, not replaced
+    in silence."""
+    linked = st.query_params.get(key)
+    if linked is None or key in st.session_state:
+        return
+    if id_in(linked) in options:
+        st.session_state[key] = id_in(linked)
+    else:
+        st.warning(f"The link names the {what} {escape(linked)}, which is not here. Choose another one.")
+
+
+def model_picker(page: str) -> ModelChoice:
+    """Choose the weights. Key: <page>_model. Raises BadInput where the chosen run cannot be read."""
+    runs = {run.id: run for run in catalog.runs_of("train") if run.checkpoints()}
+    key = f"{page}_model"
+    linked = id_in(st.query_params.get(key, ""))
+    if linked in runs and key not in st.session_state:
+        st.session_state[key] = label_of(runs[linked])
+    chosen = st.selectbox(
+        "Model",
+        [BUNDLED, *(label_of(run) for run in runs.values())],
+        key=key,
+        bind="query-params",
+        accept_new_options=True,
+        placeholder="or the path of a folder",
+        help="The bundled model, the newest checkpoint of a run, or a folder in transformers' format (type its path).",
+    )
+    run = runs.get(id_in(chosen or BUNDLED))
+    if run is None:
+        model = ModelConfig(model=whole(chosen) if chosen and chosen != BUNDLED else BUNDLED)
+        return ModelChoice(model, prompts=fitting(model))
+    config = run.load_config()
+    return ModelChoice(config.model, str(run.checkpoints()[-1]), config.prompts)
+
+
+def fitting(model: ModelConfig) -> PromptConfig:
+    """The wording that a model knows: the bundled one's own, else the one for instruct models."""
+    if model.model == BUNDLED:
+        return PromptConfig()
+    return PromptConfig(student=INSTRUCT.student, privileged=INSTRUCT.privileged)
+
+
+def problem_source(page: str) -> ProblemSource:
+    """Choose problem set and split. Keys: <page>_set, <page>_split, <page>_columns."""
+    chosen = st.selectbox(
+        "Problem set",
+        SETS,
+        key=f"{page}_set",
+        bind="query-params",
+        accept_new_options=True,
+        placeholder="or the path of a file",
+        help="A bundled set, or a JSONL, CSV or Parquet file (type its path).",
+    )
+    bundled = (chosen or SETS[0]).startswith(BUNDLED_PREFIX)
+    problems = (chosen or SETS[0]) if bundled else whole(chosen)
+    # Two keys: the splits of a bundled set and of a file have different defaults, and a default stays out of the URL.
+    splits = ("validation", "train", "test") if bundled else FILE_SPLITS
+    key = f"{page}_split" if bundled else f"{page}_side"
+    split = st.selectbox("Split", splits, key=key, bind="query-params")
+    columns = ""
+    if not bundled:
+        columns = st.text_input(
+            "Columns",
+            key=f"{page}_columns",
+            bind="query-params",
+            placeholder="text=question,solution=answer,answer=final",
+            help="Only for a file whose columns are not known by name.",
+        )
+    return ProblemSource(ProblemConfig(problems=problems, columns=columns.strip()), split)
+
+
+def source_params(page: str, source: ProblemSource) -> dict[str, str]:
+    """The query parameters that restore a source on a page.
+
+    >>> source_params("side", ProblemSource(ProblemConfig(), "validation"))
+    {'side_set': 'bundled:steep', 'side_split': 'validation'}
+    """
+    bundled = source.config.problems.startswith(BUNDLED_PREFIX)
+    params = {f"{page}_set": source.config.problems, f"{page}_split" if bundled else f"{page}_side": source.split}
+    return params | ({f"{page}_columns": source.config.columns} if source.config.columns else {})
+
+
+def read_source(source: ProblemSource) -> ProblemFile:
+    """The problems of a source, the first MOST_READ; cached by the file's size and time of change. Raises BadInput."""
+    config = source.config
+    bundled = config.problems.startswith(BUNDLED_PREFIX)
+    at = (0, 0) if bundled else catalog.stamp(Path(config.problems))
+    return _read(config.problems, source.split, config.columns, at)
+
+
+@st.cache_data(show_spinner="Reading the problems", max_entries=8)
+def _read(problems: str, split: str, columns: str, at: catalog.Stamp) -> ProblemFile:
+    if problems.startswith(BUNDLED_PREFIX):
+        return load_problems(problems, split)
+    mapping = ProblemConfig(problems=problems, columns=columns).mapping()
+    return load_problems(problems, split, mapping, MOST_READ)
+
+
+def problem_picker(page: str, pool: Mapping[str, Problem], first: str = "") -> Problem:
+    """Choose one problem of a pool (by id), with a search in text, source and id. Keys: <page>_problem, <page>_search.
+
+    first: what is chosen where neither the link nor the person chose; the pool's first where it is not in the pool.
+    """
+    key = f"{page}_problem"
+    follow_link(key, list(pool), "problem")
+    if st.session_state.get(key) not in pool:
+        st.session_state[key] = first if first in pool else next(iter(pool))
+    words = st.text_input("Search", key=f"{page}_search", placeholder="in text, source or id").strip().lower()
+    found = [i for i, p in pool.items() if words in f"{p.text} {i} {p.source}".lower()]
+    ids = found[:MOST_LISTED]
+    if (now := st.session_state[key]) not in ids:
+        ids = [now, *ids]
+    st.selectbox(
+        "Problem", ids, key=key, bind="query-params", help="The list holds what the search finds, and what is chosen."
+    )
+    st.caption(
+        f"{len(found)} of {len(pool)} match"
+        + (f"; the first {MOST_LISTED} are listed." if len(found) > MOST_LISTED else ".")
+    )
+    return pool[st.session_state[key]]
+
+
+def problem_text(problem: Problem) -> None:
+    """The problem as it is: id, source, level and gold answer, its text, and its worked solution, all literal."""
+    level = "" if problem.level is None else f", level {problem.level}"
+    st.text(f"{problem.id}: {problem.source}{level}; gold answer {problem.answer}")
+    raw_text(problem.text)
+    with st.expander("Its worked solution y*", type="compact"):
+        raw_text(problem.solution)

@@ -1,0 +1,195 @@
+"""Scans as the page Cliffs shows them: the form, the progress, the picture, the table of prompts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from hdpo.config import ScanConfig, TrainConfig, knobs, replace_knobs
+from hdpo.problems import SPLITS
+from hdpo.runs import Run, State
+from workbench import catalog, explore_data, forms, launch
+from workbench.components import figure, picker
+from workbench.figures import cliffs
+from workbench.state import escape, sentences
+
+PAGE = "cliffs"
+SETTINGS = ("rollouts", "temperature", "max_new_tokens", "limit", "seed")
+NOTE = (
+    "What this is: prompts by how many of their K rollouts are correct. Reinforcement learning hears only of those in the "
+    "middle: at 0 (a cliff) and at K (solved) every rollout has the same reward, so every advantage is zero. What is "
+    "normal: a U for a model that has learned part of a set; many truncated rollouts at 0 mean that the longest completion "
+    "is too short, not that the problems are too hard."
+)
+COLUMNS = {
+    "problem_id": st.column_config.TextColumn("prompt", width="small"),
+    "correct": st.column_config.NumberColumn(width="small"),
+    "graded": st.column_config.NumberColumn("of", width="small", help="Rollouts with a verdict of the verifier"),
+    "rate": st.column_config.ProgressColumn("pass rate", min_value=0.0, max_value=1.0, format="%.2f", width="small"),
+    "low": st.column_config.NumberColumn("from", format="%.2f", help="Wilson's interval, 95 %", width="small"),
+    "high": st.column_config.NumberColumn("to", format="%.2f", help="Wilson's interval, 95 %", width="small"),
+    "reason": st.column_config.TextColumn("why a cliff", width="small"),
+    "level": st.column_config.NumberColumn(width="small"),
+    "source": st.column_config.TextColumn(width="small"),
+    "gold": st.column_config.TextColumn(width="small"),
+    "problem": st.column_config.TextColumn(width="large"),
+}
+
+
+def scan_form() -> ScanConfig:
+    """Model, problem set, K, temperature and the rest as widgets. Raises BadInput."""
+    known = {k.name: k for k in knobs(ScanConfig())}
+    left, right = st.columns(2)
+    with left:
+        model = picker.model_picker(PAGE)
+    with right:
+        source = picker.problem_source(PAGE)
+    values = forms.settings((known[name] for name in SETTINGS), f"{PAGE}_")
+    config = replace_knobs(ScanConfig(), values)
+    data = replace(source.config, limit=config.data.limit)
+    return replace(config, model=model.started(), data=data, prompts=model.prompts, split=source.split)
+
+
+def new_scan(expanded: bool) -> None:
+    """The form with its command and its button; a started scan becomes the chosen one."""
+    with st.expander("New scan", expanded=expanded, icon=":material/search:"), sentences():
+        config = scan_form()
+        st.code(launch.command_of(config), language="bash", wrap_lines=True)
+        if st.button("Start scan", type="primary", key="cliffs_start"):
+            forms.check_before_start(TrainConfig(model=config.model, data=config.data))
+            name = f"{config.data.problems.rsplit('/', 1)[-1]} {config.split}, K={config.rollouts}"
+            st.session_state["cliffs_scan"] = launch.start_heavy(config, name=name)
+
+
+def scan_picker() -> Run | None:
+    """The scan to read, newest own one first, then those that come with the project. Key: cliffs_scan."""
+    scans = {run.id: run for run in catalog.runs_of("scan")}
+    if not scans:
+        return None
+    picker.follow_link("cliffs_scan", list(scans), "scan")
+    if st.session_state.get("cliffs_scan") not in scans:
+        st.session_state["cliffs_scan"] = next(iter(scans))
+    # No default of the widget's own: a default stays out of the link, and the newest scan is another one tomorrow.
+    chosen = st.selectbox(
+        "Scan",
+        list(scans),
+        index=None,
+        format_func=lambda i: picker.label_of(scans[i]),
+        key="cliffs_scan",
+        bind="query-params",
+    )
+    if chosen is None:
+        return None
+    run = scans[chosen]
+    if run.recorded:
+        st.badge("recorded: comes with the project", color="gray")
+    return run
+
+
+def live_scan(run: Run) -> None:
+    """Progress, time left and Stop while it runs, and the histogram of what is there; a full rerun at its end."""
+    active = not run.status().state.ended
+
+    @st.fragment(run_every=1.0 if active else None)
+    def live() -> None:
+        with sentences():
+            show_status(run)
+            show_histogram(run)
+        if active and run.status().state.ended:
+            st.rerun()
+
+    live()
+
+
+def show_status(run: Run) -> None:
+    """Nothing for a finished scan; else phase, progress, time left, and what can be done."""
+    status = run.status()
+    if status.state is State.DONE:
+        return
+    if status.state.ended:
+        st.warning(f"This scan is {status.state.value}. {escape(status.message)}")
+        if not run.recorded:
+            st.button("Resume scan", key="cliffs_resume", on_click=guarded_resume, args=(run,))
+        return
+    share = status.done / status.total if status.total else 0.0
+    left = "" if status.seconds_left is None else f", about {status.seconds_left:.0f} s left"
+    words = escape(status.phase or status.state.value)
+    st.progress(min(share, 1.0), text=f"{words}: {status.done} of {status.total or '?'} problems{left}")
+    st.button("Stop scan", key="cliffs_stop", on_click=launch.stop_run, args=(run,))
+
+
+def guarded_resume(run: Run) -> None:
+    with sentences():
+        launch.resume_run(run)
+
+
+def show_histogram(run: Run) -> None:
+    scan = catalog.scan_frame(run)
+    if scan.empty:
+        st.caption("No prompt is scanned yet; the first chunk of 48 prompts comes as a whole.")
+        return
+    config = run.load_config()
+    facts = figure.facts_line(
+        n=f"{len(scan)} prompts", K=config.rollouts, T=config.sampling.temperature, seed=config.seed,
+        model=config.model.adapter or config.model.model, problems=f"{config.data.problems} {config.split}",
+    )  # fmt: skip
+    figure.show(cliffs.success_histogram(scan), note=NOTE, facts=facts, frame=scan, key="cliffs-histogram")
+
+
+def show_triage(table: pd.DataFrame, rollouts: int) -> None:
+    """Why the cliffs are cliffs, and what a cliff can hide."""
+    st.subheader("Why they are cliffs")
+    counts = explore_data.triage(table)
+    if not counts["cliffs"].sum():
+        st.caption("This scan found no cliff.")
+        return
+    st.caption(f"A cliff is a sample, not a verdict: {explore_data.cliff_sentence(rollouts)} Doubts are named first.")
+    st.dataframe(counts, hide_index=True, alt="Reasons of the cliffs, with counts")
+
+
+def prompt_filters(table: pd.DataFrame) -> pd.DataFrame:
+    """Filters by kind, source, level and text, all in the URL; the rows that pass."""
+    bound: dict[str, Any] = {"bind": "query-params"}
+    present = sorted(int(x) for x in table["level"].dropna().unique())
+    kinds = st.pills("Kind", explore_data.KIND_FILTERS, selection_mode="multi", key="cliffs_kind", **bound)
+    left, middle, right = st.columns(3)
+    sources = left.multiselect("Source", sorted(table["source"].unique()), key="cliffs_source", **bound)
+    levels = middle.multiselect("Level", present, key="cliffs_level", **bound)
+    text = right.text_input("Text", key="cliffs_text", placeholder="in problem or id", **bound)
+    return explore_data.filter_prompts(table, kinds, sources, levels, text)
+
+
+def prompt_list(table: pd.DataFrame) -> str | None:
+    """The table of prompts; the id of the opened one, by a click on its row or by the list under it."""
+    shown = table.drop(columns="step")
+
+    def row_chosen() -> None:
+        rows = st.session_state["cliffs-table"].selection.rows
+        if rows:
+            st.session_state["cliffs_prompt"] = shown.iloc[rows[0]]["problem_id"]
+
+    st.dataframe(
+        shown, hide_index=True, key="cliffs-table", on_select=row_chosen, selection_mode="single-row", height=320,
+        column_config=COLUMNS, alt="One row a prompt: successes, pass rate with its interval, problem",
+    )  # fmt: skip
+    ids = list(table["problem_id"])
+    picker.follow_link("cliffs_prompt", ids, "prompt")
+    if st.session_state.get("cliffs_prompt") not in (None, *ids):
+        st.session_state["cliffs_prompt"] = None
+    return st.selectbox(
+        "Open a prompt",
+        ids,
+        index=None,
+        key="cliffs_prompt",
+        bind="query-params",
+        placeholder="click a row, or choose here",
+    )
+
+
+def source_of(config: ScanConfig) -> picker.ProblemSource:
+    """What the page Side by side needs to find a scanned problem again."""
+    split = config.split if config.split in (*SPLITS, "all") else "all"
+    return picker.ProblemSource(config.data, split)
