@@ -19,16 +19,19 @@ def go_to(run_id: str) -> None:
 def before_start(config: TrainConfig) -> None:
     """Time, memory, what can be detected; then the exact config and command."""
     alone, pair = estimate.duration(config), estimate.pair_seconds(config)
-    left, middle, right = st.columns(3)
-    left.metric("Time", estimate.words(alone.seconds) if alone.seconds else "not known", border=True)
-    middle.metric("Time as a pair", estimate.words(pair) if pair else "not known", border=True)
+    grid = st.grid(3, min_column_width=190)
+    grid.metric("Time", estimate.words(alone.seconds) if alone.seconds else "not known", border=True)
+    grid.metric("Time as a pair", estimate.words(pair) if pair else "not known", border=True)
     memory = estimate.memory_bytes(config)
-    right.metric("Memory", f"{memory / 1e9:.1f} GB" if memory else "not known", border=True, help="Estimated from the model file: libraries, weights, one micro-batch of logits.")  # fmt: skip
+    grid.metric("Memory", f"{memory / 1e9:.1f} GB" if memory else "not known", border=True, help="Estimated from the model file: libraries, weights, one micro-batch of logits.")  # fmt: skip
     st.caption(state.escape(alone.source))
     st.caption(state.escape(estimate.detectable(config)))
     st.code(launch.command_of(config), language=None, wrap_lines=True)
     with st.expander("The config that will run"):
         st.code(json.dumps(to_json(config), indent=1, ensure_ascii=False), language="json", height=420)
+        if config.objective.lambda_ > 0:
+            st.caption("As a pair:")
+            st.code(launch.command_of(forms.as_pair(config)), language=None, wrap_lines=True)
 
 
 def set_up() -> None:
@@ -61,8 +64,8 @@ def watch() -> None:
     others = right.multiselect(
         "Draw beside it", [i for i in names if i != run_id], format_func=lambda i: names[i], key="lab_beside"
     )
-    view = st.segmented_control("View", session.VIEWS, default=session.VIEWS[0], required=True, key="lab_panel", bind="query-params", label_visibility="collapsed")  # fmt: skip
     with st.container(horizontal=True):
+        view = st.segmented_control("View", session.VIEWS, default=session.VIEWS[0], required=True, key="lab_panel", bind="query-params", label_visibility="collapsed")  # fmt: skip
         session.buttons(run, "lab")
         state.link_box("lab")
     session.watch(run, [r for r in found if r.id in others], view)

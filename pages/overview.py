@@ -13,8 +13,8 @@ NEXT = (
 )
 
 st.title("What is a cliff?")
-left, right = st.columns([3, 2], gap="large")
-with left:
+top = st.grid(2, min_column_width=420, gap="medium")
+with top.cell():
     st.markdown(
         "A **cliff** is a problem that a model fails in every one of its K tries. All rewards are 0, so all advantages "
         "are 0, so the gradient is 0: reinforcement learning says nothing about exactly the problems that the model "
@@ -25,8 +25,8 @@ with left:
         "into the prompt without the solution, with weight **λ**. With λ = 0 it is GRPO; a larger λ buys coverage "
         "(pass@8), and too large a λ pays for it in accuracy (pass@1)."
     )
-    st.dataframe(home.REGIMES, hide_index=True, alt="The three regimes and which term has a gradient in each.")
-with right:
+    st.table(home.REGIMES)
+with top.cell():
     st.subheader("This model, these problems")
     if (found := home.regimes_of(ModelConfig())) is not None:
         home.regimes_figure(found)
@@ -37,8 +37,9 @@ with right:
 home.model_card()
 
 st.subheader("What to try next")
-for place, (page, title, words) in zip(st.columns(4), NEXT, strict=True):
-    with place.container(border=True, height="stretch"):
+grid = st.grid(4, min_column_width=200, border=True)
+for page, title, words in NEXT:
+    with grid.cell():
         st.page_link(f"../pages/{page}.py", label=f"**{title}**")
         st.caption(words)
 

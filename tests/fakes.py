@@ -10,13 +10,35 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from streamlit.testing.v1 import AppTest
+
 from hdpo.config import ScanConfig, SweepConfig, TrainConfig, replace_knobs
 from hdpo.problems import bundled
 from hdpo.records import Group, Outcome, Problem, Rollout
 from hdpo.runs import RunWriter, State, write_aside
 
+APP = Path(__file__).resolve().parent.parent / "workbench" / "app.py"
 LEVELS = (1, 2, 3, 4, 5)
 PROMPTS, ROLLOUTS = 8, 4
+
+
+def open_page(page: str, **query: str) -> AppTest:
+    """A page of the app, from its entry point, run once with these query parameters."""
+    at = AppTest.from_file(str(APP), default_timeout=30)
+    for name, value in query.items():
+        at.query_params[name] = value
+    at.run()
+    return at if page == "overview" else at.switch_page(f"../pages/{page}.py").run()
+
+
+def figures(at: AppTest) -> dict[str, Any]:
+    """The plotly figures of a page, by their key: data and layout as they were sent to the browser."""
+    return {figure_key(e.proto.id): json.loads(e.proto.spec) for e in at.get("plotly_chart")}
+
+
+def figure_key(element_id: str) -> str:
+    """The key in a widget id, "$$ID-<hash>-<key>"."""
+    return element_id.split("-", 2)[2]
 
 
 def fake_train_run(

@@ -14,7 +14,9 @@ import streamlit as st  # noqa: E402
 from workbench import launch, state  # noqa: E402
 
 # A local picture: an icon by name would be fetched from the internet.
-st.set_page_config(page_title="HDPO workbench", page_icon=str(ROOT / "assets" / "icon.png"), layout="wide")
+st.set_page_config(
+    page_title="HDPO workbench", page_icon=str(ROOT / "assets" / "icon.png"), layout="wide", initial_sidebar_state=216
+)
 
 PAGES = {
     "Explore": (("overview", "Overview"), ("cliffs", "Cliffs"), ("side_by_side", "Side by side")),

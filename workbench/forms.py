@@ -156,15 +156,13 @@ def free_number(text: str, name: str) -> float:
         raise BadInput(f"{name}: expected a number, found {text.strip()!r}. Give a number such as 0.05.") from None
 
 
-def settings(wanted: Iterable[Knob], prefix: str, columns: int = 3) -> dict[str, Any]:
-    """Widgets in rows of `columns`; name → value."""
+def settings(wanted: Iterable[Knob], prefix: str) -> dict[str, Any]:
+    """Widgets in a grid that wraps; name → value."""
     values: dict[str, Any] = {}
-    chosen = list(wanted)
-    for start in range(0, len(chosen), columns):
-        row = st.columns(columns, vertical_alignment="bottom")
-        for place, k in zip(row, chosen[start : start + columns], strict=False):
-            with place:
-                values[k.name] = setting(k, prefix)
+    grid = st.grid(5, min_column_width=165)
+    for k in wanted:
+        with grid.cell(column_span=2 if k.path[0] == "prompts" and not k.options and k.type is str else 1):
+            values[k.name] = setting(k, prefix)
     return values
 
 

@@ -21,8 +21,8 @@ REGIMES = pd.DataFrame(
         ("mixed", "0 1 0 0 1 1 0 1", "up for right, down for wrong", "yes", "none"),
         ("solved", "1 1 1 1 1 1 1 1", "all 0", "none", "none"),
     ],
-    columns=["prompt", "rewards of K = 8 rollouts", "advantages", "GRPO's gradient", "λ term's gradient"],
-)
+    columns=["", "rewards of K = 8 rollouts", "advantages", "GRPO's gradient", "λ term's gradient"],
+).set_index("")
 
 
 @dataclass(frozen=True)
@@ -103,12 +103,12 @@ def model_card() -> None:
 
 
 def facts(info: dict[str, Any]) -> None:
-    places = st.columns(4)
+    grid = st.grid(4, min_column_width=150)
     values = {
         "Model": str(info["model"]),
         "Parameters": f"{info['parameters'] / 1e6:.1f} M",
         "Device": f"{info['device']}, {info['dtype']}",
         "Context": f"{info['context']} tokens",
     }
-    for place, (name, value) in zip(places, values.items(), strict=True):
-        place.metric(name, state.escape(value), border=True)
+    for name, value in values.items():
+        grid.metric(name, state.escape(value), border=True)

@@ -116,7 +116,7 @@ def word(value: Any) -> str:
     if isinstance(value, tuple):
         return ",".join(word(v) for v in value)
     if isinstance(value, float):
-        return f"{value:g}"
+        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
     return str(getattr(value, "value", value))
 
 

@@ -190,11 +190,11 @@ def draw(run: Run, others: list[Run], view: str) -> None:
             st.warning(state.escape(f"{catalog.label(member)}: {sentence}" if len(members) > 1 else sentence))
     facts = facts_of(members)
     if view == "Learning":
-        left, right = st.columns(2)
-        with left:
+        grid = st.grid(2, min_column_width=460)
+        with grid.cell():
             panel(SIGNAL, steps, facts)
             panel(REWARD, steps, facts)
-        with right:
+        with grid.cell():
             panel(PASS_AT, together(catalog.evals_frame, members), facts)
     elif view == "Losses":
         panel(LOSSES, steps, facts)
