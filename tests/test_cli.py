@@ -176,7 +176,7 @@ def test_any_problem_file_can_be_scanned(root, capsys):
     needs_model()
     if not GSM8K.is_file():
         pytest.skip("the shared data folder is absent")
-    short = "--limit 20 --rollouts 2 --max-new-tokens 8 --json".split()
+    short = ["--limit", "20", "--rollouts", "2", "--max-new-tokens", "8", "--json"]
     assert main(["scan", "--problems", str(GSM8K), *short]) == 0
     assert json.loads(capsys.readouterr().out)["result"]["problems"] == 20
 
