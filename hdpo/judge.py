@@ -45,8 +45,8 @@ def serve(timeout_s: float) -> None:
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    # Whole seconds, and less than the parent's limit where that allows: then a hang costs no restart.
-    alarm_s = max(1, int(timeout_s) - 1)
+    # Whole seconds, and well under the parent's limit where that allows: then a hang costs no restart.
+    alarm_s = max(1, int(0.6 * timeout_s))
     judge({"completion": "\\boxed{x}", "gold": "x"}, alarm_s)  # builds its tables before the first item
     print(json.dumps({"ready": True}), file=wire, flush=True)
     for line in sys.stdin:

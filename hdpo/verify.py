@@ -30,7 +30,7 @@ from typing import IO, Any
 from hdpo.errors import HdpoError
 from hdpo.records import Outcome
 
-START_S = 60.0  # a child imports sympy first: about 1 s alone, many on a crowded machine
+START_S = 300.0  # a child imports sympy first: about 1 s alone, a minute on a very crowded machine
 CACHED_VERDICTS = 8192
 _PLAIN_INTEGER = r"(?:0|-?[1-9][0-9]{0,14})"
 _INTEGER_GOLD = re.compile(_PLAIN_INTEGER)

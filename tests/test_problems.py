@@ -222,7 +222,7 @@ def test_a_large_file_is_not_read_beyond_its_limit(tmp_path, suffix):
         file.write(b"\xff\xfe broken\n")
     start = time.perf_counter()
     found = read_problems(path, limit=10)
-    assert time.perf_counter() - start < 0.1
+    assert time.perf_counter() - start < 1.0
     assert (len(found.problems), found.read) == (10, 10)
     with pytest.raises(BadInput, match="not UTF-8"):
         read_problems(path)

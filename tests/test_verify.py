@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -20,7 +19,8 @@ from hdpo.verify import Verdict, VerifierPool, fast_verdict, outcome_of
 
 RIGHT, WRONG, NONE, ERROR = Outcome.CORRECT, Outcome.WRONG, Outcome.NO_ANSWER, Outcome.GRADER_ERROR
 TOWER = r"Surely \boxed{9^{9^{9^{9}}}}"  # no verdict: to compare it sympy would have to write it out
-GSM8K = Path(__file__).resolve().parents[2] / "shared" / "data" / "gsm8k"
+ROOT = Path(__file__).resolve().parents[1]
+GSM8K = ROOT.parent / "shared" / "data" / "gsm8k"
 
 CASES = [
     (r"6 \cdot 7 = 42, so \boxed{42}.", "42", RIGHT),
@@ -50,6 +50,13 @@ CASES = [
     (r"First \boxed{41}. " + "No, I must correct that step. " * 4 + r"\boxed{42}", "42", RIGHT),
     (r"First \boxed{42}. " + "No, I must correct that step. " * 4 + r"\boxed{41}", "42", WRONG),
     (r"The final answer is $7$. I hope it is correct. \boxed{8}", "8", RIGHT),
+    (
+        r"\boxed{8}. The final answer is $7$. I hope it is correct.",
+        "8",
+        WRONG,
+    ),  # that phrase ranks with a box
+    (r"$\boxed{400}$ %", "4", RIGHT),
+    (r"Answer: $42$, that is \boxed{\frac12}", "42", WRONG),  # the box counts, and no earlier answer
     ("The answer is 42.", "42", NONE),  # no box, no formula: strict
     ("It is 42 because $6 \\cdot 7 = 42$", "42", NONE),  # a formula without an anchor
     ("Answer: $42$", "42", RIGHT),
@@ -68,13 +75,13 @@ def pool():
 
 def test_hand_written_latex_through_math_verify_itself():
     for completion, gold, expected in CASES:
-        reply = judge({"completion": completion, "gold": gold}, 4)
+        reply = judge({"completion": completion, "gold": gold}, 60)
         assert reply["outcome"] == expected.value, (completion, gold, reply)
 
 
 def test_hand_written_latex_through_the_pool_with_a_hang_among_it():
     items = [(completion, gold) for completion, gold, _ in CASES]
-    with VerifierPool(workers=2, timeout_s=1.0) as pool:
+    with VerifierPool(workers=2) as pool:
         verdicts = pool.grade([*items[:10], (TOWER, "7"), *items[10:]])
     assert verdicts.pop(10).outcome is ERROR
     for (completion, gold, expected), verdict in zip(CASES, verdicts, strict=True):
@@ -98,8 +105,19 @@ def test_unparsable_golds_are_told(pool):
     assert pool.gold_ok(golds) == [True, True, True, True, False, False, False, True]
 
 
+@pytest.mark.skipif(
+    os.name == "nt", reason="reads the signal that ended a process, which Windows does not have"
+)
+def test_a_hostile_expression_is_killed_where_the_alarm_comes_too_late():
+    with VerifierPool(timeout_s=1.0) as pool:
+        pool.gold_ok(["x"])
+        process = pool._children[0].process
+        assert pool.grade([(TOWER, "7")])[0].outcome is ERROR
+        assert process.returncode == -signal.SIGKILL
+
+
 def test_the_inner_alarm_costs_no_child():
-    with VerifierPool(timeout_s=3.0) as pool:
+    with VerifierPool(timeout_s=6.0) as pool:
         pool.gold_ok(["x"])
         before = pool._children[0].process.pid
         assert pool.grade([(TOWER, "7")])[0].outcome is ERROR
@@ -108,13 +126,11 @@ def test_the_inner_alarm_costs_no_child():
 
 @pytest.mark.skipif(os.name == "nt", reason="stops a process by a signal that Windows does not have")
 def test_a_child_that_hears_no_alarm_is_killed_and_replaced():
-    with VerifierPool(timeout_s=1.0) as pool:
+    with VerifierPool(timeout_s=3.0) as pool:
         pool.gold_ok(["x"])
         stopped = pool._children[0].process
         os.kill(stopped.pid, signal.SIGSTOP)
-        start = time.monotonic()
         verdicts = pool.grade([(r"\boxed{x}", "x"), (r"\boxed{y}", "y"), (r"\boxed{z}", "x")])
-        assert time.monotonic() - start < 20
         assert [verdict.outcome for verdict in verdicts] == [ERROR, RIGHT, WRONG]
         assert stopped.returncode == -signal.SIGKILL
         # Not remembered: the next call asks again.
@@ -129,6 +145,13 @@ def test_a_child_that_died_idle_costs_nothing():
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         assert pool.grade([(r"\boxed{x}", "x")])[0].outcome is RIGHT
+
+
+def test_what_a_library_prints_stays_off_the_wire():
+    noisy = "import hdpo.judge as j; j.judge = lambda request, alarm_s: print('noise') or {'ok': True}; j.serve(5.0)"
+    command = [sys.executable, "-c", noisy]
+    said = subprocess.run(command, input="{}\n", capture_output=True, text=True, check=True, cwd=ROOT)
+    assert said.stdout == '{"ready": true}\n{"ok": true}\n' and said.stderr.count("noise") == 2
 
 
 def test_children_end_when_stdin_closes():
@@ -224,7 +247,7 @@ def test_the_fast_path_equals_math_verify(before, box, after, gold):
     completion = " ".join([*before, box, *after])
     fast = fast_verdict(completion, gold)
     if fast is not None:
-        reply = judge({"completion": completion, "gold": gold}, 4)
+        reply = judge({"completion": completion, "gold": gold}, 60)
         assert (fast.outcome.value, fast.answer, fast.gold) == (
             reply["outcome"],
             reply["answer"],
@@ -241,14 +264,14 @@ def test_the_fast_path_is_taken_for_plain_integers(number, right):
     fast = fast_verdict(rf"so it is $x = \boxed{{{number}}}$.", gold)
     assert fast == Verdict(RIGHT if right else WRONG, str(number), gold)
     assert (
-        judge({"completion": rf"$x = \boxed{{{number}}}$.", "gold": gold}, 4)["outcome"] == fast.outcome.value
+        judge({"completion": rf"$x = \boxed{{{number}}}$.", "gold": gold}, 60)["outcome"]
+        == fast.outcome.value
     )
 
 
 def test_the_parent_never_imports_sympy():
     code = "import sys, hdpo.verify; print([name for name in ('sympy', 'math_verify', 'torch') if name in sys.modules])"
-    root = Path(__file__).resolve().parents[1]
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert found.stdout.strip() == "[]"
 
 
