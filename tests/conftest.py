@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,17 +9,15 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-APP = REPOSITORY / "workbench" / "app.py"
-
-logging.getLogger("streamlit.runtime.scriptrunner_utils.script_run_context").setLevel("ERROR")
-logging.getLogger("streamlit.runtime.caching.cache_data_api").setLevel("ERROR")
 
 
 @pytest.fixture
 def runs_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty runs folder that `HDPO_RUNS` names; no worker is started."""
     import streamlit as st
+    from streamlit.logger import set_log_level
 
+    set_log_level("ERROR")  # one warning a cache and a page says that no server runs
     root = tmp_path / "runs"
     root.mkdir()
     monkeypatch.setenv("HDPO_RUNS", str(root))
