@@ -1,0 +1,105 @@
+"""Two teachers in one memory, adapters in float32, and folders that are no model."""
+
+import json
+
+import pytest
+import torch
+
+from hdpo.batching import Trace
+from hdpo.config import ModelConfig
+from hdpo.errors import BadInput
+from hdpo.policy import Weights, load_policy
+from tests.engine import log_probs, push, random_model, random_policy
+
+TRACE = Trace((5, 6, 7), (8, 9, 10))
+
+
+def optimiser(policy):
+    return torch.optim.AdamW(policy.trainable, lr=1e-2)
+
+
+def step(policy, opt):
+    for p in policy.trainable:
+        p.grad = torch.ones_like(p)
+    opt.step()
+
+
+def test_a_fresh_adapter_changes_nothing_and_the_frozen_teacher_stays() -> None:
+    policy = random_policy(trained=False)
+    base = log_probs(policy, TRACE)
+    push(policy)
+    assert torch.allclose(log_probs(policy, TRACE, weights=Weights.INITIAL), base, atol=1e-6)
+    assert not torch.allclose(log_probs(policy, TRACE), base, atol=1e-3)
+
+
+def test_a_run_from_an_adapter_keeps_that_adapter_as_its_frozen_teacher(tmp_path) -> None:
+    first = random_policy()
+    first.save(tmp_path, optimiser(first), {"step": 4})
+    second = random_policy(trained=False, adapter=str(tmp_path))
+    start = log_probs(first, TRACE)
+    assert torch.allclose(log_probs(second, TRACE), start, atol=1e-6)
+    push(second, seed=9)
+    assert torch.allclose(log_probs(second, TRACE, weights=Weights.INITIAL), start, atol=1e-6)
+    assert not torch.allclose(log_probs(second, TRACE), start, atol=1e-3)
+    assert all(p.requires_grad for p in second.trainable)
+
+
+def test_a_checkpoint_gives_back_adapter_and_moments(tmp_path) -> None:
+    a, b = random_policy(), random_policy(seed=5)
+    opt_a, opt_b = optimiser(a), optimiser(b)
+    step(a, opt_a)
+    a.save(tmp_path, opt_a, {"step": 7})
+    assert b.load(tmp_path, opt_b)["step"] == 7 == b.version
+    step(a, opt_a)
+    step(b, opt_b)
+    assert all(torch.equal(x, y) for x, y in zip(a.trainable, b.trainable, strict=True))
+
+
+def test_the_seed_draws_the_adapter_and_nothing_else() -> None:
+    before = torch.random.get_rng_state()
+    a, b, c = (random_policy(seed=s, trained=False) for s in (0, 0, 1))
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert all(torch.equal(x, y) for x, y in zip(a.trainable, b.trainable, strict=True))
+    assert any(not torch.equal(x, y) for x, y in zip(a.trainable, c.trainable, strict=True))
+
+
+def test_the_adapter_is_float32_on_a_half_precision_base() -> None:
+    policy = random_policy(dtype="bfloat16")
+    assert policy.causal.dtype == torch.bfloat16
+    assert {p.dtype for p in policy.trainable} == {torch.float32}
+    assert log_probs(policy, TRACE).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda d: ModelConfig(model=str(d / "nothing")), "config.json"),
+        (lambda d: ModelConfig(model=str(d)), "causal language model"),
+        (lambda d: ModelConfig(model=str(random_model()), targets="no_such_layer"), "linear layers"),
+        (lambda d: ModelConfig(model=str(random_model()), targets="q_proj,lm_head"), "output layer"),
+        (lambda d: ModelConfig(model=str(random_model()), adapter=str(d)), "adapter.safetensors"),
+        (lambda d: ModelConfig(model=str(random_model()), device="mps"), "device"),
+    ],
+)
+def test_each_wrong_folder_has_its_sentence(tmp_path, make, words) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen2"}))
+    with pytest.raises(BadInput, match=words):
+        load_policy(make(tmp_path))
+
+
+def test_an_adapter_of_another_shape_is_told(tmp_path) -> None:
+    a = random_policy()
+    a.save(tmp_path, optimiser(a), {"step": 1})
+    with pytest.raises(BadInput, match="another shape"):
+        load_policy(ModelConfig(model=str(random_model()), rank=8, adapter=str(tmp_path)))
+
+
+def test_a_cut_checkpoint_is_told(tmp_path) -> None:
+    a = random_policy()
+    opt = optimiser(a)
+    step(a, opt)
+    a.save(tmp_path, opt, {"step": 1})
+    whole = (tmp_path / "optimiser.safetensors").read_bytes()
+    (tmp_path / "optimiser.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(BadInput, match="older checkpoint"):
+        a.load(tmp_path, opt)
