@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from streamlit.testing.v1 import AppTest
 
 from hdpo.config import ScanConfig, SweepConfig, TrainConfig, replace_knobs
-from hdpo.problems import bundled
+from hdpo.problems import bundled as read_bundled
 from hdpo.records import Group, Outcome, Problem, Rollout
 from hdpo.runs import RunWriter, State, write_aside
 
 APP = Path(__file__).resolve().parent.parent / "workbench" / "app.py"
+bundled = lru_cache(read_bundled)
 LEVELS = (1, 2, 3, 4, 5)
 PROMPTS, ROLLOUTS = 8, 4
 
