@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 import types
 from pathlib import Path
 
@@ -192,10 +193,23 @@ def test_a_member_that_fails_is_named_and_the_others_still_run(root, engine):
     assert [Run(root / m["id"]).status().state for m in book(path)] == [State.DONE, State.FAILED] * 2
 
 
-def test_a_sweep_tells_its_members_progress_and_time_left(root, engine):
+def test_a_member_that_was_stopped_alone_lets_the_others_run_and_is_resumed_with_the_sweep(root, engine):
+    engine.script = lambda writer, config, step: (
+        request_stop(writer.path) if (config.objective.lambda_, config.seed) == (0.0, 0) else None
+    )
+    path = a_sweep()
+    assert "1 of 4 members" in execute(path, False).message
+    assert [Run(root / m["id"]).status().state for m in book(path)] == [State.STOPPED, *[State.DONE] * 3]
+    engine.script = lambda writer, config, step: None
+    assert execute(path, True).state is State.DONE
+
+
+def test_a_sweep_tells_its_members_progress_and_the_time_left_of_all(root, engine):
+    engine.script = lambda writer, config, step: time.sleep(0.05)
     seen = []
     execute(a_sweep(), False, seen.append)
-    phases = [p.phase for p in seen]
-    assert any("λ = 0.3, seed 1: training, 2 of 4 steps" in p for p in phases)
     assert {p.total for p in seen} == {4}
-    assert any(p.seconds_left is not None for p in seen)
+    (last,) = [p for p in seen if p.phase == "λ = 0.3, seed 1: training, 3 of 4 steps"]
+    (first,) = [p for p in seen if p.phase == "λ = 0, seed 0: training, 3 of 4 steps"]
+    assert 0.04 < last.seconds_left < 0.4
+    assert first.seconds_left > 3 * 4 * 0.05
