@@ -51,7 +51,7 @@ def by_token(run: Run, steps: list[int], facts: str) -> None:
     for place, row in zip(
         st.columns(4), gap_data.changes(catalog.probe_frame(run), before, after).itertuples(), strict=False
     ):
-        place.metric(row.name, f"{row.after:.3f}", f"{row.change:+.3f}", delta_color="inverse", help="nats per token; change since the step before", border=True)  # fmt: skip
+        place.metric(row.name, f"{row.after:.3f}", f"{row.change:+.3f}", delta_color="inverse", help="Nats per token on these traces, against this teacher; below it the change since the step chosen as before.", border=True)  # fmt: skip
     old, new = catalog.gap_frame(run, before), catalog.gap_frame(run, after)
     table = gap.position_means(old, new)
     show(gap.kl_by_position(old, new), note=POSITIONS, facts=facts, frame=table, key="gap-position")

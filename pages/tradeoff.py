@@ -15,7 +15,8 @@ def choose(runs: list[Run], key: str) -> list[Run]:
     arms = list(dict.fromkeys(facts["arm"]))
     wanted = st.pills("Runs with", arms, selection_mode="multi", default=arms, key=f"tradeoff_arms_{key}", bind="query-params")  # fmt: skip
     names = catalog.labels(runs)
-    out = st.multiselect("Leave out", list(names), format_func=names.get, key=f"tradeoff_out_{key}", bind="query-params")  # fmt: skip
+    with st.popover("Leave out single runs", key=f"tradeoff_out_box_{key}"):
+        out = st.multiselect("Leave out", list(names), format_func=names.get, key=f"tradeoff_out_{key}", bind="query-params")  # fmt: skip
     kept = set(facts[facts["arm"].isin(wanted)]["run"]) - set(out)
     return [run for run in runs if run.id in kept]
 
@@ -31,9 +32,10 @@ else:
     words = {name: f"{name}: {len(runs)} runs" for name, runs in sets.items()}
     name = state.linked_choice("Runs measured alike", words, "tradeoff_set", help="Only runs with the same model, prompts, problems, n and T can be compared. Others are in a set of their own.")  # fmt: skip
     chosen = choose(sets[name], data.short(name))
-    x = st.segmented_control("Across", data.X_CHOICES, default="pass@1", required=True, key="tradeoff_x", bind="query-params")  # fmt: skip
-    view = st.segmented_control("View", tradeoff.VIEWS, default=tradeoff.VIEWS[0], required=True, key="tradeoff_view", bind="query-params")  # fmt: skip
-    state.link_box("tradeoff")
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        view = st.segmented_control("View", tradeoff.VIEWS, default=tradeoff.VIEWS[0], required=True, key="tradeoff_view", bind="query-params")  # fmt: skip
+        x = st.segmented_control("Across", data.X_CHOICES, default="pass@1", required=True, key="tradeoff_x", bind="query-params")  # fmt: skip
+        state.link_box("tradeoff")
     if chosen:
         follow(chosen, lambda: tradeoff.draw(chosen, x, view))
     else:

@@ -11,10 +11,10 @@ from workbench import catalog
 from workbench.estimate import model_folder, model_shape
 
 NAMES = {
-    ("privileged", "kl_drifting"): "privileged traces, drifting teacher",
-    ("privileged", "kl_frozen"): "privileged traces, frozen teacher",
-    ("own", "kl_drifting"): "own traces, drifting teacher",
-    ("own", "kl_frozen"): "own traces, frozen teacher",
+    ("privileged", "kl_drifting"): "KL privileged, drifting",
+    ("privileged", "kl_frozen"): "KL privileged, frozen",
+    ("own", "kl_drifting"): "KL own, drifting",
+    ("own", "kl_frozen"): "KL own, frozen",
 }
 
 

@@ -11,7 +11,7 @@ from workbench.figures import style
 from workbench.figures.style import LOOKS, Look
 
 CLIFF = Look("#d9572b", "dash", "square", "/")
-SOLVED = Look("#808790", "solid", "circle", "")
+SOLVED = Look("#808790", "solid", "circle", "|")
 # (words, kind, whether in doubt, look); the hatch says "cliff" without colour.
 BARS: tuple[tuple[str, GroupKind, bool, Look], ...] = (
     ("cliff: no signal from GRPO", GroupKind.CLIFF, False, CLIFF),
@@ -30,25 +30,22 @@ def success_histogram(scan: pd.DataFrame) -> go.Figure:
     """
     if scan.empty:
         return style.nothing("No prompt has been scanned yet.")
-    fig = style.dress(go.Figure(), 340)
-    k = int(scan["n"].max())
-    placed = 0
+    k, placed = int(scan["n"].max()), 0
+    traces = []
     for name, kind, doubtful, look in BARS:
         rows = scan[(scan["group"] == kind.value) & ((scan["doubt"] != Doubt.NONE.value) == doubtful)]
         counts = rows["correct"].value_counts().reindex(range(k + 1), fill_value=0)
         placed += len(rows)
-        if len(rows):
-            fig.add_bar(
-                x=list(counts.index), y=list(counts), name=name, marker=style.fill(look),
-                text=[str(c) if c else "" for c in counts], textposition="inside", textfont={"color": "#ffffff"},
-                hovertemplate=f"%{{x}} of {k} correct: %{{y}} prompts<extra>{name}</extra>",
-            )  # fmt: skip
+        bar = {
+            "type": "bar", "x": list(counts.index), "y": list(counts), "name": name, "marker": style.fill(look),
+            "hovertemplate": f"%{{x}} of {k} correct: %{{y}} prompts<extra>{name}</extra>",
+        }  # fmt: skip
+        traces += [bar] if len(rows) else []
     left_out = len(scan) - placed
     words = f" ({left_out} more prompts without a verdict)" if left_out else ""
-    fig.update_layout(barmode="stack", bargap=0.15)
-    fig.update_xaxes(title_text=f"correct rollouts of {k}{words}", tickmode="linear", dtick=max(1, k // 16))
-    fig.update_yaxes(title_text="prompts")
-    return fig
+    x = {"title": {"text": f"correct rollouts of {k}{words}"}, "tickmode": "linear", "dtick": max(1, k // 16)}
+    fig = style.figure(traces, 340, x, {"title": {"text": "prompts"}})
+    return fig.update_layout(barmode="stack", bargap=0.15)
 
 
 def count_regimes(kinds: pd.Series) -> pd.DataFrame:
@@ -71,16 +68,15 @@ def regimes(counts: pd.DataFrame) -> go.Figure:
     """The three regimes as one bar with numbers. counts: kind, prompts, share, low, high, as `count_regimes` gives it."""
     if counts.empty or not counts["prompts"].sum():
         return style.nothing("No prompt has been scanned yet.", 150)
-    fig = style.dress(go.Figure(), 170)
     looks = {GroupKind.CLIFF.value: CLIFF, GroupKind.MIXED.value: LOOKS[0], GroupKind.SOLVED.value: SOLVED}
-    for row in counts.itertuples():
-        words = f"{row.kind}<br>{row.prompts} ({row.share:.0%})"
-        fig.add_bar(
-            x=[row.prompts], y=[""], orientation="h", name=row.kind, marker=style.fill(looks[row.kind]),
-            text=[words if row.prompts else ""], textposition="inside", insidetextanchor="middle",
-            textfont={"color": "#ffffff", "size": 15}, textangle=0,
-            hovertemplate=f"{row.kind}: {row.prompts} prompts, {row.share:.1%} ({row.low:.1%} to {row.high:.1%})<extra></extra>",
-        )  # fmt: skip
-    fig.update_layout(barmode="stack", bargap=0.05, showlegend=True)
-    fig.update_xaxes(title_text="prompts")
-    return fig
+    traces = [
+        {
+            "type": "bar", "x": [row.prompts], "y": [""], "orientation": "h", "name": row.kind, "marker": style.fill(looks[row.kind]),
+            "text": [f"{row.kind}<br>{row.prompts} ({row.share:.0%})" if row.prompts else ""], "textposition": "inside",
+            "insidetextanchor": "middle", "textfont": {"color": "#ffffff", "size": 15}, "textangle": 0, "showlegend": False,
+            "hovertemplate": f"{row.kind}: {row.prompts} prompts, {row.share:.1%} ({row.low:.1%} to {row.high:.1%})<extra></extra>",
+        }
+        for row in counts.itertuples()
+    ]  # fmt: skip
+    fig = style.figure(traces, 170, {"title": {"text": "prompts"}}, {})
+    return fig.update_layout(barmode="stack", bargap=0.05)

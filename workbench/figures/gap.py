@@ -7,6 +7,7 @@ kl_drifting, kl_frozen, lemma1, range_bound in nats, mismatch in logits.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -41,16 +42,22 @@ BOUNDS = (
 def position_means(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
     """Mean gap at each token position over the traces that reach it: POSITION_COLUMNS; nats.
 
-    The interval has the trace as its unit; where one trace is left there is none.
+    The interval has the trace as its unit and is cut at 0, the least that a KL can be; one trace alone has none.
     """
     rows = []
     for when, gap in (("before", before), ("after", after)):
-        for (on, position), tokens in gap.groupby(["on", "position"]):
-            for metric in [c for w, c, _, _ in CURVES if w == when]:
-                e = mean_value(tokens[metric].to_numpy(dtype=float))
+        for (on, position), tokens in gap.groupby(["on", "position"]) if len(gap) else ():
+            for metric in [c for w, c, _, _ in CURVES if w == when and tokens[c].notna().any()]:
+                e = mean_value(tokens[metric].dropna().to_numpy(dtype=float))
                 facts = {"on": on, "position": position, "when": when, "metric": metric}
                 rows.append(
-                    {**facts, "value": e.value, "low": e.low, "high": e.high, "n_traces": len(tokens)}
+                    {
+                        **facts,
+                        "value": e.value,
+                        "low": max(e.low, 0.0),
+                        "high": e.high,
+                        "n_traces": len(tokens),
+                    }
                 )
     return pd.DataFrame(rows, columns=list(POSITION_COLUMNS))
 
@@ -60,23 +67,16 @@ def kl_by_position(before: pd.DataFrame, after: pd.DataFrame) -> go.Figure:
     means = position_means(before, after)
     if means.empty:
         return style.nothing("This run has no gap measured by token.")
-    fig = style.panels([f"{words} (nats)" for words in ON.values()], 2, 360)
+    hover = "token %{x}<br>%{y:.4g} nats, mean of %{customdata} traces"
+    traces: list[dict[str, Any]] = []
     for i, on in enumerate(ON):
         for when, metric, name, look in CURVES:
             some = means[(means["on"] == on) & (means["when"] == when) & (means["metric"] == metric)]
-            if some.empty:
-                continue
-            style.draw(
-                fig,
-                Series(name, some["position"], some["value"], look, some["low"], some["high"]),
-                style.place(i, 2),
-                legend=i == 0,
-            )
-            words = f"token %{{x}}<br>%{{y:.4g}} nats, mean of %{{customdata}} traces<extra>{name}</extra>"
-            fig.data[-1].update(customdata=some["n_traces"], hovertemplate=words)
-    fig.update_xaxes(title_text="token of the completion")
-    fig.update_yaxes(rangemode="tozero")
-    return fig
+            ends = {"low": some["low"], "high": some["high"], "more": some["n_traces"], "hover": hover}
+            series = Series(name, some["position"], some["value"], look, **ends)
+            traces += style.line(series, style.place(i), legend=i == 0) if len(some) else []
+    x, y = {"title": {"text": "token of the completion"}}, {"rangemode": "tozero"}
+    return style.figure(traces, 360, x, y, [f"{words} (nats)" for words in ON.values()], columns=2)
 
 
 def bound_facts(gap: pd.DataFrame, vocabulary: int | None) -> pd.DataFrame:
@@ -105,37 +105,37 @@ def bounds_scatter(gap: pd.DataFrame, vocabulary: int | None) -> go.Figure:
     """
     if gap.empty:
         return style.nothing("This run has no gap measured by token.")
-    fig = style.dress(go.Figure(), 440)
     facts = bound_facts(gap, vocabulary).set_index("bound")
     shown = gap.iloc[np.linspace(0, len(gap) - 1, min(len(gap), MOST_TOKENS)).round().astype(int)]
     kl = shown["kl_drifting"].astype(float).clip(lower=FLOOR)
-    ends = [FLOOR, FLOOR]
+    ends, traces = [kl.min(), kl.max()], []
     for column, name, look in BOUNDS:
         bound = shown[column].astype(float).clip(lower=FLOOR)
-        ends = [min(ends[0], bound.min()), max(ends[1], bound.max(), kl.max())]
-        fig.add_scatter(
-            x=kl, y=bound, mode="markers", name=f"{name}: {facts.vacuous[name]} of {len(gap)} tokens vacuous",
-            marker={"color": look.colour, "symbol": look.symbol, "size": 5, "opacity": 0.55},
-            text=[style.safe(repr(t)) for t in shown["token"]],
-            hovertemplate="%{text}<br>KL %{x:.3g}, bound %{y:.3g} nats<extra></extra>",
-        )  # fmt: skip
+        ends = [min(ends[0], bound.min()), max(ends[1], bound.max())]
+        dots = {
+            "type": "scatter", "x": kl, "y": bound, "mode": "markers", "text": [style.safe(repr(t)) for t in shown["token"]],
+            "name": f"{name}: {facts.vacuous[name]} of {len(gap)} tokens vacuous" if vocabulary else name,
+            "marker": {"color": look.colour, "symbol": look.symbol, "size": 5, "opacity": 0.55},
+            "hovertemplate": "%{text}<br>KL %{x:.3g}, bound %{y:.3g} nats<extra></extra>",
+        }  # fmt: skip
+        traces.append(dots)
     line = {"color": GREY.colour, "dash": "dash", "width": 1.5}
-    fig.add_scatter(
-        x=[ends[0], ends[1]],
-        y=[ends[0], ends[1]],
-        mode="lines",
-        name="bound = KL",
-        line=line,
-        hoverinfo="skip",
-    )
-    if vocabulary:
-        shade_vacuous(fig, vocabulary, ends[1])
-    fig.update_xaxes(type="log", title_text="KL(P_T‖P_S) of the token (nats)", exponentformat="power")
-    fig.update_yaxes(type="log", title_text="bound (nats)", exponentformat="power")
-    return fig
+    same = {
+        "type": "scatter",
+        "x": ends,
+        "y": ends,
+        "mode": "lines",
+        "name": "bound = KL",
+        "line": line,
+        "hoverinfo": "skip",
+    }
+    log = {"type": "log", "exponentformat": "power"}
+    across, up = {"title": {"text": "KL(P_T‖P_S) of the token (nats)"}}, {"title": {"text": "bound (nats)"}}
+    fig = style.figure([*traces, same], 440, log | across, log | up)
+    return shade_vacuous(fig, vocabulary, ends[1]) if vocabulary else fig
 
 
-def shade_vacuous(fig: go.Figure, vocabulary: int, highest: float) -> None:
+def shade_vacuous(fig: go.Figure, vocabulary: int, highest: float) -> go.Figure:
     """The part above ln V. On a log axis a shape takes the value, an annotation its logarithm."""
     limit = math.log(vocabulary)
     fig.add_shape(
@@ -151,7 +151,7 @@ def shade_vacuous(fig: go.Figure, vocabulary: int, highest: float) -> None:
         "yanchor": "bottom",
         "xanchor": "left",
     }
-    fig.add_annotation(text=words, showarrow=False, **place)
+    return fig.add_annotation(text=words, showarrow=False, **place)
 
 
 def mismatch_over_training(probe: pd.DataFrame) -> go.Figure:
@@ -162,17 +162,15 @@ def mismatch_over_training(probe: pd.DataFrame) -> go.Figure:
     rows = probe[probe["metric"] == "mismatch"] if not probe.empty else probe
     if rows.empty:
         return style.nothing("The probe set has not been measured yet.")
-    fig = style.panels([f"{words} (logits)" for words in ON.values()], 2, 340)
     looks = style.run_looks([label for label, _ in style.by_run(rows)])
+    steps = rows["step"].drop_duplicates().sort_values()
+    zero = Series("drifting teacher: 0 by definition", steps, steps * 0.0, GREY, marks=False)
+    traces: list[dict[str, Any]] = []
     for i, on in enumerate(ON):
-        for label, of_run in style.by_run(rows):
-            some = of_run[of_run["on"] == on].sort_values("step")
-            name = f"frozen teacher {label}".strip()
+        for label, of_run in style.by_run(rows[rows["on"] == on]):
+            some, name = of_run.sort_values("step"), f"frozen teacher {label}".strip()
             series = Series(name, some["step"], some["value"], looks[label], some["low"], some["high"])
-            style.draw(fig, series, style.place(i, 2), legend=i == 0)
-        steps = rows["step"].drop_duplicates().sort_values()
-        zero = Series("drifting teacher: 0 by definition", steps, steps * 0.0, GREY, marks=False)
-        style.draw(fig, zero, style.place(i, 2), legend=i == 0)
-    fig.update_xaxes(title_text="step")
-    fig.update_yaxes(rangemode="tozero")
-    return fig
+            traces += style.line(series, style.place(i), legend=i == 0)
+        traces += style.line(zero, style.place(i), legend=i == 0)
+    titles = [f"{words} (logits)" for words in ON.values()]
+    return style.figure(traces, 340, {"title": {"text": "step"}}, {"rangemode": "tozero"}, titles, columns=2)

@@ -7,13 +7,14 @@ the dark page; none of them is ever the only carrier of a meaning: each comes wi
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ LOOKS = (
     Look("#6a70d8", "longdashdot", "star", "+"),
     Look("#9a6b3f", "solid", "triangle-down", "-"),
 )
+AXIS = {"automargin": True, "gridcolor": "rgba(128,135,144,0.18)", "zerolinecolor": "rgba(128,135,144,0.35)"}
+NOWHERE: Mapping[str, str] = MappingProxyType({})
 GREY = Look("#808790", "dot", "circle-open", "|")
 
 # λ runs from grey (GRPO alone) through cold to warm; the symbol says the same without colour.
@@ -93,54 +96,78 @@ def by_run(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     return [(str(label), rows) for label, rows in frame.groupby("run", sort=False)]
 
 
-def panels(titles: Sequence[str], columns: int, height: int, **more: object) -> go.Figure:
-    """An empty grid of titled panels, dressed."""
+def figure(
+    traces: Sequence[dict[str, Any]],
+    height: int,
+    x: Mapping[str, Any],
+    y: Mapping[str, Any],
+    titles: Sequence[str] = ("",),
+    columns: int = 1,
+) -> go.Figure:
+    """Traces over one panel a title, `columns` panels a row; x and y are what every axis of that kind has besides AXIS.
+
+    Built from one dict in one go: plotly checks a property each time it is touched, and live figures are drawn every
+    second. The horizontal axes' title stands under the lowest panel of each column only.
+    """
     rows = -(-len(titles) // columns)
-    gap = 0.09 if columns <= 2 else 0.06
-    fig = make_subplots(rows=rows, cols=columns, subplot_titles=list(titles), horizontal_spacing=gap, **more)
-    fig.update_annotations(font_size=13)
-    return dress(fig, height)
+    wide, high = 0.09 if columns == 2 else 0.06, 64 / (height - 126)
+    width, tall = (1 - wide * (columns - 1)) / columns, (1 - high * (rows - 1)) / rows
+    layout = dressed(height)
+    layout["annotations"] = []
+    for i, title in enumerate(titles):
+        row, column = divmod(i, columns)
+        left, low = column * (width + wide), 1 - tall - row * (tall + high)
+        axes, last = place(i), i + columns >= len(titles)
+        across, up = (axes[name].replace("x", "xaxis").replace("y", "yaxis") for name in ("xaxis", "yaxis"))
+        own = dict(x) if last else {k: v for k, v in x.items() if k != "title"}
+        layout[across] = AXIS | own | {"domain": [left, left + width], "anchor": axes["yaxis"]}
+        layout[up] = AXIS | dict(y) | {"domain": [max(low, 0.0), low + tall], "anchor": axes["xaxis"]}
+        if title:
+            layout["annotations"].append(heading(title, left + width / 2, low + tall))
+    return go.Figure({"data": list(traces), "layout": layout})
 
 
-def place(index: int, columns: int) -> dict[str, int]:
-    """Row and column (both from 1) of the panel with this index."""
-    return {"row": index // columns + 1, "col": index % columns + 1}
+def place(index: int) -> dict[str, str]:
+    """The axes of the panel with this index.
+
+    >>> place(0), place(2)
+    ({'xaxis': 'x', 'yaxis': 'y'}, {'xaxis': 'x3', 'yaxis': 'y3'})
+    """
+    number = str(index + 1) if index else ""
+    return {"xaxis": f"x{number}", "yaxis": f"y{number}"}
 
 
-def dress(fig: go.Figure, height: int = 340) -> go.Figure:
-    """Margins, transparent ground, legend below, and a zoom that survives the next tick."""
-    fig.update_layout(
-        height=height,
-        margin={"l": 8, "r": 8, "t": 36, "b": 8},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        # The legend hangs 56 pixels below the plot, under ticks and axis title; the margin makes room for its rows.
-        legend={
-            "orientation": "h",
-            "yanchor": "top",
-            "y": -56 / max(height - 130, 80),
-            "x": 0,
-            "title": {"text": ""},
-        },
-        hovermode="closest",
-        uirevision="keep",
-    )
-    fig.update_xaxes(
-        automargin=True, gridcolor="rgba(128,135,144,0.18)", zerolinecolor="rgba(128,135,144,0.35)"
-    )
-    fig.update_yaxes(
-        automargin=True, gridcolor="rgba(128,135,144,0.18)", zerolinecolor="rgba(128,135,144,0.35)"
-    )
-    return fig
+def heading(text: str, x: float, y: float) -> dict[str, Any]:
+    """A panel's title above its middle."""
+    ends = {"xref": "paper", "yref": "paper", "xanchor": "center", "yanchor": "bottom", "showarrow": False}
+    return {"text": text, "x": x, "y": y, "font": {"size": 13}, **ends}
+
+
+def dressed(height: int) -> dict[str, Any]:
+    """Layout of every figure: margins, transparent ground, legend below, a zoom that survives the next tick."""
+    clear = "rgba(0,0,0,0)"
+    # The legend hangs 56 pixels below the plot, under ticks and axis title; the margin makes room for its rows.
+    legend = {"orientation": "h", "yanchor": "top", "y": -56 / max(height - 130, 80), "x": 0}
+    margin = {"l": 8, "r": 8, "t": 36, "b": 8}
+    ground = {"paper_bgcolor": clear, "plot_bgcolor": clear}
+    return {
+        "height": height,
+        "margin": margin,
+        "legend": legend,
+        "hovermode": "closest",
+        "uirevision": "keep",
+        **ground,
+    }
 
 
 def nothing(words: str, height: int = 200) -> go.Figure:
     """What a figure is while it has no data: the sentence that says so."""
-    fig = dress(go.Figure(), height)
-    fig.update_xaxes(visible=False)
-    fig.update_yaxes(visible=False)
-    fig.add_annotation(text=words, showarrow=False, x=0.5, y=0.5, xref="paper", yref="paper", font_size=14)
-    return fig
+    hidden = {"visible": False}
+    middle = {"x": 0.5, "y": 0.5, "xref": "paper", "yref": "paper", "showarrow": False, "font": {"size": 14}}
+    return go.Figure(
+        layout=dressed(height)
+        | {"xaxis": hidden, "yaxis": hidden, "annotations": [{"text": words, **middle}]}
+    )
 
 
 @dataclass(frozen=True)
@@ -154,41 +181,44 @@ class Series:
     low: pd.Series | None = None
     high: pd.Series | None = None
     marks: bool = True
+    more: pd.Series | None = None  # what the hover words call customdata
+    hover: str = "step %{x}<br>%{y:.4g}"
 
 
-def draw(fig: go.Figure, series: Series, where: dict[str, int] | None = None, legend: bool = True) -> None:
-    """Add a line with its markers and, where the series has intervals, their band.
+def line(series: Series, where: Mapping[str, str] = NOWHERE, legend: bool = True) -> list[dict[str, Any]]:
+    """The traces of one line: its markers and, where the series has intervals, their band below it.
 
-    A missing value (null in the run's rows) leaves a gap: a line through it would claim a measurement.
+    where: the axes, by `place`. A missing value (null in the run's rows) leaves a gap: a line through it would claim a
+    measurement.
     """
-    where = where or {}
-    x, y, look = series.x, series.y.astype(float), series.look
+    x, y, look, name = series.x, series.y.astype(float), series.look, safe(series.name)
+    found: list[dict[str, Any]] = []
     error = None
     if series.low is not None and series.high is not None:
         low, high = series.low.astype(float), series.high.astype(float)
         known = np.isfinite(low) & np.isfinite(high)  # one unit alone has an endless interval
         if known.sum() > 1:
-            fig.add_trace(band(series.name, look, x[known], low[known], high[known]), **where)
+            found.append(band(series, x[known], low[known], high[known]) | dict(where))
         else:  # one point has no area
             ends = {"array": (high - y).where(known), "arrayminus": (y - low).where(known)}
             error = {"type": "data", "symmetric": False, **ends}
-    line = go.Scatter(
-        x=x, y=y, error_y=error, name=safe(series.name), legendgroup=series.name,
-        showlegend=legend and bool(series.name), mode="lines+markers" if series.marks else "lines", connectgaps=False,
-        line={"color": look.colour, "dash": look.dash, "width": 2},
-        marker={"symbol": look.symbol, "size": 7 if len(x) <= 30 else 4},
-        hovertemplate=f"step %{{x}}<br>%{{y:.4g}}<extra>{safe(series.name)}</extra>",
-    )  # fmt: skip
-    fig.add_trace(line, **where)
+    trace = {
+        "type": "scatter", "x": x, "y": y, "error_y": error, "name": name, "legendgroup": series.name,
+        "showlegend": legend and bool(name), "mode": "lines+markers" if series.marks else "lines", "connectgaps": False,
+        "line": {"color": look.colour, "dash": look.dash, "width": 2},
+        "marker": {"symbol": look.symbol, "size": 7 if len(x) <= 30 else 4},
+        "customdata": series.more, "hovertemplate": f"{series.hover}<extra>{name}</extra>",
+    }  # fmt: skip
+    return [*found, trace | dict(where)]
 
 
-def band(name: str, look: Look, x: pd.Series, low: pd.Series, high: pd.Series) -> go.Scatter:
+def band(series: Series, x: pd.Series, low: pd.Series, high: pd.Series) -> dict[str, Any]:
     """The area between low and high."""
-    return go.Scatter(
-        x=[*x, *x[::-1]], y=[*high, *low[::-1]], fill="toself", fillcolor=faint(look.colour),
-        line={"width": 0}, mode="lines", hoverinfo="skip", showlegend=False, legendgroup=name,
-        name=f"interval {safe(name)}".strip(),
-    )  # fmt: skip
+    return {
+        "type": "scatter", "x": [*x, *x[::-1]], "y": [*high, *low[::-1]], "fill": "toself",
+        "fillcolor": faint(series.look.colour), "line": {"width": 0}, "mode": "lines", "hoverinfo": "skip",
+        "showlegend": False, "legendgroup": series.name, "name": f"interval {safe(series.name)}".strip(),
+    }  # fmt: skip
 
 
 def fill(look: Look) -> dict[str, object]:

@@ -6,16 +6,24 @@ fractions and drawn as per cent, differences are drawn in percentage points.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
 
 from workbench.figures import style
-from workbench.figures.style import GREY, LOOKS, Look
+from workbench.figures.style import GREY, LOOKS, NOWHERE, Look
 
+CORNERS = (
+    "top left",
+    "bottom right",
+    "top right",
+    "bottom left",
+)  # in turn, so that close marks keep their words apart
 PAPER_LOOKS = {0.01: LOOKS[5], 0.1: LOOKS[3]}
 CLIFF_TITLE = "cliffs (none of n correct)"
+PER_CENT = {"tickformat": ".0%"}
 
 
 def arms(frame: pd.DataFrame) -> list[tuple[str, Look, pd.DataFrame]]:
@@ -33,76 +41,96 @@ def coverage_accuracy(points: pd.DataFrame, x_title: str, y_title: str) -> go.Fi
     """Each run with its 95 % intervals (faint), the mean of each arm (strong), an arrow from the base model to it."""
     if points.empty:
         return style.nothing("No run here was evaluated at this step.")
-    fig = style.dress(go.Figure(), 480)
-    for name, look, rows in arms(points):
-        fig.add_scatter(
-            x=rows["x"], y=rows["y"], mode="markers", name=f"{style.safe(name)}, one seed", legendgroup=name, showlegend=False,
-            marker={"color": look.colour, "symbol": look.symbol, "size": 8, "opacity": 0.55},
-            error_x=errors(rows, "x", look), error_y=errors(rows, "y", look),
-            customdata=rows[["seed", "run"]], hovertemplate=f"{style.safe(name)}, seed %{{customdata[0]}}<br>%{{x:.1%}}, %{{y:.1%}}<br>%{{customdata[1]}}<extra></extra>",
-        )  # fmt: skip
-        x, y = rows["x"].mean(), rows["y"].mean()
-        add_arrow(fig, rows["base_x"].mean(), rows["base_y"].mean(), (x, y), look)
-        fig.add_scatter(
-            x=[x], y=[y], mode="markers+text", name=style.safe(name), legendgroup=name, text=[style.safe(name)], textposition="top left",
-            textfont={"color": look.colour}, marker={"color": look.colour, "symbol": look.symbol, "size": 15, "line": {"width": 1.5}},
-            hovertemplate=f"{style.safe(name)}, mean of {len(rows)} run(s)<br>%{{x:.1%}}, %{{y:.1%}}<extra></extra>",
-        )  # fmt: skip
-    known = points.dropna(subset=["base_x", "base_y"])
-    if len(known):
-        fig.add_scatter(
-            x=[known["base_x"].mean()], y=[known["base_y"].mean()], mode="markers", name="base model (step 0)",
-            marker={"color": GREY.colour, "symbol": "hexagon-open", "size": 16, "line": {"width": 2}},
-            hovertemplate="base model<br>%{x:.1%}, %{y:.1%}<extra></extra>",
-        )  # fmt: skip
-    fig.update_xaxes(title_text=x_title, tickformat=".0%")
-    fig.update_yaxes(title_text=y_title, tickformat=".0%")
+    base = float(points["base_x"].mean()), float(points["base_y"].mean())
+    traces: list[dict[str, Any]] = []
+    for i, (name, look, rows) in enumerate(arms(points)):
+        traces += [seed_marks(name, look, rows), arm_mark(name, look, rows, CORNERS[i % len(CORNERS)])]
+    if known := base[0] == base[0] and base[1] == base[1]:  # not NaN
+        marker = {"color": GREY.colour, "symbol": "hexagon-open", "size": 16, "line": {"width": 2}}
+        words = "base model<br>%{x:.1%}, %{y:.1%}<extra></extra>"
+        star = {
+            "type": "scatter",
+            "x": [base[0]],
+            "y": [base[1]],
+            "mode": "markers",
+            "name": "base model (step 0)",
+        }
+        traces.append(star | {"marker": marker, "hovertemplate": words})
+    titles = {"title": {"text": x_title}}, {"title": {"text": y_title}}
+    fig = style.figure(traces, 480, PER_CENT | titles[0], PER_CENT | titles[1])
+    for _, look, rows in arms(points) if known else ():
+        add_arrow(fig, base, (float(rows["x"].mean()), float(rows["y"].mean())), look)
     return fig
 
 
-def errors(rows: pd.DataFrame, axis: str, look: Look) -> dict[str, object]:
+def seed_marks(name: str, look: Look, rows: pd.DataFrame) -> dict[str, Any]:
+    """The runs of one arm, each with both of its intervals."""
+    return {
+        "type": "scatter", "x": rows["x"], "y": rows["y"], "mode": "markers", "name": f"{style.safe(name)}, seeds",
+        "legendgroup": name, "showlegend": False, "error_x": errors(rows, "x", look), "error_y": errors(rows, "y", look),
+        "marker": {"color": look.colour, "symbol": look.symbol, "size": 8, "opacity": 0.55}, "customdata": rows[["seed", "run"]],
+        "hovertemplate": f"{style.safe(name)}, seed %{{customdata[0]}}<br>%{{x:.1%}}, %{{y:.1%}}<br>%{{customdata[1]}}<extra></extra>",
+    }  # fmt: skip
+
+
+def arm_mark(name: str, look: Look, rows: pd.DataFrame, corner: str) -> dict[str, Any]:
+    """The mean over the runs of one arm, with its words."""
+    return {
+        "type": "scatter", "x": [rows["x"].mean()], "y": [rows["y"].mean()], "mode": "markers+text", "name": style.safe(name),
+        "legendgroup": name, "text": [short(name)], "textposition": corner, "textfont": {"color": look.colour},
+        "marker": {"color": look.colour, "symbol": look.symbol, "size": 14},
+        "hovertemplate": f"{style.safe(name)}, mean of {len(rows)} run(s)<br>%{{x:.1%}}, %{{y:.1%}}<extra></extra>",
+    }  # fmt: skip
+
+
+def short(arm: str) -> str:
+    """The words at a mark: marks stand close together, and the legend has the whole name.
+
+    >>> short("λ = 0.3 · frozen")
+    '0.3 · frozen'
+    """
+    return style.safe(arm.removeprefix("λ = "), 24)
+
+
+def errors(rows: pd.DataFrame, axis: str, look: Look) -> dict[str, Any]:
     """Error bars from the columns axis, axis_low, axis_high."""
     up, down = rows[f"{axis}_high"] - rows[axis], rows[axis] - rows[f"{axis}_low"]
-    colour = style.faint(look.colour, 0.45)
-    return {
-        "type": "data",
-        "symmetric": False,
-        "array": up,
-        "arrayminus": down,
-        "color": colour,
-        "thickness": 1,
-        "width": 0,
-    }
+    ends = {"type": "data", "symmetric": False, "array": up, "arrayminus": down}
+    return ends | {"color": style.faint(look.colour, 0.45), "thickness": 1, "width": 0}
 
 
-def add_arrow(fig: go.Figure, x: float, y: float, tip: tuple[float, float], look: Look) -> None:
-    """From the base model to an arm; none where the base was not measured or nothing has moved yet."""
-    if pd.isna(x) or pd.isna(y) or (x, y) == tip:
+def add_arrow(fig: go.Figure, base: tuple[float, float], tip: tuple[float, float], look: Look) -> None:
+    """From the base model to an arm; none where nothing has moved yet."""
+    if base == tip:
         return
-    place = {"x": tip[0], "y": tip[1], "ax": x, "ay": y, "xref": "x", "yref": "y", "axref": "x", "ayref": "y"}
-    fig.add_annotation(
-        **place,
-        text="",
-        showarrow=True,
-        arrowhead=2,
-        arrowwidth=1.5,
-        arrowcolor=style.faint(look.colour, 0.7),
-        standoff=9,
-    )
+    ends = {
+        "x": tip[0],
+        "y": tip[1],
+        "ax": base[0],
+        "ay": base[1],
+        "xref": "x",
+        "yref": "y",
+        "axref": "x",
+        "ayref": "y",
+    }
+    head = {
+        "showarrow": True,
+        "arrowhead": 2,
+        "arrowwidth": 1.5,
+        "arrowcolor": style.faint(look.colour, 0.7),
+        "standoff": 9,
+    }
+    fig.add_annotation(text="", **ends, **head)
 
 
 def pass_k_curves(table: pd.DataFrame) -> go.Figure:
     """pass@k over k (log scale), each arm's mean over its seeds; the seeds faint, or the interval where there is one seed."""
     if table.empty:
         return style.nothing("No counts by problem at this step.")
-    fig = style.dress(go.Figure(), 380)
-    draw_arms(fig, table, "k")
-    ks = sorted(table["k"].unique())
-    fig.update_xaxes(
-        title_text="k (log scale)", type="log", tickvals=[k for k in (1, 2, 4, 8, 16, 32, 64) if k <= ks[-1]]
-    )
-    fig.update_yaxes(title_text="pass@k", tickformat=".0%")
-    return fig
+    last = table["k"].max()
+    ticks = {"type": "log", "tickvals": [2**i for i in range(20) if 2**i <= last]}
+    x, y = {"title": {"text": "k (log scale)"}}, {"title": {"text": "pass@k"}}
+    return style.figure(arm_lines(table, "k"), 380, ticks | x, PER_CENT | y)
 
 
 def by_level(table: pd.DataFrame, metrics: Sequence[str]) -> go.Figure:
@@ -110,39 +138,36 @@ def by_level(table: pd.DataFrame, metrics: Sequence[str]) -> go.Figure:
     shown = [m for m in metrics if not table.empty and (table["metric"] == m).any()]
     if not shown:
         return style.nothing("These problems have no levels.")
-    fig = style.panels([CLIFF_TITLE if m == "cliff" else m for m in shown], len(shown), 380)
+    traces: list[dict[str, Any]] = []
     for i, metric in enumerate(shown):
-        draw_arms(fig, table[table["metric"] == metric], "level", style.place(i, len(shown)), legend=i == 0)
-    fig.update_xaxes(title_text="level", type="category", categoryorder="category ascending")
-    fig.update_yaxes(tickformat=".0%", range=[-0.03, 1.03])
-    return fig
+        traces += arm_lines(table[table["metric"] == metric], "level", style.place(i), legend=i == 0)
+    x = {"title": {"text": "level"}, "type": "category", "categoryorder": "category ascending"}
+    titles = [CLIFF_TITLE if m == "cliff" else m for m in shown]
+    return style.figure(traces, 380, x, PER_CENT | {"range": [-0.03, 1.03]}, titles, len(shown))
 
 
-def draw_arms(
-    fig: go.Figure, table: pd.DataFrame, x: str, where: dict[str, int] | None = None, legend: bool = True
-) -> None:
+def arm_lines(
+    table: pd.DataFrame, x: str, where: Mapping[str, str] = NOWHERE, legend: bool = True
+) -> list[dict[str, Any]]:
     """A line of means for each arm over column `x`; one seed carries its interval, several are drawn as faint marks."""
-    where = where or {}
+    traces: list[dict[str, Any]] = []
     for name, look, rows in arms(table):
-        means = rows.groupby(x, sort=True)["value"].mean()
+        means, rows = rows.groupby(x, sort=True)["value"].mean(), rows.sort_values(x)
         one = rows["run"].nunique() == 1
-        bars = rows.sort_values(x)
-        error = (
-            errors(bars.assign(y=bars["value"], y_low=bars["low"], y_high=bars["high"]), "y", look)
-            if one
-            else None
-        )
-        fig.add_scatter(
-            x=list(means.index), y=means, error_y=error, mode="lines+markers", name=style.safe(name), legendgroup=name, showlegend=legend,
-            line={"color": look.colour, "dash": look.dash, "width": 2}, marker={"symbol": look.symbol, "size": 8},
-            hovertemplate=f"{x} %{{x}}: %{{y:.1%}}<extra>{style.safe(name)}</extra>", **where,
-        )  # fmt: skip
-        if not one:
-            fig.add_scatter(
-                x=rows[x], y=rows["value"], mode="markers", name=f"{style.safe(name)}, seeds", legendgroup=name, showlegend=False,
-                marker={"symbol": look.symbol, "size": 5, "color": look.colour, "opacity": 0.45}, customdata=rows[["seed"]],
-                hovertemplate=f"{x} %{{x}}, seed %{{customdata[0]}}: %{{y:.1%}}<extra>{style.safe(name)}</extra>", **where,
-            )  # fmt: skip
+        bars = rows.assign(y=rows["value"], y_low=rows["low"], y_high=rows["high"])
+        same = {"type": "scatter", "legendgroup": name, **where}
+        mean = {
+            "x": list(means.index), "y": means, "error_y": errors(bars, "y", look) if one else None, "mode": "lines+markers",
+            "name": style.safe(name), "showlegend": legend, "line": {"color": look.colour, "dash": look.dash, "width": 2},
+            "marker": {"symbol": look.symbol, "size": 8}, "hovertemplate": f"{x} %{{x}}: %{{y:.1%}}<extra>{style.safe(name)}</extra>",
+        }  # fmt: skip
+        seeds = {
+            "x": rows[x], "y": rows["value"], "mode": "markers", "name": f"{style.safe(name)}, seeds", "showlegend": False,
+            "marker": {"symbol": look.symbol, "size": 5, "color": look.colour, "opacity": 0.45}, "customdata": rows["seed"],
+            "hovertemplate": f"{x} %{{x}}, seed %{{customdata}}: %{{y:.1%}}<extra>{style.safe(name)}</extra>",
+        }  # fmt: skip
+        traces += [same | mean] if one else [same | mean, same | seeds]
+    return traces
 
 
 def difference_plane(
@@ -150,26 +175,30 @@ def difference_plane(
 ) -> go.Figure:
     """What each λ changed against λ = 0, in percentage points: accuracy (metric `x`) across, coverage (`y`) up.
 
-    paper: the layer of the paper's differences in pass@1 and pass@8; give it only where x and y are these two.
+    paper: its differences in pass@1 and pass@8, drawn over ours at the same scale and, since they are far smaller, once
+    more at their own; give it only where x and y are these two.
     """
     own = place_own(differences, x, y)
     if paper is None and own.empty:
         return style.nothing(
             "No pair here: it takes a run with λ = 0 and one with λ > 0, same seed and settings."
         )
-    fig = style.dress(go.Figure(), 460)
-    for name, look, rows in arms(own):
-        fig.add_scatter(
-            x=rows["x"], y=rows["y"], mode="markers+text", name=style.safe(name), text=[style.safe(name)], textposition="top left",
-            error_x=errors(rows, "x", look), error_y=errors(rows, "y", look), textfont={"color": look.colour},
-            marker={"color": look.colour, "symbol": look.symbol, "size": 13},
-            hovertemplate=f"{style.safe(name)}<br>{x} %{{x:+.1f}}, {y} %{{y:+.1f}} points<extra></extra>",
-        )  # fmt: skip
+    traces: list[dict[str, Any]] = []
+    for i, (name, look, rows) in enumerate(arms(own)):
+        mark = {
+            "type": "scatter", "x": rows["x"], "y": rows["y"], "mode": "markers+text", "name": style.safe(name), "text": [short(name)],
+            "textposition": CORNERS[i % len(CORNERS)], "error_x": errors(rows, "x", look), "error_y": errors(rows, "y", look),
+            "textfont": {"color": look.colour}, "marker": {"color": look.colour, "symbol": look.symbol, "size": 13},
+            "hovertemplate": f"{style.safe(name)}<br>{x} %{{x:+.1f}}, {y} %{{y:+.1f}} points<extra></extra>",
+        }  # fmt: skip
+        traces.append(mark)
+    titles = [""]
     if paper is not None:
-        paper_layer(fig, paper)
-    fig.update_xaxes(title_text=f"{x} minus that of λ = 0 (points)", zerolinewidth=2)
-    fig.update_yaxes(title_text=f"{y} minus that of λ = 0 (points)", zerolinewidth=2)
-    return fig
+        titles = ["here, and the paper's at the same scale", "the paper's at their own scale"]
+        traces += [*paper_layer(paper, style.place(0)), *paper_layer(paper, style.place(1), legend=False)]
+    zero = {"zeroline": True, "zerolinewidth": 2}
+    across, up = ({"title": {"text": f"{metric} minus that of λ = 0 (points)"}} for metric in (x, y))
+    return style.figure(traces, 460, zero | across, zero | up, titles, len(titles))
 
 
 def place_own(differences: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
@@ -184,14 +213,19 @@ def place_own(differences: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["arm", "lambda", "x", "x_low", "x_high", "y", "y_low", "y_high"])
 
 
-def paper_layer(fig: go.Figure, paper: pd.DataFrame) -> None:
+def paper_layer(paper: pd.DataFrame, where: Mapping[str, str], legend: bool = True) -> list[dict[str, Any]]:
     """The paper's differences to its GRPO row: Table 1 filled, Table 3 open; the line between the two is how far they disagree."""
+    traces = []
     for label, rows in paper.groupby("label", sort=False):
         look = PAPER_LOOKS[float(rows["lambda"].iloc[0])]
         symbol = "diamond" if str(label).startswith("drifting") else "square"
-        fig.add_scatter(
-            x=100 * rows["pass@1"], y=100 * rows["pass@8"], mode="lines+markers", name=f"paper: {label}",
-            line={"color": look.colour, "dash": "dot", "width": 1.5}, customdata=rows[["table", "hardware"]],
-            marker={"color": look.colour, "size": 10, "symbol": [symbol if t == "Table 1" else f"{symbol}-open" for t in rows["table"]]},
-            hovertemplate=f"paper, {label}<br>%{{customdata[0]}} (%{{customdata[1]}})<br>pass@1 %{{x:+.2f}}, pass@8 %{{y:+.2f}} points<extra></extra>",
-        )  # fmt: skip
+        symbols = [symbol if table == "Table 1" else f"{symbol}-open" for table in rows["table"]]
+        hover = f"paper, {label}<br>%{{customdata[0]}} (%{{customdata[1]}})<br>pass@1 %{{x:+.2f}}, pass@8 %{{y:+.2f}} points<extra></extra>"
+        trace = {
+            "type": "scatter", "x": 100 * rows["pass@1"], "y": 100 * rows["pass@8"], "mode": "lines+markers",
+            "name": f"paper: {label}", "legendgroup": f"paper: {label}", "showlegend": legend, "hovertemplate": hover,
+            "line": {"color": look.colour, "dash": "dot", "width": 1.5}, "customdata": rows[["table", "hardware"]],
+            "marker": {"color": look.colour, "size": 10, "symbol": symbols}, **where,
+        }  # fmt: skip
+        traces.append(trace)
+    return traces
