@@ -47,10 +47,8 @@ st.subheader("Recent runs")
 recent = catalog.runs_frame().head(5)
 if recent.empty:
     st.caption("No run yet. What you start in the λ lab, or from a terminal with `python -m hdpo train`, appears here.")
-for row in recent.itertuples():
+for row in recent.to_dict("records"):
     with st.container(horizontal=True, vertical_alignment="center"):
-        page, key = ("lambda_lab", "lab_run") if row.kind in ("train", "sweep") else ("runs", "runs_run")
-        st.page_link(f"../pages/{page}.py", label=state.escape(row.name), query_params={key: row.id})
-        st.caption(
-            state.escape(f"{row.kind}, {row.state}, {row.created:%Y-%m-%d %H:%M}{', recorded' if row.recorded else ''}")
-        )
+        page, key = ("lambda_lab", "lab_run") if row["kind"] in ("train", "sweep") else ("runs", "runs_run")
+        st.page_link(f"../pages/{page}.py", label=state.escape(row["name"]), query_params={key: row["id"]})
+        st.caption(state.escape(home.recent_words(row)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,3 +113,15 @@ def facts(info: dict[str, Any]) -> None:
     }
     for name, value in values.items():
         grid.metric(name, state.escape(value), border=True)
+
+
+def recent_words(row: Mapping[str, Any]) -> str:
+    """What stands beside a run's name: kind, state, when it was started."""
+    created = row["created"]
+    parts = [
+        row["kind"],
+        row["state"],
+        "" if pd.isna(created) else f"{created:%Y-%m-%d %H:%M} UTC",
+        "recorded" if row["recorded"] else "",
+    ]
+    return ", ".join(p for p in parts if p)
