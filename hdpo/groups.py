@@ -70,7 +70,9 @@ class Collector:
     ) -> list[Group]:
         started = time.perf_counter()
         flat = [(i, g, c) for i, group in completions.items() for g, c in enumerate(group)]
-        texts = self.policy.tokenizer.batch_decode([list(c.token_ids) for *_, c in flat], skip_special_tokens=True)
+        ids_of = [list(c.token_ids) for *_, c in flat]
+        # batch_decode takes an empty list for one empty completion
+        texts = self.policy.tokenizer.batch_decode(ids_of, skip_special_tokens=True) if ids_of else []
         verdicts = self.verifier.grade([(t, problems[i].answer) for (i, _, _), t in zip(flat, texts, strict=True)])
         gradable = self.verifier.gold_ok([p.answer for p in problems])
         rollouts: dict[int, list[Rollout]] = {i: [] for i in completions}

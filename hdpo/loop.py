@@ -72,13 +72,13 @@ def train(writer: RunWriter, config: TrainConfig, report: Report, checkpoint: Pa
 def start(writer: RunWriter, config: TrainConfig, report: Report, verifier: VerifierPool) -> Training:
     """Problems, model and optimiser. Problems whose gold cannot be parsed leave, and are counted."""
     file = load_split(config.data, "train")
-    held_out = load_split(config.data, "validation").problems[: config.evaluation.eval_problems]
+    held_out = load_split(config.data, config.evaluation.eval_split).problems[: config.evaluation.eval_problems]
     note_problems(writer, file)
     fine = verifier.gold_ok([p.answer for p in file.problems])
     usable = [p for p, ok in zip(file.problems, fine, strict=True) if ok]
     if len(usable) < config.step.prompts_per_step:
         raise BadInput(f"problems: expected at least {config.step.prompts_per_step} with a parsable answer, one step's worth, found {len(usable)}. Lower prompts-per-step or give more problems.")  # fmt: skip
-    writer.metric("gold", 0, train=len(usable), ungradable=len(file.problems) - len(usable), validation=len(held_out))
+    writer.metric("gold", 0, train=len(usable), ungradable=len(file.problems) - len(usable), held_out=len(held_out))
     policy, collector = prepare(config, file.problems, verifier)
     optimiser = torch.optim.AdamW(
         policy.trainable, lr=config.step.learning_rate, betas=(0.9, 0.999), eps=1e-8, weight_decay=config.step.weight_decay
