@@ -21,7 +21,7 @@ from hdpo.config import ModelConfig
 from hdpo.errors import BadInput, Busy
 from hdpo.execute import Ending, execute
 from hdpo.progress import Progress
-from hdpo.runs import Run, State, request_stop
+from hdpo.runs import Run, RunWriter, State, request_stop
 
 POLL = 0.2  # seconds between looks at the queue
 SECONDS_BETWEEN_WORDS = 30.0  # while waiting
@@ -57,6 +57,9 @@ def run_here(run: Run, model: ModelConfig, resume: bool, wait: bool) -> Ending:
     wait: False raises Busy at once where another heavy job runs; a run made for this is then taken away again.
     """
     root = run.path.parent
+    if resume:
+        before = run.status()
+        RunWriter(run.path, 0).status(State.QUEUED, phase="waiting for its turn", done=before.done, total=before.total)
     job_id = jobs.submit(jobs.HEAVY, {"run": run.id, "resume": resume}, memory_bytes(model), root, own=True)
     try:
         _take_turn(run, job_id, wait)

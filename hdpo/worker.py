@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,8 @@ def interactive(root: Path, idle: float = IDLE) -> int:
 
     jobs.prune(root)
     desk, room = Desk(), Room(root)
-    desk.warm_up()
+    if not room.needed_elsewhere():
+        desk.warm_up()
     since = time.monotonic()
     while root.is_dir():
         if room.needed_elsewhere() and desk.drop():
@@ -176,23 +178,24 @@ def answer(desk: Any, room: Room, job: jobs.Job, root: Path) -> None:
     def emit(event: dict[str, Any]) -> None:
         jobs.emit(job.id, event, root)
 
+    state, words = State.FAILED, ""
     try:
         if room.needed_elsewhere():
             raise HdpoError(room.sentence)
         result = desk.answer(job.payload, emit, lambda: jobs.cancelled(job.id, root))
         emit({"event": "done", "result": result})
-        jobs.finish(job.id, State.DONE, "", root)
+        state = State.DONE
     except Stopped as e:
-        emit({"event": "error", "text": str(e)})
-        jobs.finish(job.id, State.STOPPED, str(e), root)
+        state, words = State.STOPPED, str(e)
     except HdpoError as e:
-        emit({"event": "error", "text": str(e)})
-        jobs.finish(job.id, State.FAILED, str(e), root)
+        words = str(e)
     except Exception as e:
         traceback.print_exc()
         words = f"Expected an answer, found {type(e).__name__}: {e}. interactive.log holds the details; ask again or ask otherwise."
-        emit({"event": "error", "text": words})
-        jobs.finish(job.id, State.FAILED, words, root)
+    if words:
+        with suppress(HdpoError):  # on a full disk the table alone can say it
+            emit({"event": "error", "text": words})
+    jobs.finish(job.id, state, words, root)
 
 
 def main(arguments: list[str] | None = None) -> int:
