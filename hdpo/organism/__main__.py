@@ -1,4 +1,4 @@
-"""`python -m hdpo.organism build --out assets/model` and `python -m hdpo.organism problems`."""
+"""`python -m hdpo.organism problems`, then `build`, then `card`: all that the bundled model is made and measured with."""
 
 from __future__ import annotations
 
@@ -27,6 +27,10 @@ def parser() -> argparse.ArgumentParser:
     )
     problems = commands.add_parser("problems", help="write the bundled problem sets")
     problems.add_argument("--out", type=Path, default=Path("assets/problems"), help="gets MIX/SPLIT.jsonl")
+    card = commands.add_parser("card", help="run what the card reports (about 25 minutes) and write its tables")
+    card.add_argument("--runs", type=Path, default=Path("runs/card"), help="the runs; those that are done are kept")
+    card.add_argument("--card", type=Path, default=Path("assets/MODEL_CARD.md"), help="gets the tables between its marks")
+    card.add_argument("--tables-only", action="store_true", help="start no run")
     return top
 
 
@@ -36,6 +40,13 @@ def main(arguments: list[str] | None = None) -> None:
     if chosen.command == "problems":
         for path in write_problems(chosen.out):
             print(path)
+        return
+    if chosen.command == "card":
+        from hdpo.organism.card import run_sweeps, write_card
+
+        if not chosen.tables_only:
+            run_sweeps(chosen.runs.resolve())
+        write_card(chosen.card, chosen.runs.resolve())
         return
     from hdpo.organism.pretrain import Schedule
 

@@ -1,0 +1,154 @@
+"""The numbers of the model card: the gate, and what the model shows live, on the test problems, with intervals.
+
+Every table is computed from run folders, and every run is an ordinary sweep that the command line could have started.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hdpo import stats
+from hdpo.config import ScanConfig, SweepConfig, TrainConfig, replace_knobs
+from hdpo.draws import DrawKey, Purpose
+from hdpo.evaluate import prepare
+from hdpo.execute import execute
+from hdpo.groups import accepted
+from hdpo.problems import bundled
+from hdpo.records import Group, GroupKind
+from hdpo.runs import RunWriter, State, all_runs
+from hdpo.stats import Estimate
+from hdpo.verify import VerifierPool
+
+MIXES = ("steep", "gentle")
+LAMBDAS = (0.0, 0.3, 3.0)
+SEEDS = (0, 1, 2)
+STEPS = (20, 60)
+MEASURES = ("pass@1", "pass@8", "cliffs")
+LOWER_LEVELS = (1, 2, 3)
+
+Values = dict[tuple[float, int, int], dict[str, list[float]]]
+
+
+def sweep_config(mix: str) -> SweepConfig:
+    """The app's defaults for each λ and seed, evaluated on the test problems at steps 0, 20, 40 and 60."""
+    values = {"problems": f"bundled:{mix}", "eval_split": "test", "eval_every": 20, "checkpoint_every": 60}
+    return SweepConfig(replace_knobs(TrainConfig(), values), LAMBDAS, SEEDS)
+
+
+def run_sweeps(root: Path) -> None:
+    """Both sweeps into `root`; members that are done are kept, so that this can be stopped and called again."""
+    for mix in MIXES:
+        name = f"card: {mix}"
+        known = [r for r in all_runs(root) if r.path.parent == root and r.name == name]
+        path = known[0].path if known else RunWriter.create("sweep", sweep_config(mix), root, name).path
+        ending = execute(path, resume=bool(known), also=lambda p: print(f"\r{p.phase:70.70}", end="", flush=True))
+        print(f"\n{mix}: {ending.state.value} {ending.message}")
+
+
+def gate() -> dict[str, Estimate]:
+    """What the base must show before it ships, on the steep mix's test problems: 16 rollouts a prompt, 8 privileged
+    ones a cliff. Shares of prompts have Wilson's interval; the pass rate has the cliff as its unit."""
+    problems = bundled("steep", "test")
+    with VerifierPool() as verifier:
+        _, collector = prepare(ScanConfig(), problems, verifier)
+        groups = collector.collect(problems, 16, DrawKey(0, Purpose.SCAN))
+        cliffs = [g.problem for g in groups if g.kind is GroupKind.CLIFF]
+        peeked = collector.collect(cliffs, 8, DrawKey(0, Purpose.PRIVILEGED), privileged=True)
+    rates = [len(accepted([g])) / len(g.rollouts) for g in peeked]
+    return {
+        "mixed prompts (1 to 15 of 16)": share(groups, GroupKind.MIXED),
+        "cliff prompts (0 of 16)": share(groups, GroupKind.CLIFF),
+        "privileged pass rate on cliffs": stats.mean_value(rates),
+        "cliffs with one accepted of 8": rate(sum(r > 0 for r in rates), len(rates)),
+    }
+
+
+def share(groups: Sequence[Group], kind: GroupKind) -> Estimate:
+    return rate(sum(g.kind is kind for g in groups), len(groups))
+
+
+def rate(c: int, n: int) -> Estimate:
+    return Estimate(c / n, *stats.wilson(c, n), n, None)
+
+
+def per_problem(root: Path, mix: str) -> Values:
+    """(λ, seed, step) → measure → one value a test problem, the problems in one order."""
+    found: Values = {}
+    for run in all_runs(root):
+        if run.path.parent != root or run.kind != "train" or run.status().state is not State.DONE:
+            continue
+        config: TrainConfig = run.load_config()
+        if config.data.problems == f"bundled:{mix}":
+            for step in run.tables("eval"):
+                rows = sorted(run.table("eval", step), key=lambda r: r["problem_id"])
+                found[config.objective.lambda_, config.seed, step] = values_of(rows)
+    return found
+
+
+def values_of(rows: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
+    lower = [r for r in rows if r["level"] in LOWER_LEVELS]
+    return {
+        "pass@1": [stats.pass_at_k(r["n"], r["correct"], 1) for r in rows],
+        "pass@8": [stats.pass_at_k(r["n"], r["correct"], 8) for r in rows],
+        "cliffs": [float(r["correct"] == 0) for r in rows],
+        "pass@1, levels 1–3": [stats.pass_at_k(r["n"], r["correct"], 1) for r in lower],
+    }
+
+
+def result_table(values: Values) -> list[str]:
+    """Means over the seeds, and behind them each seed's own."""
+    names = (*MEASURES, "pass@1, levels 1–3")
+    lines = [f"| λ | step | {' | '.join(names)} |", "|---" * (2 + len(names)) + "|"]
+    arms = sorted({(lam, step) for lam, _, step in values if step in (0, *STEPS)}, key=lambda a: (a[1], a[0]))
+    for lam, step in arms:
+        if step == 0 and lam != 0:
+            continue
+        seeds = [values[k] for k in sorted(values) if (k[0], k[2]) == (lam, step)]
+        cells = []
+        for name in names:
+            means = [sum(s[name]) / len(s[name]) for s in seeds]
+            cells.append(f"{sum(means) / len(means):.3f} ({' '.join(f'{m:.3f}' for m in means)})")
+        lines.append(f"| {'base' if step == 0 else f'{lam:g}'} | {step} | {' | '.join(cells)} |")
+    return lines
+
+
+def difference_table(values: Values, pairs: Sequence[tuple[float, float, int]]) -> list[str]:
+    """For each (λ, other λ, step): how much the first exceeds the second, paired by problem and seed, 95 %."""
+    lines = [f"| λ against λ | step | {' | '.join(MEASURES)} |", "|---" * (2 + len(MEASURES)) + "|"]
+    for a, b, step in pairs:
+        seeds = sorted({s for lam, s, t in values if (lam, t) == (a, step) and (b, s, step) in values})
+        if not seeds:
+            continue
+        cells = []
+        for name in MEASURES:
+            e = stats.seeds_difference([values[a, s, step][name] for s in seeds], [values[b, s, step][name] for s in seeds])
+            cells.append(f"{100 * e.value:+.1f} ({100 * e.low:+.1f} to {100 * e.high:+.1f})")
+        lines.append(f"| {a:g} − {b:g} | {step} | {' | '.join(cells)} |")
+    return lines
+
+
+def tables(root: Path) -> str:
+    """The measured part of the card, as Markdown."""
+    lines = ["### The gate", "", "| | measured | 95 % interval | n |", "|---|---|---|---|"]
+    lines += [f"| {name} | {e.value:.3f} | {e.low:.3f} to {e.high:.3f} | {e.n_prompts} |" for name, e in gate().items()]
+    pairs = ((0.3, 0.0, 60), (3.0, 0.0, 60), (3.0, 0.3, 60), (0.3, 0.0, 20), (3.0, 0.3, 20))
+    for mix in MIXES:
+        values = per_problem(root, mix)
+        seeds = len({s for _, s, _ in values})
+        lines += ["", f"### The {mix} mix: 240 test problems × 16 samples, T = 1, {seeds} seeds", ""]
+        lines += ["Mean over the seeds, and in brackets each seed.", "", *result_table(values)]
+        lines += ["", "Differences in percentage points, paired by problem and seed, with 95 % intervals.", ""]
+        lines += difference_table(values, pairs)
+    return "\n".join(lines)
+
+
+def write_card(card: Path, root: Path) -> None:
+    """Put the tables between the card's two marks; the words around them stay."""
+    text = card.read_text(encoding="utf-8")
+    begin, end = "<!-- measured: begin -->", "<!-- measured: end -->"
+    measured = f"{begin}\n\n{tables(root)}\n\n{end}"
+    done = re.sub(f"{re.escape(begin)}.*?{re.escape(end)}", lambda _: measured, text, flags=re.S)
+    card.write_text(done, encoding="utf-8")
