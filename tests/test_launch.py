@@ -21,7 +21,7 @@ from hdpo.errors import BadInput, HdpoError
 from hdpo.runs import Run, State, stop_requested
 from tests.conftest import needs_model
 from tests.fakes import fake_pair, fake_train_run
-from workbench import catalog, estimate, forms, launch, session, silence, state
+from workbench import catalog, estimate, forms, launch, session, silence, state, workers
 
 
 @pytest.mark.parametrize("module", [catalog, estimate, forms, launch, session, silence, state])
@@ -137,7 +137,7 @@ def spawned(runs_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list
         return children[-1]
 
     monkeypatch.delenv("HDPO_NO_WORKERS")
-    monkeypatch.setattr(launch, "spawn", spawn)
+    monkeypatch.setattr(workers, "spawn", spawn)
     yield roles
     for child in children:
         child.kill()
@@ -160,12 +160,12 @@ def test_a_worker_that_dies_at_once_is_not_started_in_a_loop(
     spawned: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     launch.ensure_worker("trainer")
-    child = next(c for key, c in launch._children.items() if c.poll() is None and key[1] == "trainer")
+    child = next(c for key, c in workers._children.items() if c.poll() is None and key[1] == "trainer")
     child.kill()
     child.wait()
     launch.ensure_worker("trainer")
     assert spawned == ["trainer"], "the second start came too early"
-    monkeypatch.setattr(launch, "SECONDS_BETWEEN_SPAWNS", 0.0)
+    monkeypatch.setattr(workers, "SECONDS_BETWEEN_SPAWNS", 0.0)
     launch.ensure_worker("trainer")
     assert spawned == ["trainer", "trainer"]
 

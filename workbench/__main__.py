@@ -9,6 +9,9 @@ from pathlib import Path
 
 from streamlit.web import cli
 
+from hdpo.errors import HdpoError
+from workbench import workers
+
 APP = Path(__file__).resolve().parent / "app.py"
 ADDRESS = "127.0.0.1"
 
@@ -35,6 +38,10 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     if port:
         print(f"The workbench is at http://{ADDRESS}:{port} (end it with Ctrl-C; jobs go on).", flush=True)
+    try:
+        workers.ensure_workers()  # their imports take seconds: they begin before the browser does
+    except HdpoError as e:
+        print(e, file=sys.stderr)
     options = [f"--server.port={port}", f"--server.address={ADDRESS}"]
     return int(cli.main_run([str(APP), *options], standalone_mode=False) or 0)
 

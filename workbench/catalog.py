@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ def runs_frame() -> pd.DataFrame:
     parents = sweep_members()
     rows = [run_row(run, parents.get(run.id, "")) for run in runs.all_runs()]
     frame = pd.DataFrame(rows, columns=RUN_COLUMNS)
-    frame["created"] = pd.to_datetime(frame["created"], unit="s")
+    frame["created"] = pd.to_datetime(frame["created"])
     return frame
 
 
@@ -140,7 +141,7 @@ def frozen_facts(path: str, at: Stamp) -> dict[str, Any]:
     train = getattr(config, "train", config)
     facts = {
         "kind": frozen["kind"],
-        "created": frozen.get("created"),
+        "created": local_time(frozen.get("created")),
         "command": frozen.get("command", ""),
         "problems": train.data.problems,
         "model": train.model.model,
@@ -153,6 +154,14 @@ def frozen_facts(path: str, at: Stamp) -> dict[str, Any]:
             "steps": config.step.steps,
         }
     return facts
+
+
+def local_time(seconds: Any) -> datetime | None:
+    """Of a moment in seconds since 1970; None where a damaged file holds none."""
+    try:
+        return datetime.fromtimestamp(float(seconds))
+    except (TypeError, ValueError, OverflowError, OSError):
+        return None
 
 
 @st.cache_data(show_spinner=False, max_entries=2000)

@@ -121,7 +121,7 @@ def recent_words(row: Mapping[str, Any]) -> str:
     parts = [
         row["kind"],
         row["state"],
-        "" if pd.isna(created) else f"{created:%Y-%m-%d %H:%M} UTC",
+        "" if pd.isna(created) else f"{created:%Y-%m-%d %H:%M}",
         "recorded" if row["recorded"] else "",
     ]
     return ", ".join(p for p in parts if p)

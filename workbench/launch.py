@@ -1,89 +1,28 @@
 """What the pages call for work: start, stop and resume a run, ask the interactive worker, keep workers alive.
 
-The work itself happens in processes of their own (`python -m hdpo.worker`), started without waiting for them and in
-a session of their own, so that they outlive a closed browser and a killed server. The truth about them is in the job
-table and the run folders; what is kept here only reaps children and avoids starting one twice.
+The work itself happens in processes of their own (`workbench.workers`). A run's truth is its folder, a job's the table:
+nothing is kept here.
 """
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import threading
-import time
-from pathlib import Path
 from shlex import quote
 from typing import Any
 
 from hdpo import jobs
 from hdpo.config import KINDS, ModelConfig, knobs, to_json
-from hdpo.errors import BadInput, HdpoError
+from hdpo.errors import BadInput
 from hdpo.jobs import HEAVY, INTERACTIVE, Job
 from hdpo.runs import Run, RunWriter, State, all_runs, request_stop, runs_root
 from workbench import estimate
+from workbench.workers import ensure_worker, ensure_workers, workers_wanted
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-ROLES = ("interactive", "trainer")
+__all__ = [
+    "answer", "ask", "command_of", "ensure_worker", "ensure_workers", "kind_of", "model_payload", "pending_job", "queue_words", "resumable",
+    "resume_run", "running_run", "start_heavy", "stop_run", "submit_run", "tend", "workers_wanted",
+]  # fmt: skip
 
 WORDING = ("student", "privileged")
-SECONDS_BETWEEN_SPAWNS = 5.0  # a worker that dies at its start is not started again and again
-
-_children: dict[tuple[str, str], subprocess.Popen[bytes]] = {}
-_spawned: dict[tuple[str, str], float] = {}
-_lock = threading.Lock()
-
-
-def workers_wanted() -> bool:
-    """`HDPO_NO_WORKERS=1` starts none: for tests, and for a machine that only looks at runs."""
-    return os.environ.get("HDPO_NO_WORKERS") != "1"
-
-
-def ensure_workers() -> None:
-    """At the app's start: the interactive worker and a spare trainer, imports done before they are needed."""
-    for role in ROLES:
-        ensure_worker(role)
-
-
-def ensure_worker(role: str) -> None:
-    """Make sure that a worker of this role lives or is on its way. Returns at once."""
-    if not workers_wanted():
-        return
-    key = (str(runs_root()), role)
-    with _lock:
-        child = _children.get(key)
-        if child is not None and child.poll() is None:
-            return
-        recent = time.monotonic() - _spawned.get(key, float("-inf")) < SECONDS_BETWEEN_SPAWNS
-        if recent or jobs.live_workers(role):
-            return
-        _children[key], _spawned[key] = spawn(role), time.monotonic()
-
-
-def spawn(role: str) -> subprocess.Popen[bytes]:
-    """A worker process that outlives this server; it logs beside the runs. Raises HdpoError where it cannot start."""
-    folder = runs_root() / "workers"
-    threads = str(max(1, (os.cpu_count() or 2) - 1))
-    env = {
-        "OMP_NUM_THREADS": threads,
-        "OMP_WAIT_POLICY": "PASSIVE",
-        **os.environ,
-        "HDPO_RUNS": str(runs_root()),
-    }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / f"{role}.log").open("ab") as log:
-            return subprocess.Popen(
-                [sys.executable, "-m", "hdpo.worker", role],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd=REPOSITORY,
-                env=env,
-                start_new_session=True,
-            )
-    except OSError as e:
-        raise HdpoError(f"{role} worker: expected to start it with logs in {folder}, found '{e.strerror or e}'. Free some space or memory, then reload.") from e  # fmt: skip
 
 
 # --- runs -------------------------------------------------------------------------------------------------
@@ -177,6 +116,16 @@ def running_run() -> Run | None:
         return next((r for r in all_runs()[:20] if r.status().state is State.RUNNING), None)
     path = runs_root() / str(found.payload.get("run"))
     return Run(path) if (path / "config.json").is_file() else None
+
+
+def queue_words(run: Run) -> str:
+    """Why a queued run does not compute yet."""
+    running = jobs.running_heavy()
+    if running is not None and running.payload["run"] != run.id:
+        return f"waits for {Run(runs_root() / running.payload['run']).name}, one heavy job at a time"
+    if jobs.live_workers("trainer"):
+        return "a trainer takes it now"
+    return "a trainer is starting, which takes some seconds"
 
 
 def tend() -> str:

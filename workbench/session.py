@@ -126,8 +126,9 @@ def progress(run: Run) -> Status:
     if not status.state.ended:
         left = "" if status.seconds_left is None else f", about {estimate.words(status.seconds_left)} left"
         count = f" ({status.done} of {status.total})" if status.total else ""
+        phase = launch.queue_words(run) if status.state is State.QUEUED else status.phase
         share = min(1.0, status.done / status.total) if status.total else 0.0
-        st.progress(share, text=state.escape(f"{status.phase}{count}{left}"))
+        st.progress(share, text=state.escape(f"{phase}{count}{left}"))
         if status.state is State.RUNNING and (time.time() - status.updated) > 60:
             st.caption(
                 f"No word from it for {estimate.words(time.time() - status.updated)}: a long step, or a busy machine."
@@ -186,6 +187,8 @@ def draw(run: Run, others: list[Run], view: str) -> None:
         return
     steps = together(catalog.steps_frame, members)
     for member, rows in ((m, catalog.steps_frame(m)) for m in members):
+        if sentence := silence.about_problems(catalog.rows_of(member, "data", "gold")):
+            st.caption(state.escape(sentence))
         for sentence in silence.sentences(rows):
             st.warning(state.escape(f"{catalog.label(member)}: {sentence}" if len(members) > 1 else sentence))
     facts = facts_of(members)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import pandas as pd
 
 PATIENCE = 5  # steps before a silence is worth a sentence
@@ -72,6 +75,26 @@ def about_rollouts(steps: pd.DataFrame) -> list[str]:
             "Raise the longest completion."
         )
     return words
+
+
+def about_problems(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What reading the problems left out, and why; "" where nothing was. rows: the kinds `data` and `gold`.
+
+    >>> about_problems([{"kind": "data", "read": 9, "duplicates": 1, "skipped": 0}, {"kind": "gold", "ungradable": 2}])
+    'Problems: 9 read, 1 duplicate(s) left out, 2 with a gold answer that cannot be parsed left out.'
+    """
+    data = next((r for r in rows if r["kind"] == "data"), {})
+    gold = next((r for r in rows if r["kind"] == "gold"), {})
+    left_out = [
+        f"{data.get('duplicates', 0)} duplicate(s) left out",
+        f"{data.get('skipped', 0)} row(s) skipped",
+        f"{gold.get('ungradable', 0)} with a gold answer that cannot be parsed left out",
+    ]
+    words = [w for w in left_out if not w.startswith("0 ")]
+    if not words:
+        return ""
+    first = " ".join(data.get("skipped_first", [])[:3])
+    return f"Problems: {data.get('read', 0)} read, {', '.join(words)}.{' ' + first if first else ''}"
 
 
 def streak(holds: pd.Series) -> int:
