@@ -7,6 +7,7 @@ second model in memory. Adapter and optimiser are float32 whatever the base is.
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
@@ -24,6 +26,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from hdpo.batching import Batch
 from hdpo.config import ModelConfig
 from hdpo.errors import BadInput
+
+# Below this many parameters an adapter's extra calls cost more than its arithmetic: sampling from a merged copy is then
+# about 1.6 times as fast. Only in float32, where merged and unmerged log-probs agree to rounding.
+MERGE_BELOW = 50_000_000
 
 BUNDLED = Path(__file__).resolve().parent.parent / "assets" / "model"
 
@@ -45,6 +51,8 @@ class Policy:
     context: int
     version: int = 0
     starts_from_adapter: bool = False
+    merged: Any = None  # a copy of the base for `sampling_from`; the base's own weights are never changed
+    merged_from: tuple[object, ...] = ()
 
     @property
     def causal(self) -> Any:
@@ -90,6 +98,30 @@ class Policy:
         else:
             with self.model.disable_adapter():
                 yield
+
+    @contextmanager
+    def sampling_from(self, weights: Weights) -> Iterator[Any]:
+        """The causal LM to sample from with these weights: a merged copy where that is faster, else the model itself."""
+        if self.merged is None:
+            with self.using(weights):
+                yield self.causal
+        else:
+            self._merge(weights)
+            yield self.merged
+
+    def _merge(self, weights: Weights) -> None:
+        """Fold the adapter into the copy, unless it is there already (tensors count their own changes)."""
+        now = (weights, *(p._version for p in self.trainable))
+        if now == self.merged_from:
+            return
+        adapter = "default" if weights is Weights.CURRENT else "initial" if self.starts_from_adapter else None
+        with torch.no_grad():
+            for name, layer in self.causal.named_modules():
+                if isinstance(layer, LoraLayer):
+                    whole = layer.get_base_layer().weight
+                    whole = whole if adapter is None else whole + layer.get_delta_weight(adapter)
+                    self.merged.get_submodule(name).weight.copy_(whole)
+        self.merged_from = now
 
     def hidden(self, batch: Batch) -> torch.Tensor:
         """(N, hidden size): the last hidden state at each position that predicts a completion token."""
@@ -183,7 +215,9 @@ def load_policy(config: ModelConfig, seed: int = 0) -> Policy:
     for unsupported in ("final_logit_softcapping", "logit_scale"):
         if getattr(facts, unsupported, None):
             raise BadInput(f"model: expected plain logits, found {unsupported} in config.json. This architecture is not supported yet.")  # fmt: skip
-    policy = Policy(add_lora(base, config, seed), tokenizer, device, int(facts.max_position_embeddings))
+    small = config.dtype == "float32" and base.num_parameters() < MERGE_BELOW
+    plain = copy.deepcopy(base).to(device).eval() if small else None
+    policy = Policy(add_lora(base, config, seed), tokenizer, device, int(facts.max_position_embeddings), merged=plain)
     if config.adapter:
         start_from_adapter(policy, config)
     policy.model.to(device).eval()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -106,7 +106,7 @@ class _Result:
 
 @dataclass
 class TransformersSampler:
-    """Samples with the policy's own weights, unmerged adapter included."""
+    """Samples with the policy's own weights."""
 
     policy: Policy
 
@@ -118,12 +118,12 @@ class TransformersSampler:
         order = sorted(range(len(prompts)), key=lambda i: len(prompts[i].ids))
         found: list[list[Completion]] = [[] for _ in prompts]
         size = self._prompts_at_once(prompts, n, how)
-        with torch.no_grad(), self.policy.using(weights):
+        with torch.no_grad(), self.policy.sampling_from(weights) as causal:
             for start in range(0, len(order), size):
                 chunk = order[start : start + size]
                 hear = None if on_token is None else lambda p, g, t, chunk=chunk: on_token(chunk[p], g, t)
                 draws = _Draws([prompts[i] for i in chunk], n, how, key, greedy)
-                result = self._sample_chunk(draws, min(topk, self.policy.vocabulary), hear)
+                result = self._sample_chunk(causal, draws, min(topk, self.policy.vocabulary), hear)
                 name = self.policy.name_of(weights)
                 for j, i in enumerate(chunk):
                     found[i] = [result.completion(j * n + g, name) for g in range(n)]
@@ -137,10 +137,10 @@ class TransformersSampler:
         per_sequence = 2 * c.num_hidden_layers * heads * head_dim * width * self.policy.causal.dtype.itemsize
         return max(1, min(MAX_SEQUENCES, CACHE_BYTES // per_sequence) // n)
 
-    def _sample_chunk(self, draws: _Draws, topk: int, on_token: OnToken | None) -> _Result:
+    def _sample_chunk(self, causal: Any, draws: _Draws, topk: int, on_token: OnToken | None) -> _Result:
         n, new = draws.n, draws.how.max_new_tokens
         result = _Result.empty(len(draws.prompts) * n, new, topk)
-        rows, cache, logits = self._prefill(draws.prompts, n)
+        rows, cache, logits = self._prefill(causal, draws.prompts, n)
         ends = torch.tensor(sorted(self.policy.end_ids), device=self.policy.device)
         running = torch.ones(len(rows.place), dtype=torch.bool, device=self.policy.device)
         for t in range(new):
@@ -159,10 +159,10 @@ class TransformersSampler:
                 kept = running.nonzero()[:, 0]
                 rows, running = rows.keep(kept), running[kept]
                 cache.batch_select_indices(kept)
-            logits = self._decode(rows, cache)
+            logits = self._decode(causal, rows, cache)
         return result
 
-    def _prefill(self, prompts: Sequence[Prompt], n: int) -> tuple[_Rows, DynamicCache, torch.Tensor]:
+    def _prefill(self, causal: Any, prompts: Sequence[Prompt], n: int) -> tuple[_Rows, DynamicCache, torch.Tensor]:
         """One pass over the P prompts, left-padded; cache, mask and logits then repeated n times each."""
         device, width = self.policy.device, max(len(p.ids) for p in prompts)
         ids = torch.full((len(prompts), width), self.policy.pad_id)
@@ -171,8 +171,8 @@ class TransformersSampler:
             ids[i, width - len(p.ids) :] = torch.tensor(p.ids)
             mask[i, width - len(p.ids) :] = 1
         ids, mask = ids.to(device), mask.to(device)
-        cache = DynamicCache(config=self.policy.causal.config)
-        out = self.policy.causal.base_model(
+        cache = DynamicCache(config=causal.config)
+        out = causal.base_model(
             input_ids=ids, attention_mask=mask, position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
             past_key_values=cache, use_cache=True,
         )  # fmt: skip
@@ -182,11 +182,11 @@ class TransformersSampler:
         position = mask.sum(-1).repeat_interleave(n) - 1
         return _Rows(place, place, position, mask.repeat_interleave(n, 0)), cache, logits
 
-    def _decode(self, rows: _Rows, cache: DynamicCache) -> torch.Tensor:
+    def _decode(self, causal: Any, rows: _Rows, cache: DynamicCache) -> torch.Tensor:
         """One more token of every row: (R, V) logits."""
         rows.position = rows.position + 1
         rows.mask = torch.cat([rows.mask, rows.mask.new_ones(len(rows.mask), 1)], -1)
-        out = self.policy.causal.base_model(
+        out = causal.base_model(
             input_ids=rows.token[:, None], attention_mask=rows.mask, position_ids=rows.position[:, None],
             past_key_values=cache, use_cache=True,
         )  # fmt: skip
