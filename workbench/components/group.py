@@ -14,7 +14,7 @@ import pandas as pd
 import streamlit as st
 
 from hdpo.advantages import Advantage, advantages
-from hdpo.config import ScanConfig, to_json
+from hdpo.config import ProblemConfig, SamplingConfig, ScanConfig, to_json
 from hdpo.records import GroupKind, Outcome, Problem
 from hdpo.runs import Run
 from workbench import catalog, explore_data
@@ -158,13 +158,20 @@ def gradient_payload(group: OpenGroup, form: str, rewards: tuple[float | None, .
 
 
 def side_params(group: OpenGroup) -> dict[str, str]:
-    """The query parameters with which Side by side opens this prompt, model and sampling."""
-    config = group.config
+    """The query parameters with which Side by side opens this prompt, model and sampling; defaults stay out."""
+    config, plain = group.config, SamplingConfig()
     # A scan of a run's checkpoint names the folder runs/<id>/checkpoints/step-N as its adapter.
     run = catalog.run_by_id(Path(config.model.adapter).parent.parent.name) if config.model.adapter else None
-    return picker.source_params("side", scans.source_of(config)) | {
+    params = picker.source_params("side", scans.source_of(config)) | {
         "side_problem": group.problem.id,
         "side_temperature": f"{config.sampling.temperature:g}",
         "side_max_new_tokens": str(config.sampling.max_new_tokens),
         "side_model": run.id if run else config.model.model,
     }
+    # Streamlit takes each default out of the URL again, one step of the browser's history each.
+    defaults = picker.source_params("side", picker.ProblemSource(ProblemConfig(), "validation")) | {
+        "side_temperature": f"{plain.temperature:g}",
+        "side_max_new_tokens": str(plain.max_new_tokens),
+        "side_model": picker.BUNDLED,
+    }
+    return {name: value for name, value in params.items() if defaults.get(name) != value}

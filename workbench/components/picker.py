@@ -21,7 +21,7 @@ from hdpo.prompts import INSTRUCT
 from hdpo.records import Problem
 from hdpo.runs import Run
 from workbench import catalog
-from workbench.components.rollouts import raw_text
+from workbench.components.rollouts import printable, raw_text
 from workbench.forms import whole
 from workbench.state import escape
 
@@ -72,16 +72,38 @@ def id_in(text: str) -> str:
     return found[1] if found else text
 
 
-def follow_link(key: str, options: Sequence[str], what: str) -> None:
-    """Before a widget whose options are ids: take the id out of the link; one that is not there is said, not replaced
-    in silence."""
+def linked_choice(label: str, options: Sequence[str], key: str, first: str | None, **widget: Any) -> str | None:
+    """A selectbox whose value always stands in the URL under its key, `first` included.
+
+    A widget bound to the URL leaves its first value out, and what comes first here (the newest scan, a cliff of it) is
+    another one tomorrow.
+    """
     linked = st.query_params.get(key)
-    if linked is None or key in st.session_state:
-        return
-    if id_in(linked) in options:
-        st.session_state[key] = id_in(linked)
-    else:
-        st.warning(f"The link names the {what} {escape(linked)}, which is not here. Choose another one.")
+    name_lost_link(key, options, label)
+    if key not in st.session_state and linked in options:
+        st.session_state[key] = linked
+    if st.session_state.get(key, first) not in (None, *options):
+        st.session_state[key] = first
+    st.session_state.setdefault(key, first)
+    chosen = st.selectbox(label, options, index=None, key=key, **widget)
+    if chosen is not None and linked != chosen:
+        st.query_params[key] = chosen
+    elif chosen is None and linked is not None:
+        del st.query_params[key]
+    return chosen
+
+
+def name_lost_link(key: str, options: Sequence[str], label: str) -> None:
+    """A sentence where a link names what is not on offer; at the session's first look only."""
+    linked = st.query_params.get(key)
+    if linked and key not in st.session_state and linked not in options:
+        st.warning(f"The link names {escape(linked)} under '{label}', which is not here. Choose another one.")
+
+
+def with_typed(key: str, options: Sequence[str]) -> list[str]:
+    """The options of a list that takes typed values, with the one that is typed or linked now."""
+    typed = st.session_state.get(key) or st.query_params.get(key)
+    return [*options, typed] if typed and typed not in options else list(options)
 
 
 def model_picker(page: str) -> ModelChoice:
@@ -93,7 +115,7 @@ def model_picker(page: str) -> ModelChoice:
         st.session_state[key] = label_of(runs[linked])
     chosen = st.selectbox(
         "Model",
-        [BUNDLED, *(label_of(run) for run in runs.values())],
+        with_typed(key, [BUNDLED, *(label_of(run) for run in runs.values())]),
         key=key,
         bind="query-params",
         accept_new_options=True,
@@ -119,7 +141,7 @@ def problem_source(page: str) -> ProblemSource:
     """Choose problem set and split. Keys: <page>_set, <page>_split, <page>_columns."""
     chosen = st.selectbox(
         "Problem set",
-        SETS,
+        with_typed(f"{page}_set", SETS),
         key=f"{page}_set",
         bind="query-params",
         accept_new_options=True,
@@ -176,29 +198,24 @@ def problem_picker(page: str, pool: Mapping[str, Problem], first: str = "") -> P
 
     first: what is chosen where neither the link nor the person chose; the pool's first where it is not in the pool.
     """
-    key = f"{page}_problem"
-    follow_link(key, list(pool), "problem")
-    if st.session_state.get(key) not in pool:
-        st.session_state[key] = first if first in pool else next(iter(pool))
+    key, start = f"{page}_problem", first if first in pool else next(iter(pool))
     words = st.text_input("Search", key=f"{page}_search", placeholder="in text, source or id").strip().lower()
     found = [i for i, p in pool.items() if words in f"{p.text} {i} {p.source}".lower()]
     ids = found[:MOST_LISTED]
-    if (now := st.session_state[key]) not in ids:
-        ids = [now, *ids]
-    st.selectbox(
-        "Problem", ids, key=key, bind="query-params", help="The list holds what the search finds, and what is chosen."
-    )
-    st.caption(
-        f"{len(found)} of {len(pool)} match"
-        + (f"; the first {MOST_LISTED} are listed." if len(found) > MOST_LISTED else ".")
-    )
-    return pool[st.session_state[key]]
+    # What is chosen stays on offer beyond the list's end, and where the search does not match it.
+    for kept in (start, st.query_params.get(key), st.session_state.get(key)):
+        if isinstance(kept, str) and kept in pool and kept not in ids:
+            ids.append(kept)
+    chosen = linked_choice("Problem", ids, key, start, help="What the search finds, and what is chosen.")
+    more = f"; the first {MOST_LISTED} are listed." if len(found) > MOST_LISTED else "."
+    st.caption(f"{len(found)} of {len(pool)} match{more}")
+    return pool[chosen or start]
 
 
 def problem_text(problem: Problem) -> None:
     """The problem as it is: id, source, level and gold answer, its text, and its worked solution, all literal."""
     level = "" if problem.level is None else f", level {problem.level}"
-    st.text(f"{problem.id}: {problem.source}{level}; gold answer {problem.answer}")
+    st.text(printable(f"{problem.id}: {problem.source}{level}; gold answer {problem.answer}"))
     raw_text(problem.text)
     with st.expander("Its worked solution y*", type="compact"):
         raw_text(problem.solution)

@@ -108,7 +108,7 @@ def watch(requests: list[Request], draw: Callable[[], None]) -> None:
 def waiting_words(request: Request) -> str:
     """What an open request is doing, for a caption."""
     seconds = time.time() - request.asked
-    if not launch.workers_wanted():
+    if not request.phase and not launch.workers_wanted():
         return "No worker is started here (HDPO_NO_WORKERS is set), so the question waits."
     words = request.phase or "waiting for the model"
     return f"{words[0].upper()}{words[1:]} … {seconds:.0f} s"

@@ -119,7 +119,7 @@ def own_advantage(row: Mapping[str, Any]) -> float | None:
 
 def card_of(row: Mapping[str, Any], advantage: float | None, note: str) -> Card:
     return Card(
-        int(row["index"]), str(row["text"]), Outcome(row["outcome"]), str(row["answer"] or ""), str(row["gold"]),
+        int(row["index"]), str(row["text"]), Outcome(row["outcome"]), str(row["answer"]), str(row["gold"]),
         int(row["tokens"]), advantage, note,
     )  # fmt: skip
 

@@ -25,16 +25,12 @@ NOTE = (
     "is too short, not that the problems are too hard."
 )
 COLUMNS = {
-    "problem_id": st.column_config.TextColumn("prompt", width="small"),
-    "correct": st.column_config.NumberColumn(width="small"),
-    "graded": st.column_config.NumberColumn("of", width="small", help="Rollouts with a verdict of the verifier"),
-    "rate": st.column_config.ProgressColumn("pass rate", min_value=0.0, max_value=1.0, format="%.2f", width="small"),
-    "low": st.column_config.NumberColumn("from", format="%.2f", help="Wilson's interval, 95 %", width="small"),
-    "high": st.column_config.NumberColumn("to", format="%.2f", help="Wilson's interval, 95 %", width="small"),
-    "reason": st.column_config.TextColumn("why a cliff", width="small"),
-    "level": st.column_config.NumberColumn(width="small"),
-    "source": st.column_config.TextColumn(width="small"),
-    "gold": st.column_config.TextColumn(width="small"),
+    "problem_id": st.column_config.TextColumn("prompt"),
+    "graded": st.column_config.NumberColumn("of", help="Rollouts with a verdict of the verifier"),
+    "rate": st.column_config.ProgressColumn("pass rate", min_value=0.0, max_value=1.0, format="%.2f"),
+    "low": st.column_config.NumberColumn("from", format="%.2f", help="Wilson's interval, 95 %"),
+    "high": st.column_config.NumberColumn("to", format="%.2f", help="Wilson's interval, 95 %"),
+    "reason": st.column_config.TextColumn("why a cliff"),
     "problem": st.column_config.TextColumn(width="large"),
 }
 
@@ -69,17 +65,8 @@ def scan_picker() -> Run | None:
     scans = {run.id: run for run in catalog.runs_of("scan")}
     if not scans:
         return None
-    picker.follow_link("cliffs_scan", list(scans), "scan")
-    if st.session_state.get("cliffs_scan") not in scans:
-        st.session_state["cliffs_scan"] = next(iter(scans))
-    # No default of the widget's own: a default stays out of the link, and the newest scan is another one tomorrow.
-    chosen = st.selectbox(
-        "Scan",
-        list(scans),
-        index=None,
-        format_func=lambda i: picker.label_of(scans[i]),
-        key="cliffs_scan",
-        bind="query-params",
+    chosen = picker.linked_choice(
+        "Scan", list(scans), "cliffs_scan", next(iter(scans)), format_func=lambda i: picker.label_of(scans[i])
     )
     if chosen is None:
         return None
@@ -176,7 +163,7 @@ def prompt_list(table: pd.DataFrame) -> str | None:
         column_config=COLUMNS, alt="One row a prompt: successes, pass rate with its interval, problem",
     )  # fmt: skip
     ids = list(table["problem_id"])
-    picker.follow_link("cliffs_prompt", ids, "prompt")
+    picker.name_lost_link("cliffs_prompt", ids, "Open a prompt")
     if st.session_state.get("cliffs_prompt") not in (None, *ids):
         st.session_state["cliffs_prompt"] = None
     return st.selectbox(

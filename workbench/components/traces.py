@@ -103,11 +103,8 @@ def parting_words(left: TraceChoice, right: TraceChoice, at: int | None) -> str:
     lengths = [len(t.rollout["token_ids"]) for t in (left, right)]
     if at >= min(lengths):
         return f"The shorter trace ends after {at} tokens; up to there both are the same."
-    shared = (
-        "They part at the first token"
-        if at == 0
-        else f"They share {at} tokens (faint) and part at token {at + 1} (barred)"
-    )
+    count = "one token" if at == 1 else f"{at} tokens"
+    shared = f"They share {count} (faint) and part at token {at + 1} (barred)" if at else "They part at the first token"
     same = left.index == right.index and left.side != right.side
     cause = (
         "both drew the same random numbers, so the prompts drive them apart"
