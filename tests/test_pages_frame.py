@@ -271,6 +271,18 @@ def test_the_rollouts_of_a_step(runs_folder: Path) -> None:
     fine(at)
 
 
+def test_another_run_does_not_trip_over_the_last_one_s_choices(runs_folder: Path) -> None:
+    long, short = (Run(fake_train_run(runs_folder, steps=n)) for n in (6, 2))
+    at = open_page("lambda_lab", lab_run=long.id, lab_panel="Rollouts")
+    at.select_slider(key="lab_step").set_value(5).run()
+    at.pills(key="lab_kinds").set_value(["solved"]).run()
+    at.selectbox(key="lab_run").set_value(short.id).run()
+    fine(at)
+    assert at.select_slider(key="lab_step").value == 2 and "· solved ·" in at.selectbox(key="lab_prompt").format_func(
+        at.selectbox(key="lab_prompt").value
+    )
+
+
 def test_a_running_run_is_found_after_a_reload(runs_folder: Path) -> None:
     fake_train_run(runs_folder, lam=1.0)
     running = fake_train_run(runs_folder, lam=0.0, state=State.RUNNING)

@@ -14,9 +14,8 @@ import streamlit as st
 from hdpo import runs
 from hdpo.config import SweepConfig, TrainConfig
 from hdpo.runs import Run, State, Status
-from workbench import catalog, estimate, launch, silence, state
+from workbench import catalog, estimate, launch, silence, state, step_rollouts
 from workbench.components import figure
-from workbench.components.rollouts import cards_of, raw_text, rollout_list
 from workbench.figures import live
 
 EVERY = 1.0  # seconds between two looks at a run that is active
@@ -63,9 +62,9 @@ PASS_AT = Panel(
 LOSSES = Panel(
     "losses",
     live.loss_terms,
-    "What this is: both terms of the objective, L_JSD before the factor λ. What is normal: L_GRPO stays near 0, because "
-    "advantages of a group sum to 0 and the policy ratio is 1; its gradient is what teaches. L_JSD falls towards the "
-    "floor that a truncated top-k leaves.",
+    "What this is: both terms of the objective, L_JSD before the factor λ. What is normal: L_GRPO stays near 0, because the "
+    "advantages of a group sum to 0 (unequal lengths leave the rest) and the policy ratio is 1; its gradient is what "
+    "teaches. L_JSD is 0 in a step without an accepted rollout, and never below the floor that a truncated top-k leaves.",
 )
 GRADIENTS = Panel(
     "gradients",
@@ -79,12 +78,10 @@ HARM = Panel(
     "What this is: the harm meters, mean completion length (tokens) and entropy of the student (nats). What is normal: "
     "slow drift; a collapse of entropy, or a length that runs to the limit, is a reason to stop.",
 )
-PROBE = Panel(
-    "probe",
-    live.probe_gap,
+PROBE_NOTE = (
     "What this is: the realizability gap, KL between privileged and plain prompt in nats per token, on traces fixed at "
     "step 0, for every λ. What is normal: it shrinks on privileged traces where λ > 0. Drifting compares with the "
-    "current weights, frozen with those of step 0.",
+    "current weights, frozen with those of step 0; the grey series is another quantity, each step's own accepted traces."
 )
 
 
@@ -183,7 +180,7 @@ def draw(run: Run, others: list[Run], view: str) -> None:
         st.caption("Its first member has not begun.")
         return
     if view == "Rollouts":
-        rollouts(members)
+        step_rollouts.browse(members)
         return
     steps = together(catalog.steps_frame, members)
     for member, rows in ((m, catalog.steps_frame(m)) for m in members):
@@ -204,7 +201,15 @@ def draw(run: Run, others: list[Run], view: str) -> None:
         panel(GRADIENTS, steps, facts)
         panel(HARM, steps, facts)
     else:
-        panel(PROBE, together(catalog.probe_frame, members), facts)
+        gap(members, steps)
+
+
+def gap(members: list[Run], steps: pd.DataFrame) -> None:
+    """The probe set's gap, and the one of each step's own accepted traces as a series of its own."""
+    probe = together(catalog.probe_frame, members)
+    traces = each(f"{n:.0f} traces a kind" for n in probe["n_traces"].dropna().unique())
+    facts = facts_of(members, traces)
+    figure.show(live.probe_gap(probe, steps), note=PROBE_NOTE, facts=facts, frame=probe, key="lab-probe")
 
 
 def panel(what: Panel, frame: pd.DataFrame, facts: str) -> None:
@@ -220,12 +225,12 @@ def together(read: Callable[[Run], pd.DataFrame], members: list[Run]) -> pd.Data
     return pd.concat(frames, ignore_index=True) if frames else read(members[0])
 
 
-def facts_of(members: list[Run]) -> str:
-    """n as it was evaluated; K, T, seeds and model from the configs that ran."""
+def facts_of(members: list[Run], n: str = "") -> str:
+    """n, by default as it was evaluated; K, T, seeds and model from the configs that ran."""
     configs = [c for m in members if isinstance(c := m.load_config(), TrainConfig)]
     evals = [f for f in map(catalog.evals_frame, members) if not f.empty]
     return figure.facts_line(
-        n=each(f"{f['n_problems'].iloc[0]:.0f} problems × {f['n_samples'].iloc[0]:.0f} samples" for f in evals),
+        n=n or each(f"{f['n_problems'].iloc[0]:.0f} problems × {f['n_samples'].iloc[0]:.0f} samples" for f in evals),
         P=each(c.step.prompts_per_step for c in configs),
         K=each(c.step.rollouts for c in configs),
         T=each(c.sampling.temperature for c in configs),
@@ -238,48 +243,3 @@ def facts_of(members: list[Run]) -> str:
 def each(values: Iterable[object]) -> str:
     """Different values once each, in their order."""
     return ", ".join(dict.fromkeys(map(str, values)))
-
-
-# --- rollouts of one step -----------------------------------------------------------------------------------
-
-
-def rollouts(members: list[Run]) -> None:
-    """Run, step, prompt, role: the group first, then each rollout as a card."""
-    member = members[0]
-    if len(members) > 1:
-        chosen = st.selectbox(
-            "Of the run", range(len(members)), format_func=lambda i: catalog.label(members[i]), key="lab_member"
-        )
-        member = members[chosen]
-    steps = catalog.rollout_steps(member)
-    if not steps:
-        st.caption("No step is finished yet.")
-        return
-    step = st.select_slider("Step", steps, steps[-1], key="lab_step") if len(steps) > 1 else steps[0]
-    frame = catalog.step_rollouts(member, step)
-    groups = group_labels(frame)
-    kinds = st.pills("Regime", sorted(set(frame["kind"])), selection_mode="multi", key="lab_kinds")
-    wanted = [i for i in groups if not kinds or frame.loc[frame["problem_id"] == i, "kind"].iloc[0] in kinds]
-    if not wanted:
-        st.caption("No prompt of this step is of that kind.")
-        return
-    chosen_id = st.selectbox("Prompt", wanted, format_func=lambda i: groups[i], key="lab_prompt")
-    rows = frame[frame["problem_id"] == chosen_id]
-    raw_text(str(rows.iloc[0]["problem"]))
-    for role in ("student", "privileged"):
-        some = rows[rows["role"] == role]
-        if not some.empty:
-            st.subheader(
-                "Student's rollouts" if role == "student" else "Privileged rollouts (those correct are distilled)"
-            )
-            rollout_list(cards_of(some), columns=2)
-
-
-def group_labels(frame: pd.DataFrame) -> dict[str, str]:
-    """problem id → 'id · kind · correct of K', cliffs first."""
-    student = frame[frame["role"] == "student"]
-    found = {}
-    for problem_id, rows in student.groupby("problem_id", sort=False):
-        right = int((rows["outcome"] == "correct").sum())
-        found[str(problem_id)] = f"{problem_id} · {rows.iloc[0]['kind']} · {right} of {len(rows)} correct"
-    return dict(sorted(found.items(), key=lambda item: " · cliff · " not in item[1]))
