@@ -1,0 +1,118 @@
+"""A person's way through the app in a real browser: scan → side by side → a short training → tradeoff, and every page.
+
+It fails on any exception that a page shows, on any traceback in the server's log, and on any request to the outside.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlparse
+
+import psutil
+import pytest
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -r requirements-dev.txt")
+ROOT = Path(__file__).resolve().parent.parent.parent
+CHROMIUM = next((c for c in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if c), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (Debian: apt-get install chromium)")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+PAGES = ("overview", "cliffs", "side_by_side", "lambda_lab", "gap", "tradeoff", "runs")
+PATIENCE = 120_000  # milliseconds; a cold worker on a busy machine
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The app with its workers, over an empty runs folder; its address."""
+    home = tmp_path_factory.mktemp("walk")
+    log = (home / "server.log").open("w+")
+    environment = {**os.environ, "HDPO_RUNS": str(home / "runs"), "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    environment.pop("HDPO_NO_WORKERS", None)
+    process = subprocess.Popen([sys.executable, "-m", "workbench", "--port", "0"], cwd=ROOT, env=environment, stdout=log, stderr=log)
+    try:
+        yield f"http://127.0.0.1:{port_in(Path(log.name))}"
+    finally:
+        process.terminate()
+        process.wait(20)
+        for p in psutil.process_iter():
+            try:
+                if p.environ().get("HDPO_RUNS") == environment["HDPO_RUNS"]:
+                    p.kill()
+            except psutil.Error:
+                continue
+    assert "Traceback" not in Path(log.name).read_text()
+
+
+def port_in(log: Path) -> int:
+    for _ in range(300):
+        if found := re.search(r"started on 127\.0\.0\.1:(\d+)", log.read_text()):
+            return int(found[1])
+        time.sleep(0.1)
+    raise AssertionError(f"the server did not start:\n{log.read_text()}")
+
+
+@pytest.fixture(scope="module")
+def page(server: str) -> Iterator[sync_api.Page]:
+    """A browser page that remembers every request to another host."""
+    with sync_api.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = browser.new_page(viewport={"width": 1280, "height": 1000})
+        outside: list[str] = []
+        page.on("request", lambda r: None if urlparse(r.url).hostname in ("127.0.0.1", None) else outside.append(r.url))
+        yield page
+        browser.close()
+    assert outside == []
+
+
+def visit(page: sync_api.Page, server: str, path: str) -> None:
+    page.goto(f"{server}/{path}")
+    page.get_by_role("heading", level=1).first.wait_for(timeout=PATIENCE)
+    settled(page)
+
+
+def settled(page: sync_api.Page) -> None:
+    """The script has run to its end, and shows no exception."""
+    page.wait_for_function("!document.querySelector('[data-testid=\"stStatusWidget\"]')", timeout=PATIENCE)
+    page.wait_for_timeout(300)
+    assert page.get_by_test_id("stException").count() == 0, page.get_by_test_id("stException").first.inner_text()
+
+
+def test_scan_then_side_by_side_then_a_training_then_tradeoff(page: sync_api.Page, server: str) -> None:
+    visit(page, server, "cliffs?cliffs_limit=12&cliffs_rollouts=4")
+    page.locator(".st-key-cliffs_start button").click()
+    page.get_by_text(re.compile("prompts", re.I)).first.wait_for(timeout=PATIENCE)
+    page.get_by_role("heading", name="Prompts").wait_for(timeout=PATIENCE)
+    settled(page)
+    assert page.get_by_test_id("stPlotlyChart").count() >= 1
+
+    visit(page, server, "side_by_side?side_k=2")
+    page.locator(".st-key-side_start button").click()
+    page.get_by_text(re.compile("accepted for distillation|R = 1|correct|wrong", re.I)).first.wait_for(timeout=PATIENCE)
+    settled(page)
+
+    small = "lab_steps=2&lab_prompts_per_step=4&lab_rollouts=4&lab_privileged_rollouts=2&lab_eval_problems=8&lab_probe_cliffs=2"
+    visit(page, server, f"lambda_lab?{small}")
+    page.locator(".st-key-lab_start button").click()
+    page.get_by_text(re.compile(r"\bdone\b", re.I)).first.wait_for(timeout=PATIENCE)
+    settled(page)
+    assert page.get_by_test_id("stPlotlyChart").count() >= 1
+
+    visit(page, server, "tradeoff")
+    page.get_by_test_id("stPlotlyChart").first.wait_for(timeout=PATIENCE)
+    settled(page)
+
+
+@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_every_page_stands_in_both_themes_and_in_a_narrow_window(page: sync_api.Page, server: str, name: str, theme: str) -> None:
+    page.emulate_media(color_scheme=theme)
+    page.set_viewport_size({"width": 900, "height": 1000})
+    visit(page, server, name)
+    wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert wide <= 0, "the page is wider than its window"
