@@ -6,7 +6,7 @@ import streamlit as st
 from hdpo.runs import Run
 from workbench import catalog, gap_data, session, state
 from workbench.components.figure import show
-from workbench.components.follow import badges, follow
+from workbench.components.follow import badges, follow, forget
 from workbench.figures import gap, live
 
 OVER = (
@@ -23,6 +23,7 @@ BOUNDS = (
     "What this is: each token's KL against Lemma 1's bound and the tighter one, from the full logits. What is normal: no "
     "mark below the diagonal, and bounds far above it: the maxima come from tokens of no probability."
 )
+CHANGE = "Nats per token on these traces, against this teacher; below it the change since the step chosen as before."
 MISMATCH = (
     "What this is: the model-mismatch term of Proposition 1 (ii), the largest logit difference between initial and current "
     "weights on the privileged prompt. What is normal: zero at step 0, then growing: the price of a frozen teacher."
@@ -32,8 +33,8 @@ MISMATCH = (
 def draw(run: Run, others: list[Run]) -> None:
     steps = catalog.table_steps(run, "gap")
     badges([run, *others])
-    facts = session.facts_of([run, *others])
     probe = session.together(catalog.probe_frame, [run, *others])
+    facts = f"{gap_data.probe_words(catalog.probe_frame(run))} · {session.facts_of([run, *others])}"
     own_steps = session.together(catalog.steps_frame, [run, *others])
     show(live.probe_gap(probe, own_steps), note=OVER, facts=facts, frame=probe, key="gap-over")
     if not steps:
@@ -45,13 +46,14 @@ def draw(run: Run, others: list[Run]) -> None:
 
 
 def by_token(run: Run, steps: list[int], facts: str) -> None:
+    for key in ("gap_before", "gap_after"):
+        forget(key, steps)
     left, right = st.columns(2)
     before = left.selectbox("Before: step", steps, key="gap_before", bind="query-params")
     after = right.selectbox("After: step", steps, len(steps) - 1, key="gap_after", bind="query-params")
-    for place, row in zip(
-        st.columns(4), gap_data.changes(catalog.probe_frame(run), before, after).itertuples(), strict=False
-    ):
-        place.metric(row.name, f"{row.after:.3f}", f"{row.change:+.3f}", delta_color="inverse", help="Nats per token on these traces, against this teacher; below it the change since the step chosen as before.", border=True)  # fmt: skip
+    with st.container(horizontal=True):
+        for row in gap_data.changes(catalog.probe_frame(run), before, after).itertuples():
+            st.metric(row.name, f"{row.after:.3f}", f"{row.change:+.3f}", delta_color="inverse", help=CHANGE, border=True, width=210)  # fmt: skip
     old, new = catalog.gap_frame(run, before), catalog.gap_frame(run, after)
     table = gap.position_means(old, new)
     show(gap.kl_by_position(old, new), note=POSITIONS, facts=facts, frame=table, key="gap-position")

@@ -193,6 +193,22 @@ def test_colour_is_never_alone(looks: tuple[style.Look, ...]) -> None:
     assert all(a.dash != b.dash for a, b in zip(looks, looks[1:], strict=False))
 
 
+@pytest.mark.parametrize("columns", range(1, 8))
+def test_panels_fill_the_figure_without_overlap(columns: int) -> None:
+    for count in range(columns, 3 * columns + 1):
+        layout = style.figure([], 600, {"title": {"text": "x"}}, {}, ["t"] * count, columns).layout
+        for i in range(count):
+            x, y = (
+                layout["xaxis" + str(i + 1 if i else "")].domain,
+                layout["yaxis" + str(i + 1 if i else "")].domain,
+            )
+            assert 0 <= x[0] < x[1] <= 1 and 0 <= y[0] < y[1] <= 1
+            if (i + 1) % columns and i + 1 < count:
+                assert layout[f"xaxis{i + 2}"].domain[0] > x[1]
+        titled = [bool(layout["xaxis" + str(i + 1 if i else "")].title.text) for i in range(count)]
+        assert titled == [i + columns >= count for i in range(count)], "the lowest panel of each column alone"
+
+
 def test_an_unusual_lambda_is_like_its_neighbour_and_open() -> None:
     assert style.lambda_look(0.32).colour == style.LAMBDA_LOOKS[0.3].colour
     assert style.lambda_look(0.32).symbol == "square-open"

@@ -35,6 +35,14 @@ def changes(probe: pd.DataFrame, before: int, after: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def probe_words(probe: pd.DataFrame) -> str:
+    """How much the probe set holds: traces and tokens of either kind."""
+    kinds = probe.sort_values("step").drop_duplicates("on")
+    return "probe set " + ", ".join(
+        f"{int(k.n_traces)} {k.on} traces of {int(k.n_tokens)} tokens" for k in kinds.itertuples()
+    )
+
+
 def vocabulary_of(run: Run) -> int | None:
     """V of the model that the run trained, None where its folder is gone."""
     shape = model_shape(model_folder(run.load_config().model.model))

@@ -55,3 +55,10 @@ def spread_words() -> str:
     spread = replication_spread()
     words = ", ".join(f"{metric} by up to {100 * spread[metric]:.1f}" for metric in METRICS)
     return f"Differences to the paper's GRPO row, best over training. Its two tables disagree about them: {words} points."
+
+
+def beside(differences: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
+    """Our differences and the paper's in one long table, as they are drawn: arm, metric, value, and where it comes from."""
+    long = theirs.melt(["table", "label", "lambda"], METRICS, "metric").rename(columns={"label": "arm"})
+    long = long.assign(source="paper, " + long.pop("table"))
+    return pd.concat([differences.assign(source="here"), long], ignore_index=True)

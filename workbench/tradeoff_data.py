@@ -322,11 +322,7 @@ def best_and_final(runs: Sequence[Run]) -> pd.DataFrame:
             if some.empty:
                 continue
             last, best = some.iloc[-1], some.loc[some["value"].idxmax()]
-            ends = {
-                "final": last["value"],
-                "final_step": int(last["step"]),
-                "best": best["value"],
-                "best_step": int(best["step"]),
-            }
-            rows.append({**facts, "metric": metric, **ends, "evaluations": len(some)})
-    return pd.DataFrame(rows)
+            ends = {"final": last["value"], "final_step": int(last["step"])}
+            ends |= {"best": best["value"], "best_step": int(best["step"]), "evaluations": len(some)}
+            rows.append({**facts, "metric": metric, **ends})
+    return pd.DataFrame(rows).sort_values(["lambda", "arm", "metric", "seed"]) if rows else pd.DataFrame()

@@ -10,7 +10,7 @@ from hdpo.runs import Run
 from workbench import paper, session, state
 from workbench import tradeoff_data as data
 from workbench.components.figure import show
-from workbench.components.follow import badges
+from workbench.components.follow import badges, forget
 from workbench.figures import tradeoff
 
 VIEWS = ("Tradeoff", "Differences to λ = 0", "pass@k", "By level", "Final and best")
@@ -42,6 +42,9 @@ BEST = (
 def draw(runs: Sequence[Run], x: str, view: str) -> None:
     """One view of these runs at a step that all of them have evaluated."""
     badges(runs)
+    if view == VIEWS[4]:
+        final_and_best(runs)
+        return
     steps = data.shared_steps(runs)
     if not steps:
         st.warning(
@@ -60,19 +63,24 @@ def draw(runs: Sequence[Run], x: str, view: str) -> None:
     elif view == VIEWS[2]:
         table = data.pass_k_table(runs, step)
         show(tradeoff.pass_k_curves(table), note=CURVES, facts=facts, frame=table, key="tradeoff-k")
-    elif view == VIEWS[3]:
+    else:
         table = data.level_table(runs, step)
         fig = tradeoff.by_level(table, ("pass@1", data.coverage(runs), "cliff"))
         show(fig, note=LEVELS, facts=facts, frame=table, key="tradeoff-levels")
-    else:
-        st.dataframe(data.best_and_final(runs), hide_index=True, key="tradeoff-best", alt=BEST)
-        st.caption(BEST)
+
+
+def final_and_best(runs: Sequence[Run]) -> None:
+    """One table over all steps."""
+    order = ("arm", "seed", "metric", "final", "final_step", "best", "best_step", "evaluations", "run")
+    st.dataframe(
+        data.best_and_final(runs), hide_index=True, column_order=order, key="tradeoff-best", alt=BEST
+    )
+    st.caption(BEST)
 
 
 def choose_step(steps: list[int]) -> int:
     """The slider; a step that another choice of runs does not share gives way to the last one."""
-    if st.session_state.get("tradeoff_step") not in steps:
-        st.session_state.pop("tradeoff_step", None)
+    forget("tradeoff_step", steps)
     return st.select_slider("Step (those that all runs evaluated)", steps, steps[-1], key="tradeoff_step", bind="query-params")  # fmt: skip
 
 
@@ -88,8 +96,15 @@ def differences(runs: Sequence[Run], step: int, x: str, facts: str = "") -> None
     if facts:
         same = (x, y) == ("pass@1", "pass@8")
         layer = st.toggle("Add the paper's Tables 1 and 3 (pass@1 and pass@8 alone)", key="tradeoff_paper", bind="query-params", disabled=not same, help=paper.spread_words())  # fmt: skip
-        fig = tradeoff.difference_plane(frame, x, y, paper.paper_differences() if layer and same else None)
-        show(fig, note=PLANE, facts=facts, frame=frame, key="tradeoff-plane")
+        theirs = paper.paper_differences() if layer and same else None
+        behind = frame if theirs is None else paper.beside(frame, theirs)
+        show(
+            tradeoff.difference_plane(frame, x, y, theirs),
+            note=PLANE,
+            facts=facts,
+            frame=behind,
+            key="tradeoff-plane",
+        )
     words = "What each λ changed against λ = 0, in words"
     st.dataframe(data.verdicts(frame), hide_index=True, key="tradeoff-verdicts", alt=words)
     st.caption(data.detectable_words(runs, step))

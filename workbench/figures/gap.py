@@ -136,22 +136,14 @@ def bounds_scatter(gap: pd.DataFrame, vocabulary: int | None) -> go.Figure:
 
 
 def shade_vacuous(fig: go.Figure, vocabulary: int, highest: float) -> go.Figure:
-    """The part above ln V. On a log axis a shape takes the value, an annotation its logarithm."""
+    """Shade the part above ln V, and say so over the panel."""
     limit = math.log(vocabulary)
     fig.add_shape(
         type="rect", xref="paper", x0=0, x1=1, yref="y", y0=limit, y1=3 * max(highest, limit), layer="below", line={"width": 0},
         fillcolor="rgba(128,135,144,0.15)",
     )  # fmt: skip
-    words = f"says nothing: above ln V = ln {vocabulary} = {limit:.1f} nats"
-    place = {
-        "xref": "paper",
-        "x": 0.01,
-        "yref": "y",
-        "y": math.log10(limit),
-        "yanchor": "bottom",
-        "xanchor": "left",
-    }
-    return fig.add_annotation(text=words, showarrow=False, **place)
+    words = f"grey: above ln V = ln {vocabulary} = {limit:.1f} nats a bound says nothing"
+    return fig.add_annotation(style.heading(words, 0.5, 1.0))
 
 
 def mismatch_over_training(probe: pd.DataFrame) -> go.Figure:

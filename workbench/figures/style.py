@@ -110,7 +110,7 @@ def figure(
     second. The horizontal axes' title stands under the lowest panel of each column only.
     """
     rows = -(-len(titles) // columns)
-    wide, high = 0.09 if columns == 2 else 0.06, 64 / (height - 126)
+    wide, high = 0.09, 64 / (height - 126)
     width, tall = (1 - wide * (columns - 1)) / columns, (1 - high * (rows - 1)) / rows
     layout = dressed(height)
     layout["annotations"] = []
@@ -120,11 +120,16 @@ def figure(
         axes, last = place(i), i + columns >= len(titles)
         across, up = (axes[name].replace("x", "xaxis").replace("y", "yaxis") for name in ("xaxis", "yaxis"))
         own = dict(x) if last else {k: v for k, v in x.items() if k != "title"}
-        layout[across] = AXIS | own | {"domain": [left, left + width], "anchor": axes["yaxis"]}
-        layout[up] = AXIS | dict(y) | {"domain": [max(low, 0.0), low + tall], "anchor": axes["xaxis"]}
+        layout[across] = AXIS | own | {"domain": within(left, left + width), "anchor": axes["yaxis"]}
+        layout[up] = AXIS | dict(y) | {"domain": within(low, low + tall), "anchor": axes["xaxis"]}
         if title:
             layout["annotations"].append(heading(title, left + width / 2, low + tall))
     return go.Figure({"data": list(traces), "layout": layout})
+
+
+def within(low: float, high: float) -> list[float]:
+    """A share of the figure; sums of thirds leave [0, 1] in the sixteenth digit."""
+    return [max(low, 0.0), min(high, 1.0)]
 
 
 def place(index: int) -> dict[str, str]:
