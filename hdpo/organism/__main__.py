@@ -14,22 +14,18 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m hdpo.organism", description=__doc__)
     commands = top.add_subparsers(dest="command", required=True)
     model = commands.add_parser("build", help="pretrain the bundled model (about 25 minutes on two cores)")
-    model.add_argument(
-        "--out", type=Path, default=Path("assets/model"), help="the model folder; replaced at the end"
-    )
-    model.add_argument(
-        "--tokens", type=int, default=28_000_000, help="prompt and response tokens, without padding"
-    )
+    model.add_argument("--out", type=Path, default=Path("assets/model"), help="the model folder; replaced at the end")
+    model.add_argument("--tokens", type=int, default=28_000_000, help="prompt and response tokens, without padding")
     model.add_argument("--seed", type=int, default=0, help="of the initial weights and of the corpus")
     model.add_argument("--steps", type=int, default=None, help="end after so many steps, to try the build")
-    model.add_argument(
-        "--partial", type=Path, default=None, help="gets the unfinished model every 4 M tokens"
-    )
+    model.add_argument("--partial", type=Path, default=None, help="gets the unfinished model every 4 M tokens")
     problems = commands.add_parser("problems", help="write the bundled problem sets")
     problems.add_argument("--out", type=Path, default=Path("assets/problems"), help="gets MIX/SPLIT.jsonl")
     card = commands.add_parser("card", help="run what the card reports (about 25 minutes) and write its tables")
     card.add_argument("--runs", type=Path, default=Path("runs/card"), help="the runs; those that are done are kept")
-    card.add_argument("--card", type=Path, default=Path("assets/MODEL_CARD.md"), help="gets the tables between its marks")
+    card.add_argument(
+        "--card", type=Path, default=Path("assets/MODEL_CARD.md"), help="gets the tables between its marks"
+    )
     card.add_argument("--tables-only", action="store_true", help="start no run")
     return top
 

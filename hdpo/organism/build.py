@@ -26,9 +26,7 @@ MIXES = {"steep": (1.0, 1.0, 1.0, 1.0, 1.0), "gentle": (1.0, 1.0, 1.0, 0.12, 0.1
 SPLITS = {"validation": 240, "test": 240, "train": 400}
 SHORT = {"validation": "val", "test": "test", "train": "train"}
 DISJOINT_FROM = 3  # level
-PROBLEMS_SEED = (
-    0  # the corpus of every model leaves out what this seed holds out, whatever the model's own seed
-)
+PROBLEMS_SEED = 0  # the corpus of every model leaves out what this seed holds out, whatever the model's own seed
 PARTIAL_EVERY = 4_000_000  # tokens
 
 
@@ -59,9 +57,7 @@ def problem_sets(seed: int = PROBLEMS_SEED) -> dict[str, dict[str, list[Problem]
         sets[mix] = {}
         for split, count in SPLITS.items():
             tasks = _draw_split(rng, count, weights, taken)
-            sets[mix][split] = [
-                _problem(task, f"{mix}-{SHORT[split]}-{i:04d}") for i, task in enumerate(tasks, 1)
-            ]
+            sets[mix][split] = [_problem(task, f"{mix}-{SHORT[split]}-{i:04d}") for i, task in enumerate(tasks, 1)]
     return sets
 
 
@@ -123,9 +119,7 @@ def build(out: Path, schedule: Schedule, mix: Mix, partial: Path | None = None) 
 
     tokenizer = build_tokenizer()
     model = build_model(tokenizer, schedule.seed)
-    print(
-        f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(tokenizer)} tokens in the vocabulary"
-    )
+    print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(tokenizer)} tokens in the vocabulary")
     curve: list[Point] = []
     saved = 0
 
@@ -158,9 +152,7 @@ def _provenance(schedule: Schedule, mix: Mix, curve: list[Point]) -> dict[str, o
     }
 
 
-def save(
-    out: Path, model: Qwen2ForCausalLM, tokenizer: Qwen2Tokenizer, provenance: dict[str, object]
-) -> None:
+def save(out: Path, model: Qwen2ForCausalLM, tokenizer: Qwen2Tokenizer, provenance: dict[str, object]) -> None:
     """Write the model folder aside, then put it in the place of `out`."""
     aside, old = out.with_name(out.name + ".writing"), out.with_name(out.name + ".old")
     for leftover in (aside, old):

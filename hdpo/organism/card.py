@@ -124,7 +124,9 @@ def difference_table(values: Values, pairs: Sequence[tuple[float, float, int]]) 
             continue
         cells = []
         for name in MEASURES:
-            e = stats.seeds_difference([values[a, s, step][name] for s in seeds], [values[b, s, step][name] for s in seeds])
+            e = stats.seeds_difference(
+                [values[a, s, step][name] for s in seeds], [values[b, s, step][name] for s in seeds]
+            )
             cells.append(f"{100 * e.value:+.1f} ({100 * e.low:+.1f} to {100 * e.high:+.1f})")
         lines.append(f"| {a:g} − {b:g} | {step} | {' | '.join(cells)} |")
     return lines

@@ -161,7 +161,7 @@ DRILLS: tuple[tuple[Callable[[Random], Line], float], ...] = (
 
 
 def drill(rng: Random) -> Example:
-    """Four to nine unrelated lines of flawless arithmetic."""
+    """Four to nine unrelated lines without a flaw; a difference below 0 is written 0, as everywhere here."""
     kinds, weights = zip(*DRILLS, strict=True)
     lines = [kind(rng) for kind in rng.choices(kinds, weights, k=rng.randint(4, 9))]
     return Example("Solve.", STEP_SEPARATOR.join(step.text for step in solve(tuple(lines))))

@@ -153,9 +153,7 @@ def _sum(rng: Random, level: int) -> tuple[str, tuple[Plan, ...]]:
 def _two_products(first: tuple[int, int], second: tuple[int, int], *rest: Line) -> tuple[Plan, ...]:
     """first product + second product, then `rest` on line 2; the products come in either order."""
     orders = ((first, second), (second, first))
-    return tuple(
-        (Line(p[0], "*", p[1]), Line(q[0], "*", q[1]), Line(Of(0), "+", Of(1)), *rest) for p, q in orders
-    )
+    return tuple((Line(p[0], "*", p[1]), Line(q[0], "*", q[1]), Line(Of(0), "+", Of(1)), *rest) for p, q in orders)
 
 
 def _mul(rng: Random, level: int) -> tuple[str, tuple[Plan, ...]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from random import Random
+from typing import Any
 
 from tokenizers import pre_tokenizers, trainers
 from transformers import Qwen2Tokenizer
@@ -58,9 +59,10 @@ def build_tokenizer(seed: int = 0, tasks: int = 20_000) -> Qwen2Tokenizer:
     bpe = untrained.backend_tokenizer
     bpe.train_from_iterator(texts, trainer)
     learned = json.loads(bpe.to_str())["model"]
+    merges: Any = [tuple(pair) for pair in learned["merges"]]  # pairs are needed, though it is annotated as text
     return Qwen2Tokenizer(
         vocab=learned["vocab"],
-        merges=[tuple(pair) for pair in learned["merges"]],
+        merges=merges,
         unk_token=PAD,
         pad_token=PAD,
         eos_token=END,
