@@ -15,7 +15,7 @@ from hdpo.config import EvalConfig, EvaluateConfig, PromptConfig, SamplingConfig
 from hdpo.draws import DrawKey, Purpose
 from hdpo.errors import BadInput
 from hdpo.groups import Collector
-from hdpo.policy import Policy, load_policy
+from hdpo.policy import Policy, Weights, load_policy
 from hdpo.problems import ProblemFile, load_problems
 from hdpo.progress import Report
 from hdpo.records import Group, GroupKind, Outcome, Problem
@@ -27,13 +27,16 @@ from hdpo.verify import VerifierPool
 CHUNK = 48
 
 
-def measure(collector: Collector, problems: Sequence[Problem], config: EvalConfig, key: DrawKey, tell: Callable[[int], None]) -> list[dict[str, Any]]:  # fmt: skip
+def measure(
+    collector: Collector, problems: Sequence[Problem], config: EvalConfig, key: DrawKey, tell: Callable[[int], None],
+    weights: Weights = Weights.CURRENT,
+) -> list[dict[str, Any]]:  # fmt: skip
     """One row a problem: n, correct, greedy, what became of the rest. tell(done problems) may raise Stopped."""
     rows = []
     for start in range(0, len(problems), CHUNK):
         part = problems[start : start + CHUNK]
-        sampled = collector.collect(part, config.eval_samples, key)
-        greedy = collector.collect(part, 1, key, greedy=True)
+        sampled = collector.collect(part, config.eval_samples, key, weights=weights)
+        greedy = collector.collect(part, 1, key, greedy=True, weights=weights)
         rows += [problem_row(g, h) for g, h in zip(sampled, greedy, strict=True)]
         tell(len(rows))
     return rows

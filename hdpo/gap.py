@@ -45,8 +45,12 @@ class TokenGaps:
     tops: dict[str, tuple[np.ndarray, np.ndarray]]
 
 
-def token_gaps(policy: Policy, pairs: Sequence[Pair], *, topk: int, micro_batch_tokens: int, tops: int = 0) -> list[TokenGaps]:
-    """The gap at every completion token of every pair; topk sets what the captured masses capture.
+def token_gaps(
+    policy: Policy, pairs: Sequence[Pair], *, topk: int, micro_batch_tokens: int, tops: int = 0, weights: Weights = Weights.CURRENT
+) -> list[TokenGaps]:
+    """The gap at every completion token of every pair, for the student (and drifting teacher) with these weights.
+
+    topk sets what the captured masses capture.
 
     Memory: at most three chunks of CHUNK_ELEMENTS logits at a time, whatever the number of pairs.
     """
@@ -55,7 +59,7 @@ def token_gaps(policy: Policy, pairs: Sequence[Pair], *, topk: int, micro_batch_
     with torch.no_grad():
         for chosen in micro_batches(lengths, micro_batch_tokens):
             part = [pairs[i] for i in chosen]
-            columns, best = _chunked_columns(policy, part, topk, tops)
+            columns, best = _chunked_columns(policy, part, topk, tops, weights)
             ends = np.cumsum([len(p.student.completion_ids) for p in part])
             for i, hi, lo in zip(chosen, ends, [0, *ends[:-1]], strict=True):
                 cut = slice(int(lo), int(hi))
@@ -65,11 +69,12 @@ def token_gaps(policy: Policy, pairs: Sequence[Pair], *, topk: int, micro_batch_
 
 
 def _chunked_columns(
-    policy: Policy, pairs: Sequence[Pair], topk: int, tops: int
+    policy: Policy, pairs: Sequence[Pair], topk: int, tops: int, weights: Weights
 ) -> tuple[dict[str, np.ndarray], dict[str, tuple[np.ndarray, np.ndarray]]]:
-    student = policy.hidden(collate([p.student for p in pairs], policy.pad_id, policy.device))
     behind = collate([p.teacher for p in pairs], policy.pad_id, policy.device)
-    drifting = policy.hidden(behind)
+    with policy.using(weights):
+        student = policy.hidden(collate([p.student for p in pairs], policy.pad_id, policy.device))
+        drifting = policy.hidden(behind)
     with policy.using(Weights.INITIAL):
         frozen = policy.hidden(behind)
     size = max(1, CHUNK_ELEMENTS // policy.vocabulary)

@@ -23,7 +23,7 @@ from hdpo.evaluate import load_split, measure, note_problems, prepare, summarise
 from hdpo.gap import Pair, draw_probe, probe_means, probe_rows, token_gaps
 from hdpo.groups import Collector, accepted, distillable, signal_accounting
 from hdpo.objective import DistillItem, Scale, hdpo_gradient, policy_items, teacher_weights
-from hdpo.policy import Policy
+from hdpo.policy import Policy, Weights
 from hdpo.progress import Report
 from hdpo.records import Group, Outcome, Problem
 from hdpo.runs import Run, RunWriter
@@ -52,8 +52,6 @@ def train(writer: RunWriter, config: TrainConfig, report: Report, checkpoint: Pa
         first = 0
         if checkpoint is not None:
             first = int(t.policy.load(checkpoint, t.optimiser)["step"])
-        else:
-            evaluate_at(t, 0)
         for step in range(first + 1, config.step.steps + 1):
             try:
                 report("training", step - 1, config.step.steps)
@@ -62,6 +60,8 @@ def train(writer: RunWriter, config: TrainConfig, report: Report, checkpoint: Pa
                     save(t, step - 1)
                 raise
             t.writer.metric("step", step, **hdpo_step(t, step))
+            if step == 1:  # after the first step, which people wait for: the weights of step 0 are still to be had
+                evaluate_at(t, 0)
             last = step == config.step.steps
             if last or step % config.evaluation.eval_every == 0:
                 evaluate_at(t, step)
@@ -191,15 +191,16 @@ def evaluate_at(t: Training, step: int) -> None:
         t.report.tell(replace(t.report.last, phase=f"evaluating at step {step}: {done} of {n} problems"))
 
     tell(0)
-    rows = measure(t.collector, t.validation, c.evaluation, DrawKey(c.seed, Purpose.EVALUATION, step), tell)
+    weights = Weights.CURRENT if step else Weights.INITIAL
+    rows = measure(t.collector, t.validation, c.evaluation, DrawKey(c.seed, Purpose.EVALUATION, step), tell, weights)
     t.writer.table("eval", step, rows)
     summary = summarise(rows, c.evaluation, c.sampling)
     t.writer.metric("eval", step, **summary, seconds=time.perf_counter() - clock)
     if c.evaluation.probe_cliffs:
-        probe_at(t, step)
+        probe_at(t, step, weights)
 
 
-def probe_at(t: Training, step: int) -> None:
+def probe_at(t: Training, step: int, weights: Weights) -> None:
     """Measure the realizability gap on the probe set; at step 0 draw it and write it down."""
     c = t.config
     if step == 0:
@@ -209,7 +210,9 @@ def probe_at(t: Training, step: int) -> None:
         t.writer.table("probe", 0, [pair_row(p) for p in pairs])
     else:
         pairs = [pair_of(r) for r in Run(t.writer.path).table("probe", 0)]
-    gaps = token_gaps(t.policy, pairs, topk=c.objective.topk, micro_batch_tokens=c.step.micro_batch_tokens)
+    gaps = token_gaps(
+        t.policy, pairs, topk=c.objective.topk, micro_batch_tokens=c.step.micro_batch_tokens, weights=weights
+    )
     t.writer.table("gap", step, probe_rows(t.policy, pairs, gaps))
     for on in sorted({p.on for p in pairs}):
         t.writer.metric("probe", step, **probe_means(pairs, gaps, on))
