@@ -305,6 +305,25 @@ def test_a_killed_run_says_so_and_can_be_resumed(runs_folder: Path) -> None:
     assert launch.pending_job(Run(path)) is not None and Run(path).status().state is State.QUEUED
 
 
+def test_a_waiting_run_says_why(runs_folder: Path) -> None:
+    first = launch.start_heavy(TrainConfig(), name="mine")
+    at = open_page("lambda_lab", lab_run=first)
+    assert "a trainer is starting" in at.get("progress")[0].proto.text and "HDPO\\_NO\\_WORKERS" in at.warning[0].value
+    jobs.register_worker("trainer")  # this process, as the trainer that has the machine
+    jobs.claim("heavy")
+    second = launch.start_heavy(TrainConfig())
+    assert "waits for mine" in open_page("lambda_lab", lab_run=second).get("progress")[0].proto.text
+
+
+def test_a_run_whose_job_was_lost_can_be_resumed(runs_folder: Path) -> None:
+    run = Run(RunWriter.create("train", TrainConfig(), root=runs_folder).path)
+    at = open_page("lambda_lab", lab_run=run.id)
+    assert "no job" in at.get("progress")[0].proto.text
+    at.button(key="lab_resume").click().run()
+    fine(at)
+    assert launch.pending_job(run) is not None
+
+
 def test_silence_speaks(runs_folder: Path) -> None:
     path = fake_train_run(runs_folder, steps=6, cliffs=0)
     at = open_page("lambda_lab", lab_run=path.name)

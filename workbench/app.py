@@ -38,4 +38,5 @@ def pages() -> dict[str, list[st.Page]]:
 navigation = st.navigation(pages())
 with state.sentences():
     launch.ensure_workers()
+with state.sentences():
     navigation.run()

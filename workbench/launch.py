@@ -120,6 +120,8 @@ def running_run() -> Run | None:
 
 def queue_words(run: Run) -> str:
     """Why a queued run does not compute yet."""
+    if pending_job(run) is None:
+        return "has no job that would take it; resume it"
     running = jobs.running_heavy()
     if running is not None and running.payload["run"] != run.id:
         return f"waits for {Run(runs_root() / running.payload['run']).name}, one heavy job at a time"

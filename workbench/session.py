@@ -138,7 +138,7 @@ def progress(run: Run) -> Status:
 
 def buttons(run: Run, prefix: str) -> None:
     """Stop or resume, whichever there is to do."""
-    if not run.status().state.ended:
+    if run.status().state is State.RUNNING or launch.pending_job(run) is not None:
         if st.button("Stop run", key=f"{prefix}_stop", help="At the next step edge, with a checkpoint."):
             launch.stop_run(run)
             st.toast("It stops at the next step edge.")
