@@ -78,5 +78,6 @@ def regimes(counts: pd.DataFrame) -> go.Figure:
         }
         for row in counts.itertuples()
     ]  # fmt: skip
-    fig = style.figure(traces, 170, {"title": {"text": "prompts"}}, {})
+    x = {"title": {"text": "prompts"}, "range": [0, int(counts["prompts"].sum())], "showgrid": False}
+    fig = style.figure(traces, 170, x, {"visible": False})
     return fig.update_layout(barmode="stack", bargap=0.05)

@@ -110,7 +110,10 @@ def figure(
     second. The horizontal axes' title stands under the lowest panel of each column only.
     """
     rows = -(-len(titles) // columns)
-    wide, high = 0.09, 64 / (height - 126)
+    wide, high = (
+        0.09,
+        64 / (height - 126),
+    )  # between panels, shares of the plot; 64 pixels hold ticks and a title
     width, tall = (1 - wide * (columns - 1)) / columns, (1 - high * (rows - 1)) / rows
     layout = dressed(height)
     layout["annotations"] = []
@@ -152,7 +155,13 @@ def dressed(height: int) -> dict[str, Any]:
     """Layout of every figure: margins, transparent ground, legend below, a zoom that survives the next tick."""
     clear = "rgba(0,0,0,0)"
     # The legend hangs 56 pixels below the plot, under ticks and axis title; the margin makes room for its rows.
-    legend = {"orientation": "h", "yanchor": "top", "y": -56 / max(height - 130, 80), "x": 0}
+    legend = {
+        "orientation": "h",
+        "yanchor": "top",
+        "y": -56 / max(height - 130, 80),
+        "x": 0,
+        "traceorder": "normal",
+    }
     margin = {"l": 8, "r": 8, "t": 36, "b": 8}
     ground = {"paper_bgcolor": clear, "plot_bgcolor": clear}
     return {
@@ -228,5 +237,5 @@ def band(series: Series, x: pd.Series, low: pd.Series, high: pd.Series) -> dict[
 
 def fill(look: Look) -> dict[str, object]:
     """The marker of a bar: its colour under its pattern."""
-    pattern = {"shape": look.pattern, "fillmode": "overlay", "fgcolor": "rgba(255,255,255,0.8)", "size": 6}
+    pattern = {"shape": look.pattern, "fillmode": "overlay", "fgcolor": "rgba(255,255,255,0.5)", "size": 6}
     return {"color": look.colour, "line": {"width": 0}, "pattern": pattern}
