@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from peft.tuners.lora import LoraLayer
+from peft.tuners.lora import Linear as LoraLinear
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
@@ -117,8 +117,8 @@ class Policy:
         adapter = "default" if weights is Weights.CURRENT else "initial" if self.starts_from_adapter else None
         with torch.no_grad():
             for name, layer in self.causal.named_modules():
-                if isinstance(layer, LoraLayer):
-                    whole = layer.get_base_layer().weight
+                if isinstance(layer, LoraLinear):
+                    whole: Any = layer.get_base_layer().weight
                     whole = whole if adapter is None else whole + layer.get_delta_weight(adapter)
                     self.merged.get_submodule(name).weight.copy_(whole)
         self.merged_from = now
@@ -206,7 +206,7 @@ def load_policy(config: ModelConfig, seed: int = 0) -> Policy:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         facts = AutoConfig.from_pretrained(folder, local_files_only=True)
-        base = AutoModelForCausalLM.from_pretrained(
+        base: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype=getattr(torch, config.dtype), local_files_only=True, use_safetensors=True
         )
     except Exception as e:  # transformers raises a dozen classes for the ways in which a folder is no model

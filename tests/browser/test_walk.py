@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 CHROMIUM = next((c for c in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if c), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (Debian: apt-get install chromium)")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
-PAGES = ("overview", "cliffs", "side_by_side", "lambda_lab", "gap", "tradeoff", "runs")
+PAGES = ("", "cliffs", "side_by_side", "lambda_lab", "gap", "tradeoff", "runs")
 PATIENCE = 120_000  # milliseconds; a cold worker on a busy machine
 
 
