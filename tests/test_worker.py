@@ -191,7 +191,8 @@ def test_memory_that_a_job_holds_already_is_not_needed_again(root):
     run = RunWriter.create("train", TrainConfig()).path.name
     jobs.submit("heavy", {"run": run, "resume": False}, memory_bytes=1 << 40)
     job = jobs.claim("heavy")
-    assert worker.still_needed(job) == pytest.approx((1 << 40) - psutil.Process().memory_info().rss, rel=0.01)
+    held = (1 << 40) - worker.still_needed(job)
+    assert held == pytest.approx(psutil.Process().memory_info().rss, rel=0.2)
 
 
 def test_a_spare_leaves_a_job_its_first_seconds(root, monkeypatch):
