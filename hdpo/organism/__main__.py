@@ -21,7 +21,7 @@ def parser() -> argparse.ArgumentParser:
     model.add_argument("--partial", type=Path, default=None, help="gets the unfinished model every 4 M tokens")
     problems = commands.add_parser("problems", help="write the bundled problem sets")
     problems.add_argument("--out", type=Path, default=Path("assets/problems"), help="gets MIX/SPLIT.jsonl")
-    card = commands.add_parser("card", help="run what the card reports (about 25 minutes) and write its tables")
+    card = commands.add_parser("card", help="run what the card reports (an hour on two cores), write its tables, record its runs")
     card.add_argument("--runs", type=Path, default=Path("runs/card"), help="the runs; those that are done are kept")
     card.add_argument(
         "--card", type=Path, default=Path("assets/MODEL_CARD.md"), help="gets the tables between its marks"
@@ -38,10 +38,12 @@ def main(arguments: list[str] | None = None) -> None:
             print(path)
         return
     if chosen.command == "card":
-        from hdpo.organism.card import run_sweeps, write_card
+        from hdpo.organism.card import record, run_scan, run_sweeps, write_card
 
         if not chosen.tables_only:
             run_sweeps(chosen.runs.resolve())
+            run_scan(chosen.runs.resolve())
+            record(chosen.runs.resolve())
         write_card(chosen.card, chosen.runs.resolve())
         return
     from hdpo.organism.pretrain import Schedule

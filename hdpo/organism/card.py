@@ -6,6 +6,7 @@ Every table is computed from run folders, and every run is an ordinary sweep tha
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from hdpo.execute import execute
 from hdpo.groups import accepted
 from hdpo.problems import bundled
 from hdpo.records import Group, GroupKind
-from hdpo.runs import RunWriter, State, all_runs
+from hdpo.runs import ASSET_RUNS, RunWriter, State, all_runs
 from hdpo.stats import Estimate
 from hdpo.verify import VerifierPool
 
@@ -46,6 +47,34 @@ def run_sweeps(root: Path) -> None:
         path = known[0].path if known else RunWriter.create("sweep", sweep_config(mix), root, name).path
         ending = execute(path, resume=bool(known), also=lambda p: print(f"\r{p.phase:70.70}", end="", flush=True))
         print(f"\n{mix}: {ending.state.value} {ending.message}")
+
+
+def run_scan(root: Path) -> None:
+    """The scan that the app shows before anybody has made one: the steep mix's validation problems, K = 8."""
+    if not any(r.kind == "scan" for r in all_runs(root) if r.path.parent == root):
+        config = replace_knobs(ScanConfig(), {"split": "validation"})
+        execute(RunWriter.create("scan", config, root, "steep validation, K = 8").path, resume=False)
+
+
+def record(root: Path, into: Path = ASSET_RUNS) -> None:
+    """Copy the finished runs to where the app shows them to everybody. Rollouts, problem texts and the last adapter
+    are kept for seed 0 alone, and no optimiser state: the repository stays small."""
+    aside = into.with_name("runs.writing")
+    shutil.rmtree(aside, ignore_errors=True)
+    for run in all_runs(root):
+        if run.path.parent != root or run.kind == "sweep" or run.status().state is not State.DONE:
+            continue
+        config = run.load_config()
+        mix = config.data.problems.removeprefix("bundled:")
+        scan = run.kind == "scan"
+        name = f"{mix}-scan" if scan else f"{mix}-lambda-{config.objective.lambda_:g}-seed-{config.seed}"
+        left_out = ["log.txt", "stop", "optimiser.safetensors"]
+        left_out += ["step-*-a*.parquet", "parts.jsonl", "problems-*", "step-000060"] if config.seed else []
+        shutil.copytree(run.path, aside / name, ignore=shutil.ignore_patterns(*left_out))
+        title = run.name if scan else f"{mix}: λ = {config.objective.lambda_:g}, seed {config.seed}"
+        (aside / name / "name.txt").write_text(title, encoding="utf-8")
+    shutil.rmtree(into, ignore_errors=True)
+    aside.rename(into)
 
 
 def gate() -> dict[str, Estimate]:
