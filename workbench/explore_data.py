@@ -13,7 +13,7 @@ from hdpo.stats import cliff_upper, wilson
 KIND_FILTERS = ("cliff", "mixed", "solved", "doubtful", "other")
 REASONS = {
     "grader error": "the verifier failed on a rollout; such a cliff is not distilled",
-    "truncated": "a rollout was cut off at the longest completion, so its answer is not known",
+    "truncated": "a rollout was cut off, so its answer is not known",
     "no answer": "at least half of the rollouts end without a boxed answer",
     "wrong answer": "most rollouts give an answer, and none is right",
 }

@@ -104,9 +104,9 @@ def edit_rewards(group: OpenGroup) -> None:
 
 def show_gradients(group: OpenGroup, form: str, edited: tuple[float | None, ...] | None) -> None:
     """Two measured norms: with the verifier's rewards, and with the edited ones where something is edited."""
-    asked = {"As sampled": request.ask_once("gradient", gradient_payload(group, form, group.rewards))}
+    asked = {"as sampled": request.ask_once("gradient", gradient_payload(group, form, group.rewards))}
     if edited is not None:
-        asked["With the edited rewards"] = request.ask_once("gradient-edited", gradient_payload(group, form, edited))
+        asked["edited"] = request.ask_once("gradient-edited", gradient_payload(group, form, edited))
 
     def draw() -> None:
         for column, (title, question) in zip(st.columns(2), asked.items(), strict=False):
@@ -120,11 +120,11 @@ def show_norm(title: str, question: request.Request) -> None:
     if question.error:
         st.error(escape(question.error))
     elif question.result is None:
-        st.metric(f"Gradient norm: {title.lower()}", "…", help=GRADIENT_HELP, border=True)
+        st.metric(f"Gradient norm, {title}", "…", help=GRADIENT_HELP, border=True)
         st.caption(request.waiting_words(question))
     else:
         norm = float(question.result["grad_norm"])
-        st.metric(f"Gradient norm: {title.lower()}", norm_words(norm), help=GRADIENT_HELP, border=True)
+        st.metric(f"Gradient norm, {title}", norm_words(norm), help=GRADIENT_HELP, border=True)
         if norm == 0:
             st.caption("Every reward is the same, so every advantage is zero: the backward pass gives exactly nothing.")
 

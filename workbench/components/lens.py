@@ -33,10 +33,10 @@ _CSS = """
 .strip .shared { opacity: .6; }
 .strip .parts { border-left: 3px solid var(--st-primary-color); padding-left: 4px; font-weight: 700; }
 .strip .picked, .strip span:focus-visible { outline: 2px solid var(--st-primary-color); }
-.hover { min-height: 5.2rem; margin-top: .35rem; font-size: .8rem; color: var(--st-text-color); display: flex; gap: 2rem;
+.hover { min-height: 5.2rem; margin-top: .35rem; font-size: .8rem; color: var(--st-text-color); display: flex; gap: .4rem 1.5rem;
   flex-wrap: wrap; font-family: var(--st-code-font, monospace); white-space: pre-wrap; overflow-wrap: anywhere; }
 .hover:empty { display: none; }
-.hover div { min-width: 11rem; }
+.hover div { min-width: 8.5rem; }
 .hover b { display: block; font-family: var(--st-font); }
 """
 
@@ -61,13 +61,13 @@ export default function (component) {
     const span = document.createElement("span")
     span.textContent = token.text
     span.className = token.classes
-    span.tabIndex = 0
-    span.setAttribute("role", data.details ? "button" : "text")
-    span.setAttribute("aria-label", token.label)
     if (!data.details) {
       span.title = token.label
       return span
     }
+    span.tabIndex = 0
+    span.setAttribute("role", "button")
+    span.setAttribute("aria-label", token.label)
     span.setAttribute("aria-pressed", String(data.picked === i))
     const pick = () => setTriggerValue("picked", i)
     span.onmouseenter = span.onfocus = () => describe(token)

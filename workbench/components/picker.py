@@ -29,6 +29,7 @@ BUNDLED = "bundled"
 SETS = tuple(f"{BUNDLED_PREFIX}{mix}" for mix in MIXES)
 FILE_SPLITS = ("all", "validation", "train")
 MOST_READ = 20_000  # problems of a file that are read for a list
+MOST_SENTENCES = 20  # rows left out that are named one by one
 MOST_LISTED = 1000  # problems offered in one list; a search reaches the others
 _ID_IN_LABEL = re.compile(r"\[([^\[\]]+)\]$")
 
@@ -191,6 +192,16 @@ def _read(problems: str, split: str, columns: str, at: catalog.Stamp) -> Problem
         return load_problems(problems, split)
     mapping = ProblemConfig(problems=problems, columns=columns).mapping()
     return load_problems(problems, split, mapping, MOST_READ)
+
+
+def show_reading(read: int, duplicates: int, skipped: Sequence[str], skipped_count: int) -> None:
+    """What of a problem file was left out, and why; nothing where nothing was. skipped: the first sentences of skipped_count."""
+    if not duplicates and not skipped_count:
+        return
+    st.caption(f"{read} rows read; left out: {duplicates} duplicates, {skipped_count} unusable rows.")
+    if skipped:
+        with st.expander("Rows left out", type="compact"):
+            raw_text("\n".join(skipped))
 
 
 def problem_picker(page: str, pool: Mapping[str, Problem], first: str = "") -> Problem:

@@ -85,6 +85,7 @@ def live_scan(run: Run) -> None:
         with sentences():
             show_status(run)
             show_histogram(run)
+            show_reading(run)
         if active and run.status().state.ended:
             st.rerun()
 
@@ -124,6 +125,12 @@ def show_histogram(run: Run) -> None:
         model=config.model.adapter or config.model.model, problems=f"{config.data.problems} {config.split}",
     )  # fmt: skip
     figure.show(cliffs.success_histogram(scan), note=NOTE, facts=facts, frame=scan, key="cliffs-histogram")
+
+
+def show_reading(run: Run) -> None:
+    """What the scan's problem file left out."""
+    for row in catalog.rows_of(run, "data")[-1:]:
+        picker.show_reading(row["read"], row["duplicates"], row.get("skipped_first", []), row["skipped"])
 
 
 def show_triage(table: pd.DataFrame, rollouts: int) -> None:

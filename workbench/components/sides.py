@@ -70,7 +70,9 @@ def choose() -> Setup:
     left, middle, right = st.columns(3)
     with left:
         source = picker.problem_source(PAGE)
-    pool = {p.id: p for p in picker.read_source(source).problems}
+        file = picker.read_source(source)
+        picker.show_reading(file.read, file.duplicates, file.skipped[: picker.MOST_SENTENCES], len(file.skipped))
+    pool = {p.id: p for p in file.problems}
     with middle:
         problem = picker.problem_picker(PAGE, pool, first_cliff(pool))
     with right:
@@ -103,17 +105,16 @@ def first_cliff(pool: Mapping[str, Problem]) -> str:
 def sampling_settings() -> tuple[SamplingConfig, int, int, bool]:
     """Sampling, rollouts a side, seed, greedy. Keys: side_k, side_temperature, side_max_new_tokens, side_seed, side_greedy."""
     known = {k.name: k for k in knobs(ScanConfig())}
-    columns = st.columns([1, 1, 1, 1, 1], vertical_alignment="bottom")
-    with columns[0]:
+    grid = st.grid(5, min_column_width=150, vertical_alignment="bottom")
+    with grid.cell():
         count = st.number_input("Rollouts a side (K)", 1, MOST_ROLLOUTS, 4, key="side_k", bind="query-params")
     values: dict[str, Any] = {}
-    for column, name in zip(columns[1:4], ("temperature", "max_new_tokens", "seed"), strict=True):
-        with column:
+    for name in ("temperature", "max_new_tokens", "seed"):
+        with grid.cell():
             values[name] = forms.setting(known[name], f"{PAGE}_")
-    with columns[4]:
-        greedy = st.toggle(
-            "Greedy", key="side_greedy", bind="query-params", help="One rollout a side, the likeliest token each time."
-        )
+    with grid.cell():
+        words = "One rollout a side, the likeliest token each time."
+        greedy = st.toggle("Greedy", key="side_greedy", bind="query-params", help=words)
     sampling = SamplingConfig(temperature=values["temperature"], max_new_tokens=values["max_new_tokens"])
     return sampling, int(count or 1), values["seed"], greedy
 
