@@ -11,7 +11,7 @@ from workbench.figures import gap, live
 
 OVER = (
     "What this is: KL(P_T‖P_S), nats per token, on a probe set drawn once from the initial model, with 95 % intervals over "
-    "traces; the grey line is the gap on each step's own accepted traces, which is another quantity. What is normal: with "
+    "traces; the dash-dotted line is the gap on each step's own accepted traces, which is another quantity. What is normal: with "
     "λ > 0 it falls on privileged traces, towards the drifting teacher faster than towards the frozen one; with λ = 0 it "
     "moves little."
 )

@@ -25,12 +25,14 @@ st.title("Tradeoff")
 st.caption("Accuracy (pass@1) is what one sample is worth, coverage (pass@8) is what lies within reach. λ buys coverage, and at some point pays with accuracy.")  # fmt: skip
 sets = data.comparable_sets(catalog.runs_of("train"))
 if not sets:
-    st.info(
-        "No run has an evaluation yet. Start a pair in the λ lab: λ = 0 and a λ above it, with the same seed."
-    )
+    st.info("No run has an evaluation yet. Start a pair in the λ lab: λ = 0 and a λ above it, with the same seed.")
 else:
     words = {name: f"{name}: {len(runs)} runs" for name, runs in sets.items()}
     name = state.linked_choice("Runs measured alike", words, "tradeoff_set", help="Only runs with the same model, prompts, problems, n and T can be compared. Others are in a set of their own.")  # fmt: skip
+    if len(sets) > 1:
+        st.caption(
+            "Runs of the other sets differ in model, prompts, problems, n or T: no comparison with these is drawn."
+        )
     chosen = choose(sets[name], data.short(name))
     with st.container(horizontal=True, vertical_alignment="bottom"):
         view = st.segmented_control("View", tradeoff.VIEWS, default=tradeoff.VIEWS[0], required=True, key="tradeoff_view", bind="query-params")  # fmt: skip

@@ -84,6 +84,7 @@ def points() -> pd.DataFrame:
         ends = {"x": x, "x_low": x - 0.1, "x_high": x + 0.05, "y": y, "y_low": y - 0.1, "y_high": y + 0.05}
         facts = {
             "run": f"r{lam}{seed}",
+            "recorded": seed == 1,
             "arm": f"λ = {lam:g}",
             "lambda": lam,
             "seed": seed,
@@ -246,9 +247,7 @@ def test_signal_accounting_counts_every_prompt_once() -> None:
     total = sum(np.array(t.y) for t in fig.data)
     assert total.tolist() == frame[[f"groups_{n}" for n in GROUPS]].sum(axis=1).tolist()
     assert list(trace(fig, "cliff, recovered: JSD signal").y) == [3, 4, 5]
-    assert list(trace(fig, "other: no verdict, too long, grader").y) == [
-        5 + 6 + 7 + 8 + 4 * s for s in (1, 2, 3)
-    ]
+    assert list(trace(fig, "other: no verdict, too long, grader").y) == [5 + 6 + 7 + 8 + 4 * s for s in (1, 2, 3)]
     assert len({t.marker.pattern.shape for t in fig.data}) == len(fig.data)
 
 
@@ -269,6 +268,9 @@ def test_signal_of_a_pair_has_a_panel_each_and_one_legend() -> None:
 def test_loss_and_gradient_panels_hold_their_columns() -> None:
     fig = live.loss_terms(steps())
     assert [round(float(t.y[0]), 2) for t in fig.data] == [0.11, 0.21, 0.31]  # GRPO, JSD, floor
+    both = live.loss_terms(pd.concat([steps("a"), steps("b")]))
+    lines = [trace(both, f"JSD_k floor {run}").line for run in "ab"]
+    assert lines[0].color != lines[1].color and lines[0].dash == lines[1].dash == "dashdot"
     fig = live.grad_norms(steps())
     assert [round(float(t.y[0]), 2) for t in fig.data] == [0.51, 0.61, 0.41]  # of GRPO, of λ·JSD, of the sum
 
@@ -280,7 +282,7 @@ def test_probe_gap_tells_traces_teachers_and_the_steps_own_gap_apart() -> None:
     assert (own.xaxis, list(own.y)) == ("x2", [2, 12])
     assert list(trace(fig, "frozen teacher").y) == [2, 12]
     assert trace(fig, "frozen teacher").line.dash != drifting.line.dash
-    estimate = trace(fig, "step's own accepted traces (estimate)")
+    estimate = trace(fig, "each step's own accepted traces (estimate)")
     assert estimate.xaxis == "x" and estimate.y[0] == pytest.approx(0.91)
 
 
@@ -330,9 +332,7 @@ def test_position_means_are_over_the_traces_that_reach_the_position() -> None:
 
 def test_kl_by_position_draws_before_and_both_teachers_after() -> None:
     fig = gap.kl_by_position(tokens(), tokens(at=1))
-    assert list(trace(fig, "before training (both teachers are the same)").y) == pytest.approx(
-        [0.2, 0.4, 0.4]
-    )
+    assert list(trace(fig, "before training (both teachers are the same)").y) == pytest.approx([0.2, 0.4, 0.4])
     assert list(trace(fig, "after, frozen teacher").y) == pytest.approx([1.4, 1.8, 1.8])
     assert trace(fig, "after, drifting teacher", 1).xaxis == "x2"
 
@@ -341,9 +341,7 @@ def test_bounds_scatter_says_how_many_bounds_say_nothing() -> None:
     frame = tokens()
     facts = gap.bound_facts(frame, 500).set_index("bound")  # ln 500 = 6.2
     assert facts["vacuous"].tolist() == [3, 2] and facts["broken"].tolist() == [0, 0]
-    assert facts["median_ratio"].tolist() == pytest.approx(
-        [(26.667 + 10.0) / 2, (13.333 + 5.0) / 2], rel=1e-3
-    )
+    assert facts["median_ratio"].tolist() == pytest.approx([(26.667 + 10.0) / 2, (13.333 + 5.0) / 2], rel=1e-3)
     fig = gap.bounds_scatter(frame, 500)
     lemma = fig.data[0]
     assert lemma.name == "Lemma 1: ‖δ‖²∞ / 2: 3 of 6 tokens vacuous"
@@ -382,6 +380,7 @@ def test_coverage_has_a_mark_a_run_a_mean_an_arm_and_an_arrow() -> None:
     assert list(runs.error_x.array) == pytest.approx([0.05, 0.05])
     assert list(runs.error_x.arrayminus) == pytest.approx([0.1, 0.1])
     assert (mean.x[0], mean.y[0]) == pytest.approx((0.65, 0.55))
+    assert list(runs.marker.size) == [11, 7] and "recorded" in runs.customdata[1][1]
     arrows = [tuple(round(float(v), 2) for v in (a.ax, a.ay, a.x, a.y)) for a in fig.layout.annotations]
     assert arrows == [(0.4, 0.5, 0.65, 0.55), (0.4, 0.5, 0.65, 0.8)]
     assert trace(fig, "base model (step 0)").x[0] == pytest.approx(0.4)

@@ -93,18 +93,14 @@ def test_gap_draws_the_run_folder(runs_folder: Path) -> None:
     over = trace(found["gap-over"], "drifting teacher")
     assert values(over["x"]) == [r["step"] for r in rows]
     assert values(over["y"]) == pytest.approx([r["kl_drifting"]["value"] for r in rows])
-    own = trace(found["gap-over"], "step's own accepted traces (estimate)")
+    own = trace(found["gap-over"], "each step's own accepted traces (estimate)")
     assert values(own["y"]) == pytest.approx([r["step_gap"] for r in run.metrics("step")])
-    last = (
-        pd.DataFrame(run.table("gap", 4)).query("on == 'privileged'").groupby("position")["kl_frozen"].mean()
-    )
+    last = pd.DataFrame(run.table("gap", 4)).query("on == 'privileged'").groupby("position")["kl_frozen"].mean()
     assert values(trace(found["gap-position"], "after, frozen teacher")["y"]) == pytest.approx(last.tolist())
     assert values(trace(found["gap-mismatch"], "frozen teacher")["y"]) == pytest.approx(
         [r["mismatch"]["value"] for r in rows]
     )
-    assert values(found["gap-bounds"]["data"][0]["y"]) == pytest.approx(
-        [r["lemma1"] for r in run.table("gap", 4)]
-    )
+    assert values(found["gap-bounds"]["data"][0]["y"]) == pytest.approx([r["lemma1"] for r in run.table("gap", 4)])
 
 
 def test_gap_before_and_after_follow_the_link(runs_folder: Path) -> None:
@@ -173,9 +169,7 @@ def test_tradeoff_step_and_axis_follow_the_link(pair: list[Run]) -> None:
     found = figures(at)["tradeoff-points"]
     assert found["layout"]["xaxis"]["title"]["text"] == "accuracy: greedy"
     assert values(trace(found, "λ = 0, seeds")["x"]) == pytest.approx([0.4])
-    assert not [a for a in found["layout"].get("annotations", ()) if a.get("showarrow")], (
-        "at step 0 nothing has moved"
-    )
+    assert not [a for a in found["layout"].get("annotations", ()) if a.get("showarrow")], "at step 0 nothing has moved"
 
 
 def test_tradeoff_says_each_difference_in_words(pair: list[Run]) -> None:
@@ -193,9 +187,7 @@ def test_every_view(pair: list[Run], view: str, x: str) -> None:
 
 
 def test_the_papers_layer(pair: list[Run]) -> None:
-    at = fine(
-        open_page("tradeoff", tradeoff_set=SET, tradeoff_view="Differences to λ = 0", tradeoff_paper="true")
-    )
+    at = fine(open_page("tradeoff", tradeoff_set=SET, tradeoff_view="Differences to λ = 0", tradeoff_paper="true"))
     found = figures(at)["tradeoff-plane"]
     assert values(trace(found, "paper: drifting λ = 0.1")["y"]) == pytest.approx([1.36, 1.36])
     assert values(trace(found, "λ = 0.3")["x"]) == pytest.approx([12.5])
@@ -225,11 +217,7 @@ def test_runs_without_a_common_step_say_so(runs_folder: Path, pair: list[Run]) -
 
 
 def test_a_link_with_nonsense_opens_the_page(pair: list[Run]) -> None:
-    fine(
-        open_page(
-            "tradeoff", tradeoff_set="../../etc", tradeoff_step="x", tradeoff_x="<b>", tradeoff_view="?"
-        )
-    )
+    fine(open_page("tradeoff", tradeoff_set="../../etc", tradeoff_step="x", tradeoff_x="<b>", tradeoff_view="?"))
     fine(open_page("gap", gap_run="../../etc/passwd", gap_before="-1", gap_after="9999", gap_when="never"))
 
 

@@ -55,8 +55,6 @@ def bound_words(facts: pd.DataFrame, vocabulary: int | None) -> list[str]:
     for f in facts.itertuples():
         loose = f"half of the tokens have a bound more than {f.median_ratio:,.0f} times their KL" if f.median_ratio == f.median_ratio else "no token has a KL to compare with"  # fmt: skip
         empty = f", {f.vacuous} of {f.tokens} lie above ln V and say nothing" if vocabulary else ""
-        broken = (
-            "none is broken" if f.broken == 0 else f"{f.broken} are broken, which no theory allows: report it"
-        )
+        broken = "none is broken" if f.broken == 0 else f"{f.broken} are broken, which no theory allows: report it"
         words.append(f"{f.bound}: {loose}{empty}; {broken}.")
     return words

@@ -18,9 +18,7 @@ METRICS = ["pass@1", "pass@4", "pass@8"]
 def paper_table() -> pd.DataFrame:
     """Tables 1 and 3 of the paper, a row a method: table, hardware, method, teacher, lambda, pass@1, pass@4, pass@8."""
     tables = json.loads(TABLES.read_text(encoding="utf-8"))["tables"]
-    return pd.DataFrame(
-        [{"table": t["table"], "hardware": t["hardware"], **row} for t in tables for row in t["rows"]]
-    )
+    return pd.DataFrame([{"table": t["table"], "hardware": t["hardware"], **row} for t in tables for row in t["rows"]])
 
 
 def paper_differences() -> pd.DataFrame:
@@ -31,9 +29,7 @@ def paper_differences() -> pd.DataFrame:
         base = rows[rows["method"] == "GRPO"].iloc[0]
         minus = rows[METRICS] - base[METRICS].astype(float)
         label = rows["teacher"] + rows["lambda"].map(" λ = {:g}".format)
-        parts.append(
-            rows[["table", "hardware", "lambda"]].assign(label=label, **minus)[rows["method"] != "GRPO"]
-        )
+        parts.append(rows[["table", "hardware", "lambda"]].assign(label=label, **minus)[rows["method"] != "GRPO"])
     return pd.concat(parts, ignore_index=True)
 
 
@@ -44,17 +40,16 @@ def replication_spread() -> dict[str, float]:
     0.53
     """
     wide = paper_differences().pivot(index="label", columns="table")
-    return {
-        m: float((wide[m]["Table 1"] - wide[m]["Table 3"]).abs().max())
-        for m in ("pass@1", "pass@4", "pass@8")
-    }
+    return {m: float((wide[m]["Table 1"] - wide[m]["Table 3"]).abs().max()) for m in ("pass@1", "pass@4", "pass@8")}
 
 
 def spread_words() -> str:
     """What the layer's lines mean, in a sentence."""
     spread = replication_spread()
     words = ", ".join(f"{metric} by up to {100 * spread[metric]:.1f}" for metric in METRICS)
-    return f"Differences to the paper's GRPO row, best over training. Its two tables disagree about them: {words} points."
+    return (
+        f"Differences to the paper's GRPO row, best over training. Its two tables disagree about them: {words} points."
+    )
 
 
 def beside(differences: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:

@@ -22,6 +22,7 @@ from hdpo.stats import detectable_difference, mean_pass_at_k, pass_at_k, seeds_d
 from workbench import catalog
 
 LOWER = "pass@1, lower levels"
+VERDICTS = ("arm", "against λ = 0", "verdict", "interval (points)", "seeds", "problems")
 NOT_MEASURED = {"value": float("nan")}
 X_CHOICES = ("pass@1", LOWER, "greedy")
 
@@ -66,7 +67,9 @@ def comparable_sets(runs: Sequence[Run]) -> dict[str, list[Run]]:
     for members in ordered:
         row = catalog.rows_of(members[0], "eval")[0]
         s = settings(members[0])
-        words = f"{Path(s['problems']).name} · {row['n_problems']} problems · n {row['n_samples']} · T {s['temperature']:g}"
+        words = (
+            f"{Path(s['problems']).name} · {row['n_problems']} problems · n {row['n_samples']} · T {s['temperature']:g}"
+        )
         if s["model"] != "bundled":
             words += f" · {Path(s['model']).name}"
         same = sum(known == words or known.startswith(f"{words} (") for known in labelled)
@@ -86,9 +89,7 @@ def describe(runs: Sequence[Run]) -> pd.DataFrame:
         s = all_settings[run.id]
         more = [word(name, s[name]) for name in varied if s["lambda_"] > 0 or name not in ONLY_JSD]
         arm = " · ".join([f"λ = {s['lambda_']:g}", *more])
-        rows.append(
-            {"run": run.id, "arm": arm, "lambda": s["lambda_"], "seed": s["seed"], "recorded": run.recorded}
-        )
+        rows.append({"run": run.id, "arm": arm, "lambda": s["lambda_"], "seed": s["seed"], "recorded": run.recorded})
     return pd.DataFrame(rows, columns=["run", "arm", "lambda", "seed", "recorded"])
 
 
@@ -241,8 +242,7 @@ def differences(runs: Sequence[Run], step: int, metrics: Sequence[str]) -> pd.Da
         names = {"arm": arm, "lambda": members["lambda"].iloc[0], "seeds": ", ".join(str(s) for s in pairs)}
         for metric in metrics:
             values = [
-                (per_problem(a, step, metric, levels), per_problem(b, step, metric, levels))
-                for a, b in pairs.values()
+                (per_problem(a, step, metric, levels), per_problem(b, step, metric, levels)) for a, b in pairs.values()
             ]
             common = sorted(set.intersection(*(set(v.index) for pair in values for v in pair)))
             if not common:
@@ -283,16 +283,13 @@ def unpaired_arms(runs: Sequence[Run]) -> list[str]:
 
 
 def verdicts(frame: pd.DataFrame) -> pd.DataFrame:
-    """`differences` as a person reads it: arm, metric, words, seeds; with one seed it says what is not covered."""
+    """`differences` as a person reads it, columns VERDICTS; with one seed it says what is not covered."""
     if frame.empty:
-        return pd.DataFrame(columns=["arm", "against λ = 0", "verdict", "seeds", "problems"])
-    words = frame["words"] + frame["n_seeds"].map(
-        lambda n: "" if n > 1 else ", one seed: training noise is not covered"
-    )
-    columns = {"arm": "arm", "metric": "against λ = 0", "n_problems": "problems"}
-    return frame.assign(verdict=words).rename(columns=columns)[
-        ["arm", "against λ = 0", "verdict", "seeds", "problems"]
-    ]
+        return pd.DataFrame(columns=list(VERDICTS))
+    one_seed = frame["n_seeds"].map(lambda n: "" if n > 1 else ", one seed: training noise is not covered")
+    ends = [f"{100 * low:+.1f} to {100 * high:+.1f}" for low, high in zip(frame["low"], frame["high"], strict=True)]
+    table = frame.assign(verdict=frame["words"] + one_seed, **{"interval (points)": ends})
+    return table.rename(columns={"metric": "against λ = 0", "n_problems": "problems"})[list(VERDICTS)]
 
 
 def detectable_words(runs: Sequence[Run], step: int) -> str:
@@ -305,9 +302,7 @@ def detectable_words(runs: Sequence[Run], step: int) -> str:
     pairs, seeds = count_pairs(frame), len({settings(r)["seed"] for r in baseline})
     n = min(n for n, _ in pairs)
     words = [
-        f"{100 * detectable_difference(pairs, n, k, seeds=seeds):.1f} points of pass@{k}"
-        for k in (1, 8)
-        if k <= n
+        f"{100 * detectable_difference(pairs, n, k, seeds=seeds):.1f} points of pass@{k}" for k in (1, 8) if k <= n
     ]
     return f"Here a true difference shows from about {' and '.join(words)} on (80 % power, {seeds} seed(s), training noise not counted)."
 

@@ -24,9 +24,7 @@ def show(fig: go.Figure, *, note: str, facts: str, frame: pd.DataFrame, key: str
     if facts:
         st.html(f'<small style="opacity: 0.75">{html.escape(facts)}</small>')
     # Only an open table is sent: a live figure redraws every second.
-    box = st.expander(
-        f"Table behind it ({len(frame)} rows)", key=f"{key}-table", on_change="rerun", type="compact"
-    )
+    box = st.expander(f"Table behind it ({len(frame)} rows)", key=f"{key}-table", on_change="rerun", type="compact")
     if box.open:
         box.dataframe(frame, hide_index=True, key=f"{key}-frame", alt=alt or note)
         box.download_button(
@@ -45,6 +43,4 @@ def facts_line(**facts: object) -> str:
     >>> facts_line(n="240 problems", K=8, T=1.0, seed=None, model="bundled")
     'n 240 problems · K 8 · T 1.0 · model bundled'
     """
-    return " · ".join(
-        f"{name.replace('_', ' ')} {value}" for name, value in facts.items() if value not in (None, "")
-    )
+    return " · ".join(f"{name.replace('_', ' ')} {value}" for name, value in facts.items() if value not in (None, ""))

@@ -15,9 +15,10 @@ from workbench.figures import tradeoff
 
 VIEWS = ("Tradeoff", "Differences to λ = 0", "pass@k", "By level", "Final and best")
 MARKS = (
-    "What this is: every run at this step, accuracy across and coverage up, with 95 % intervals over problems; the large "
-    "mark is the mean over seeds, the arrow starts at the base model. What is normal: GRPO (λ = 0) goes right; a middle λ "
-    "goes up as well; a large one goes up and gives accuracy back. Bars do not cover training noise: look at the seeds."
+    "What this is: every run at this step, accuracy across and coverage up, with 95 % intervals over problems; the largest "
+    "mark of a kind is the mean over seeds, runs made here are larger than recorded ones, arrows start at the base model. "
+    "What is normal: GRPO (λ = 0) goes right; a middle λ goes up as well; a large one goes up and gives accuracy back. "
+    "Bars do not cover training noise: look at the seeds."
 )
 PLANE = (
     "What this is: what each λ changed against λ = 0, paired by problem and seed; intervals cover problems and, from two "
@@ -47,9 +48,7 @@ def draw(runs: Sequence[Run], x: str, view: str) -> None:
         return
     steps = data.shared_steps(runs)
     if not steps:
-        st.warning(
-            "No step was evaluated by all of these runs. Leave out those that have just begun, or wait."
-        )
+        st.warning("No step was evaluated by all of these runs. Leave out those that have just begun, or wait.")
         return
     step = steps[0] if len(steps) == 1 else choose_step(steps)
     facts = f"step {step} · {session.facts_of(list(runs))}"
@@ -72,9 +71,7 @@ def draw(runs: Sequence[Run], x: str, view: str) -> None:
 def final_and_best(runs: Sequence[Run]) -> None:
     """One table over all steps."""
     order = ("arm", "seed", "metric", "final", "final_step", "best", "best_step", "evaluations", "run")
-    st.dataframe(
-        data.best_and_final(runs), hide_index=True, column_order=order, key="tradeoff-best", alt=BEST
-    )
+    st.dataframe(data.best_and_final(runs), hide_index=True, column_order=order, key="tradeoff-best", alt=BEST)
     st.caption(BEST)
 
 
@@ -89,9 +86,7 @@ def differences(runs: Sequence[Run], step: int, x: str, facts: str = "") -> None
     y = data.coverage(runs)
     frame = data.differences(runs, step, tuple(dict.fromkeys((x, "pass@1", y, "cliff"))))
     if arms := data.unpaired_arms(runs):
-        words = (
-            f"Without a λ = 0 run of the same seed and settings, so without a difference: {', '.join(arms)}."
-        )
+        words = f"Without a λ = 0 run of the same seed and settings, so without a difference: {', '.join(arms)}."
         st.caption(state.escape(words))
     if facts:
         same = (x, y) == ("pass@1", "pass@8")

@@ -49,9 +49,7 @@ def signal_accounting(steps: pd.DataFrame) -> go.Figure:
         return style.nothing("No training step yet.")
     runs = style.by_run(steps)
     traces = [
-        bar | {"showlegend": i == 0} | style.place(i)
-        for i, (_, rows) in enumerate(runs)
-        for bar in signal_bars(rows)
+        bar | {"showlegend": i == 0} | style.place(i) for i, (_, rows) in enumerate(runs) for bar in signal_bars(rows)
     ]
     titles, height = [style.safe(label) for label, _ in runs], 320 + 190 * (len(runs) - 1)
     fig = style.figure(traces, height, STEP | {"matches": "x"}, {"title": {"text": "prompts"}}, titles)
@@ -80,14 +78,22 @@ def loss_terms(steps: pd.DataFrame) -> go.Figure:
     fig = over_steps(steps, [("loss_grpo", "L_GRPO"), ("loss_jsd", "L_JSD, unweighted (nats per token)")])
     if steps.empty:
         return fig
-    floors: list[dict[str, Any]] = []
-    for label, rows in style.by_run(steps):
-        if rows["jsd_floor"].notna().any():
-            name = f"JSD_k floor {label}".strip()
-            floors += style.line(
-                Series(name, rows["step"], rows["jsd_floor"], GREY, marks=False), style.place(1)
-            )
+    floors = side_lines(steps, "jsd_floor", "JSD_k floor", style.place(1))
     return fig.add_traces(floors)
+
+
+def side_lines(steps: pd.DataFrame, column: str, words: str, where: dict[str, str]) -> list[dict[str, Any]]:
+    """A second quantity in a panel: dash-dotted and without marks, grey, or in the run's colour where there are several."""
+    runs = style.by_run(steps)
+    looks = style.run_looks([label for label, _ in runs]) if len(runs) > 1 else {}
+    traces: list[dict[str, Any]] = []
+    for label, rows in runs:
+        look = Look(looks.get(label, GREY).colour, "dashdot", GREY.symbol, "")
+        if rows[column].notna().any():
+            traces += style.line(
+                Series(f"{words} {label}".strip(), rows["step"], rows[column], look, marks=False), where
+            )
+    return traces
 
 
 def grad_norms(steps: pd.DataFrame) -> go.Figure:
@@ -114,9 +120,8 @@ def probe_gap(probe: pd.DataFrame, steps: pd.DataFrame | None = None) -> go.Figu
     for i, on in enumerate(PROBE):
         for label, rows in style.by_run(probe[probe["on"] == on]):
             traces += probe_lines(label, rows, looks[label], style.place(i), legend=i == 0)
-    for label, rows in style.by_run(steps) if steps is not None and not steps.empty else ():
-        name = f"{label} step's own accepted traces (estimate)".strip()
-        traces += style.line(Series(name, rows["step"], rows["step_gap"], GREY, marks=False), style.place(0))
+    if steps is not None and not steps.empty:
+        traces += side_lines(steps, "step_gap", "each step's own accepted traces (estimate)", style.place(0))
     return style.figure(traces, 340, STEP, {"rangemode": "tozero"}, list(PROBE.values()), columns=2)
 
 
@@ -155,9 +160,7 @@ def pass_at(evals: pd.DataFrame, metrics: Sequence[str] = tuple(EVALS)) -> go.Fi
     return style.figure(traces, height, STEP, {}, [EVALS.get(m, m) for m in shown], columns)
 
 
-def over_steps(
-    steps: pd.DataFrame, columns: Sequence[tuple[str, str]], y: Mapping[str, Any] = NO_MORE
-) -> go.Figure:
+def over_steps(steps: pd.DataFrame, columns: Sequence[tuple[str, str]], y: Mapping[str, Any] = NO_MORE) -> go.Figure:
     """One panel a column, side by side, one line a run."""
     if steps.empty:
         return style.nothing("No training step yet.")
@@ -165,7 +168,5 @@ def over_steps(
     traces: list[dict[str, Any]] = []
     for i, (column, _) in enumerate(columns):
         for label, rows in style.by_run(steps):
-            traces += style.line(
-                Series(label, rows["step"], rows[column], looks[label]), style.place(i), legend=i == 0
-            )
+            traces += style.line(Series(label, rows["step"], rows[column], looks[label]), style.place(i), legend=i == 0)
     return style.figure(traces, 300, STEP, y, [title for _, title in columns], len(columns))

@@ -179,8 +179,7 @@ def nothing(words: str, height: int = 200) -> go.Figure:
     hidden = {"visible": False}
     middle = {"x": 0.5, "y": 0.5, "xref": "paper", "yref": "paper", "showarrow": False, "font": {"size": 14}}
     return go.Figure(
-        layout=dressed(height)
-        | {"xaxis": hidden, "yaxis": hidden, "annotations": [{"text": words, **middle}]}
+        layout=dressed(height) | {"xaxis": hidden, "yaxis": hidden, "annotations": [{"text": words, **middle}]}
     )
 
 

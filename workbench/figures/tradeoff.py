@@ -64,11 +64,13 @@ def coverage_accuracy(points: pd.DataFrame, x_title: str, y_title: str) -> go.Fi
 
 
 def seed_marks(name: str, look: Look, rows: pd.DataFrame) -> dict[str, Any]:
-    """The runs of one arm, each with both of its intervals."""
+    """The runs of one arm, each with both of its intervals; those made here are larger than the recorded ones."""
+    origin = ["recorded" if r else "made here" for r in rows["recorded"]]
     return {
         "type": "scatter", "x": rows["x"], "y": rows["y"], "mode": "markers", "name": f"{style.safe(name)}, seeds",
         "legendgroup": name, "showlegend": False, "error_x": errors(rows, "x", look), "error_y": errors(rows, "y", look),
-        "marker": {"color": look.colour, "symbol": look.symbol, "size": 8, "opacity": 0.55}, "customdata": rows[["seed", "run"]],
+        "marker": {"color": look.colour, "symbol": look.symbol, "size": [7 if r else 11 for r in rows["recorded"]], "opacity": 0.6},
+        "customdata": [[s, f"{o}: {r}"] for s, o, r in zip(rows["seed"], origin, rows["run"], strict=True)],
         "hovertemplate": f"{style.safe(name)}, seed %{{customdata[0]}}<br>%{{x:.1%}}, %{{y:.1%}}<br>%{{customdata[1]}}<extra></extra>",
     }  # fmt: skip
 
@@ -170,9 +172,7 @@ def arm_lines(
     return traces
 
 
-def difference_plane(
-    differences: pd.DataFrame, x: str, y: str, paper: pd.DataFrame | None = None
-) -> go.Figure:
+def difference_plane(differences: pd.DataFrame, x: str, y: str, paper: pd.DataFrame | None = None) -> go.Figure:
     """What each λ changed against λ = 0, in percentage points: accuracy (metric `x`) across, coverage (`y`) up.
 
     paper: its differences in pass@1 and pass@8, drawn over ours at the same scale and, since they are far smaller, once
@@ -180,9 +180,7 @@ def difference_plane(
     """
     own = place_own(differences, x, y)
     if paper is None and own.empty:
-        return style.nothing(
-            "No pair here: it takes a run with λ = 0 and one with λ > 0, same seed and settings."
-        )
+        return style.nothing("No pair here: it takes a run with λ = 0 and one with λ > 0, same seed and settings.")
     traces: list[dict[str, Any]] = []
     for i, (name, look, rows) in enumerate(arms(own)):
         mark = {
