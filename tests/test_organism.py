@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from random import Random
 
@@ -14,7 +14,7 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hdpo.organism.__main__ import main
-from hdpo.organism.build import SPLITS, build, held_out_texts, problem_sets, save
+from hdpo.organism.build import PROBLEMS_SEED, SPLITS, build, held_out_texts, problem_sets, save
 from hdpo.organism.corpus import (
     PRIVILEGED,
     Mix,
@@ -256,7 +256,7 @@ def test_the_loss_is_the_mean_over_response_tokens_whatever_the_padding(tokenize
 
 def test_fifty_steps_lower_the_loss_and_the_folder_loads(tmp_path: Path, capsys):
     out = tmp_path / "model"
-    build(out, Schedule(tokens=60_000, steps=50, batch=16), Mix(), None)
+    build(out, Schedule(tokens=30_000, steps=50, batch=8), Mix(), None)
     build_facts = json.loads((out / "build.json").read_text())
     assert build_facts["curve"][-1]["step"] == 50
     assert build_facts["curve"][-1]["loss"] < math.log(360) - 1  # mean over the fifty, below uniform guessing
@@ -275,3 +275,36 @@ def test_the_same_seed_makes_the_same_weights(tokenizer):
 
     first, second = weights(), weights()
     assert all(first[name].equal(second[name]) for name in first)
+
+
+# What ships
+
+
+def test_the_shipped_model_was_built_from_this_mix_and_this_tokenizer():
+    facts = json.loads((ASSETS / "model" / "build.json").read_text())
+    assert facts["mix"] == json.loads(json.dumps(asdict(Mix())))
+    assert facts["problems_seed"] == PROBLEMS_SEED
+    assert facts["schedule"] == asdict(Schedule(tokens=28_000_000, seed=0))
+    made = build_tokenizer()
+    shipped = AutoTokenizer.from_pretrained(ASSETS / "model")
+    assert made.get_vocab() == shipped.get_vocab()
+    for text in texts():
+        assert made(text).input_ids == shipped(text).input_ids
+
+
+def test_the_shipped_model_is_small_and_solves_with_the_reference_what_it_fails_alone():
+    folder = ASSETS / "model"
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 16_000_000
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    problems = [p for p in problem_sets()["steep"]["validation"] if p.level in (4, 5)][:40]
+
+    def solved(prompts: list[str]) -> float:
+        rendered = [render_prompt(prompt) for prompt in prompts]
+        inputs = tokenizer(rendered, add_special_tokens=False, padding=True, return_tensors="pt")
+        ids = model.generate(**inputs, max_new_tokens=64, do_sample=False)[:, inputs.input_ids.shape[1] :]
+        responses = tokenizer.batch_decode(ids, skip_special_tokens=True)
+        return sum(boxed(r) == p.answer for r, p in zip(responses, problems, strict=True)) / len(problems)
+
+    assert solved([p.text for p in problems]) < 0.15
+    privileged_prompts = [PRIVILEGED.replace("{problem}", p.text).replace("{reference}", p.solution) for p in problems]
+    assert solved(privileged_prompts) > 0.7
