@@ -21,8 +21,8 @@ SETTINGS = ("rollouts", "temperature", "max_new_tokens", "limit", "seed")
 NOTE = (
     "What this is: prompts by how many of their K rollouts are correct. Reinforcement learning hears only of those in the "
     "middle: at 0 (a cliff) and at K (solved) every rollout has the same reward, so every advantage is zero. What is "
-    "normal: a U for a model that has learned part of a set; many truncated rollouts at 0 mean that the longest completion "
-    "is too short, not that the problems are too hard."
+    "normal: a tall bar at 0, and the rest spread over the middle or, for a well trained model, near K. Many truncated "
+    "rollouts at 0 mean that the longest completion is too short, not that the problems are too hard."
 )
 COLUMNS = {
     "problem_id": st.column_config.TextColumn("prompt"),
