@@ -144,7 +144,8 @@ def spawned(runs_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list
         child.wait()
 
 
-def test_each_role_is_started_once(spawned: list[str]) -> None:
+def test_each_role_is_started_once(spawned: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "SECONDS_BETWEEN_SPAWNS", 0.0)
     for _ in range(3):
         launch.ensure_workers()
     assert sorted(spawned) == ["interactive", "trainer"]

@@ -91,6 +91,11 @@ def test_names_and_links_from_outside_are_shown_as_they_are(runs_folder: Path, p
     )
 
 
+def test_an_error_quotes_its_input_without_obeying_it(runs_folder: Path) -> None:
+    at = open_page("lambda_lab", lab_another_lambda=NASTY)
+    assert len(at.error) == 1 and "![" not in at.error[0].value and "example" in at.error[0].value
+
+
 # --- Overview ---------------------------------------------------------------------------------------------
 
 
@@ -286,6 +291,7 @@ def test_another_run_does_not_trip_over_the_last_one_s_choices(runs_folder: Path
 def test_a_running_run_is_found_after_a_reload(runs_folder: Path) -> None:
     fake_train_run(runs_folder, lam=1.0)
     running = fake_train_run(runs_folder, lam=0.0, state=State.RUNNING)
+    running = running.rename(runs_folder / "20200101-000000-train-0000")  # not the newest of the list
     at = open_page("lambda_lab")
     assert at.segmented_control(key="lab_mode").value == "Watch" and at.selectbox(key="lab_run").value == running.name
     assert "4 of 10" in str(at.get("progress")[0].proto.text) and "left" in str(at.get("progress")[0].proto.text)

@@ -7,9 +7,8 @@ the run folders. Everything shown by `say` is escaped, since error sentences quo
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 from urllib.parse import urlencode
 
 import streamlit as st
@@ -43,11 +42,6 @@ def sentences() -> Iterator[None]:
         st.error(escape(str(e)))
 
 
-def once(key: str, value: Any) -> Any:
-    """The session's value under this key, set at its first use."""
-    return st.session_state.setdefault(key, value)
-
-
 def address() -> str:
     """The link that opens this page with its settings: bound widgets that differ from their defaults."""
     query = urlencode(st.query_params.to_dict())
@@ -61,19 +55,14 @@ def link_box(key: str) -> None:
         st.code(address(), language=None, wrap_lines=True)
 
 
-def keep_valid(key: str, options: Collection[Any]) -> None:
-    """Before a widget whose options change: forget a choice that is no longer one of them."""
-    if key in st.session_state and st.session_state[key] not in options:
-        del st.session_state[key]
-
-
 def linked_choice(title: str, options: Mapping[str, str], key: str, first: str = "", help: str = "") -> str:
     """A selectbox over ids shown by their labels, the id (never the label, which may be renamed) in the URL.
 
     options: id → label, at least one. first: the id chosen where neither link nor session says otherwise.
     """
     linked = st.query_params.get(key, "")
-    keep_valid(key, options)
+    if st.session_state.get(key) not in options:  # a run that is gone; the link or `first` comes next
+        st.session_state.pop(key, None)
     if key not in st.session_state and (linked in options or first in options):
         st.session_state[key] = linked if linked in options else first
     chosen = st.selectbox(

@@ -7,7 +7,7 @@ import streamlit as st
 
 from hdpo.records import GroupKind
 from hdpo.runs import Run
-from workbench import catalog, state
+from workbench import catalog
 from workbench.components.rollouts import cards_of, raw_text, rollout_list
 
 KINDS = [GroupKind.CLIFF.value, GroupKind.MIXED.value, GroupKind.SOLVED.value]
@@ -18,14 +18,12 @@ def browse(members: list[Run]) -> None:
     member = members[0]
     if len(members) > 1:
         names = catalog.labels(members)
-        state.keep_valid("lab_member", names)
         chosen = st.selectbox("Of the run", list(names), format_func=lambda i: names[i], key="lab_member")
         member = next(m for m in members if m.id == chosen)
     steps = catalog.rollout_steps(member)
     if not steps:
         st.caption("No step is finished yet.")
         return
-    state.keep_valid("lab_step", steps)
     step = st.select_slider("Step", steps, steps[-1], key="lab_step") if len(steps) > 1 else steps[0]
     frame = catalog.step_rollouts(member, step)
     groups = group_labels(frame)
@@ -34,7 +32,6 @@ def browse(members: list[Run]) -> None:
     if not wanted:
         st.caption("No prompt of this step is of that kind.")
         return
-    state.keep_valid("lab_prompt", wanted)
     chosen_id = st.selectbox("Prompt", wanted, format_func=lambda i: groups[i], key="lab_prompt")
     rows = frame[frame["problem_id"] == chosen_id]
     raw_text(str(rows.iloc[0]["problem"]))
