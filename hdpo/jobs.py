@@ -192,8 +192,10 @@ def _recover(db: sqlite3.Connection, root: Path) -> list[Job]:
 
 def _settle_run(ended: Job, root: Path, state: State, message: str) -> None:
     """Let the run folder say what the table says, where its own process could not."""
+    if ended.lane != HEAVY:  # a question has no folder
+        return
     run = Run(root / ended.payload["run"])
-    if ended.lane == HEAVY and run.path.is_dir():
+    if run.path.is_dir():
         was = run.status()
         if was.state in (State.QUEUED, State.RUNNING, State.KILLED):
             RunWriter(run.path, 0).status(state, phase=was.phase, done=was.done, total=was.total, message=message)

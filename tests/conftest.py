@@ -22,6 +22,7 @@ def runs_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
     root.mkdir()
     monkeypatch.setenv("HDPO_RUNS", str(root))
     monkeypatch.setenv("HDPO_NO_WORKERS", "1")
+    monkeypatch.setattr("hdpo.runs.ASSET_RUNS", tmp_path / "recorded")  # a page's first choice is the test's own run
     st.cache_data.clear()
     st.cache_resource.clear()
     yield root
