@@ -18,10 +18,15 @@ def go_to(run_id: str) -> None:
 
 def before_start(config: TrainConfig) -> None:
     """Time, memory, what can be detected; then the exact config and command."""
-    alone, pair = estimate.duration(config), estimate.pair_seconds(config)
-    grid = st.grid(3, min_column_width=190)
+    alone = estimate.duration(config)
+    pair = estimate.duration(forms.as_pair(config)).seconds if config.objective.lambda_ > 0 else None
+    grid = st.grid(3, min_column_width=160)
     grid.metric("Time", estimate.words(alone.seconds) if alone.seconds else "not known", border=True)
-    grid.metric("Time as a pair", estimate.words(pair) if pair else "not known", border=True)
+    grid.metric(
+        "Time as a pair",
+        estimate.words(pair) if pair else "none at λ = 0" if alone.seconds else "not known",
+        border=True,
+    )
     memory = estimate.memory_bytes(config)
     grid.metric("Memory", f"{memory / 1e9:.1f} GB" if memory else "not known", border=True, help="Estimated from the model file: libraries, weights, one micro-batch of logits.")  # fmt: skip
     st.caption(state.escape(alone.source))
@@ -59,7 +64,7 @@ def watch() -> None:
     names = catalog.labels(found)
     left, right = st.columns([3, 2])
     with left:
-        run_id = state.linked_choice("Run", names, "lab_run", first=active.id if active else "")
+        run_id = state.linked_choice("Run", names, "lab_run", first=active.id if active else session.first_run(found))
     run = next(r for r in found if r.id == run_id)
     others = right.multiselect(
         "Draw beside it", [i for i in names if i != run_id], format_func=lambda i: names[i], key="lab_beside"

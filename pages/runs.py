@@ -7,7 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from hdpo.runs import Run
-from workbench import catalog, exports, session, state
+from workbench import catalog, exports, launch, session, state
 
 
 def table(frame: pd.DataFrame) -> None:
@@ -26,14 +26,16 @@ def table(frame: pd.DataFrame) -> None:
     )  # fmt: skip
 
 
-def one(run: Run) -> None:
+def one(run: Run, labels: dict[str, str]) -> None:
     """State, buttons, command, exports, and what is damaged."""
     session.follow(run)
     for sentence in exports.damage(run):
         st.warning(state.escape(sentence))
     frame = catalog.runs_frame().set_index("id").loc[run.id]
-    if frame["command"]:
-        st.code(frame["command"], language=None, wrap_lines=True)
+    if frame["sweep"]:
+        st.caption(state.escape(f"Part of the sweep {labels[frame['sweep']]}. On its own it is:"))
+    if frame["kind"] != "damaged":
+        st.code(launch.command_of(run.load_config()), language=None, wrap_lines=True)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         session.buttons(run, "runs")
         if frame["kind"] in ("train", "sweep"):
@@ -82,6 +84,6 @@ else:
     table(everything)
     by_id = {i: Run(Path(p)) for i, p in zip(everything["id"], everything["path"], strict=True)}
     labels = catalog.labels(by_id.values())
-    one(by_id[state.linked_choice("Run", labels, "runs_run")])
+    one(by_id[state.linked_choice("Run", labels, "runs_run")], labels)
     whole = set(everything.loc[everything["kind"] != "damaged", "id"])
     compare({i: r for i, r in by_id.items() if i in whole}, labels)

@@ -151,7 +151,7 @@ def step_row(step: int, lam: float, cliffs: int = 3) -> dict[str, Any]:
         "privileged_rollouts": 4 * cliffs if tried else 0, "accepted_rollouts": 2 * recovered, "length": 28.0,
         "entropy": 0.5 / step, "jsd_floor": 0.001 if tried else None, "teacher_mass": 0.999 if tried else None,
         "student_mass": 0.998 if tried else None, "step_gap": 0.4 / step if tried else None, "sampler_mismatch": 1e-6,
-        "seconds_sample": 1.0, "seconds_verify": 0.1, "seconds_privileged": 0.2, "seconds_update": 0.7, "seconds": 2.0,
+        "seconds_sample": 1.0, "seconds_verify": 0.1, "seconds_privileged": 0.2, "seconds_update": 0.7, "seconds": 2.0 if lam > 0 else 1.0,
     }  # fmt: skip
 
 

@@ -197,7 +197,10 @@ def test_time_is_scaled_from_the_nearest_timed_run(runs_folder: Path, monkeypatc
     found = estimate.duration(config)
     assert found.seconds == pytest.approx(10 * 2.0 * (32 * 8) / (8 * 4) + 3 * 6.0)
     assert "λ = 0.3, seed 0" in found.source and "scaled" in found.source
-    assert estimate.pair_seconds(config) == pytest.approx(2 * found.seconds)
+    pair = forms.as_pair(config)
+    assert estimate.duration(pair).seconds == pytest.approx(2 * found.seconds)
+    fake_train_run(runs_folder, lam=0.0)  # without privileged rollouts a step is quicker
+    assert estimate.duration(pair).seconds == pytest.approx(2 * found.seconds - 10 * 1.0 * 8)
     assert estimate.duration(replace_knobs(config, {"model": "/another"})).seconds is None
 
 

@@ -367,7 +367,7 @@ def test_the_list_has_every_run(runs_folder: Path) -> None:
     fine(at)
     own = at.dataframe[0].value.query("origin == 'yours'").sort_values("kind")  # made within one second
     assert own["kind"].tolist() == ["scan", "train"] and own["lambda"].tolist()[1] == 3.0
-    assert at.code[0].value == "python -m hdpo scan --split validation"
+    assert at.code[0].value == "python -m hdpo scan --split validation --rollouts 4"
 
 
 def test_a_run_is_renamed(runs_folder: Path) -> None:

@@ -50,28 +50,24 @@ class Timing:
 
 
 def duration(config: TrainConfig | SweepConfig) -> Duration:
-    """Seconds of a training or of a whole sweep, from the nearest timed run of the same model."""
+    """Seconds of a training or of a whole sweep, each member from the nearest timed run of the same model."""
     members = config.members() if isinstance(config, SweepConfig) else (config,)
-    timing = nearest(members[0])
+    timings = [nearest(m) for m in members]
+    timing = timings[-1]
     if timing is None:
         return Duration(None, "No run of this model has been timed yet: the first steps will tell.")
-    seconds = sum(session_seconds(m, timing) for m in members)
+    seconds = sum(session_seconds(m, t) for m, t in zip(members, timings, strict=True) if t is not None)
+    return Duration(seconds, source_of(timing, members[-1]))
+
+
+def source_of(timing: Timing, config: TrainConfig) -> str:
     shape = timing.config.step
     words = f"Measured in {timing.run.name}: {timing.step:.1f} s a step of {shape.prompts_per_step} × {shape.rollouts} rollouts"
     if timing.evaluation is not None:
         words += f", {timing.evaluation:.1f} s an evaluation"
-    same = (shape.prompts_per_step, shape.rollouts) == (
-        members[0].step.prompts_per_step,
-        members[0].step.rollouts,
-    )
+    same = (shape.prompts_per_step, shape.rollouts) == (config.step.prompts_per_step, config.step.rollouts)
     place = ", on the machine that recorded it" if timing.run.recorded else ""
-    return Duration(seconds, f"{words}{place}{'' if same else '; scaled by prompts × rollouts'}.")
-
-
-def pair_seconds(config: TrainConfig) -> float | None:
-    """Of λ = 0 and this λ one after the other."""
-    alone = duration(config).seconds
-    return None if alone is None else 2 * alone
+    return f"{words}{place}{'' if same else '; scaled by prompts × rollouts'}."
 
 
 def session_seconds(config: TrainConfig, timing: Timing) -> float:
@@ -87,12 +83,16 @@ def session_seconds(config: TrainConfig, timing: Timing) -> float:
 
 
 def nearest(config: TrainConfig) -> Timing | None:
-    """The timed run of the same model whose step is nearest in size; own runs before recorded ones, newer first."""
+    """The timed run of the same model that is most alike: own before recorded, then by the size of the step, then by
+    whether cliffs are tried at all (λ > 0 costs privileged rollouts), by λ, and by the problems."""
     found = [t for run in runs.all_runs() if (t := timed(run)) is not None and alike(t.config, config)]
     size = math.log(config.step.prompts_per_step * config.step.rollouts)
+    lam = config.objective.lambda_
 
-    def distance(t: Timing) -> tuple[bool, float]:
-        return t.run.recorded, abs(size - math.log(t.config.step.prompts_per_step * t.config.step.rollouts))
+    def distance(t: Timing) -> tuple[float, ...]:
+        other = t.config.objective.lambda_
+        wide = abs(size - math.log(t.config.step.prompts_per_step * t.config.step.rollouts))
+        return t.run.recorded, wide, (lam > 0) != (other > 0), t.config.data != config.data, abs(lam - other)
 
     return min(found, key=distance, default=None)
 

@@ -85,6 +85,17 @@ PROBE_NOTE = (
 )
 
 
+def first_run(found: list[Run]) -> str:
+    """What to watch where nothing else is said: the newest own run, or the recorded one with the default λ and problems."""
+    frame = catalog.runs_frame().set_index("id").loc[[r.id for r in found]]
+    own = frame[~frame["recorded"]]
+    if not own.empty:
+        return str(own.index[0])
+    default = TrainConfig()
+    alike = frame[(frame["lambda"] == default.objective.lambda_) & (frame["problems"] == default.data.problems)]
+    return str(alike.index[0]) if not alike.empty else found[0].id
+
+
 def family(run: Run) -> list[Run]:
     """The runs drawn together: members of a sweep or pair; for a member, those of its sweep with the same seed."""
     if entries := catalog.members(run):

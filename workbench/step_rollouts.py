@@ -22,7 +22,9 @@ def browse(members: list[Run]) -> None:
         member = next(m for m in members if m.id == chosen)
     steps = catalog.rollout_steps(member)
     if not steps:
-        st.caption("No step is finished yet.")
+        st.caption(
+            "No rollouts are kept here yet: those of a step appear when it is finished, and recorded runs come without."
+        )
         return
     step = st.select_slider("Step", steps, steps[-1], key="lab_step") if len(steps) > 1 else steps[0]
     frame = catalog.step_rollouts(member, step)
