@@ -85,9 +85,10 @@ def settled(page: sync_api.Page) -> None:
 
 def test_scan_then_side_by_side_then_a_training_then_tradeoff(page: sync_api.Page, server: str) -> None:
     visit(page, server, "cliffs?cliffs_limit=12&cliffs_rollouts=4")
+    page.get_by_text("New scan").click()  # folded, since a recorded scan comes with the project
     page.locator(".st-key-cliffs_start button").click()
-    page.get_by_text(re.compile("prompts", re.I)).first.wait_for(timeout=PATIENCE)
-    page.get_by_role("heading", name="Prompts").wait_for(timeout=PATIENCE)
+    page.get_by_text(re.compile("^12 prompts: ")).wait_for(timeout=PATIENCE)
+    page.get_by_test_id("stPlotlyChart").first.wait_for(timeout=PATIENCE)
     settled(page)
     assert page.get_by_test_id("stPlotlyChart").count() >= 1
 
