@@ -83,10 +83,13 @@ def test_a_level_that_went_through_a_table_with_gaps_is_a_whole_number_again() -
 
 
 def test_only_a_correct_privileged_rollout_passes_the_filter() -> None:
-    assert explore_data.acceptance(Outcome.CORRECT, 12) == (True, "accepted for distillation: R = 1, 12 tokens")
+    assert explore_data.acceptance(Outcome.CORRECT, 12) == (
+        True,
+        "accepted: R = 1; on a cliff its 12 tokens are distilled",
+    )
     for outcome in Outcome:
         taken, why = explore_data.acceptance(outcome, 3)
-        assert taken == (outcome is Outcome.CORRECT) and why.startswith("accepted" if taken else "not distilled: ")
+        assert taken == (outcome is Outcome.CORRECT) and why.startswith("accepted" if taken else "not accepted: ")
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from hdpo.records import Group, Outcome, Problem, Rollout
 from hdpo.runs import Run, RunWriter, State
 from hdpo.stats import wilson
 from tests.engine import random_model
-from tests.fakes import fake_scan_run, figures, open_page, scan_row
+from tests.fakes import fake_group, fake_scan_run, figures, open_page, scan_row
 from tests.test_components import NASTY, markdown_of, strip_data
 from workbench.components import rollouts
 
@@ -159,11 +159,8 @@ def test_a_killed_scan_says_so_and_can_be_resumed(runs_folder: Path) -> None:
     assert not errors(at) and jobs.jobs("heavy")[0].payload == {"run": path.name, "resume": True}
 
 
-def test_a_recorded_scan_is_offered_after_the_own_ones(
-    runs_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    recorded = fake_scan_run(tmp_path / "recorded")
-    monkeypatch.setattr(runs, "ASSET_RUNS", tmp_path / "recorded")
+def test_a_recorded_scan_is_offered_after_the_own_ones(runs_folder: Path) -> None:
+    recorded = fake_scan_run(runs.ASSET_RUNS)
     at = open_page("cliffs")
     assert at.selectbox(key="cliffs_scan").value == recorded.name and any("recorded" in m.value for m in at.markdown)
     own = fake_scan_run(runs_folder)
@@ -202,7 +199,9 @@ def test_the_gradient_of_a_cliff_is_zero_and_one_edited_reward_makes_it_not(
     answer_all(desk, at)
     assert [m.value for m in at.metric][0] == "0" and float(at.metric[1].value) > 0
     shown = "".join(h.value for h in at.html)
-    assert shown.count("advantage <b>−0.500</b>") == 2 and "advantage <b>+1.000</b>" in shown
+    assert shown.count("advantage <b>−0.500</b>") == 2
+    cards = [h.value for h in at.html if "advantage" in h.value]
+    assert "advantage <b>+1.000</b>" in cards[1], "the second pill is the second rollout"
     assert sum("reward edited by hand" in c.value for c in at.caption) == 1
     link = at.get("page_link")[0].proto
     assert "side_problem=steep-val-0001" in link.query_string and "side_max_new_tokens=8" in link.query_string
@@ -250,11 +249,13 @@ def side(**query: str) -> AppTest:
 
 
 def test_the_first_visit_explains_itself_and_starts_with_a_cliff(runs_folder: Path) -> None:
-    fake_scan_run(runs_folder)
+    writer = RunWriter.create("scan", replace(ScanConfig(), split="validation"), root=runs_folder)
+    for i, problem in enumerate(bundled("steep", "validation")[:4]):
+        writer.metric("scan_group", 0, **scan_row(fake_group(problem, i + 1)))  # mixed, solved, cliff, mixed
+    writer.status(State.DONE, done=4, total=4)
     at = open_page("side_by_side")
     assert not errors(at) and "Roll out" in at.info[0].value and not asked("rollouts")
-    assert at.selectbox(key="side_problem").value == "steep-val-0001", "number 0 of the made-up scan is a cliff"
-    assert at.query_params["side_problem"] == "steep-val-0001"
+    assert at.selectbox(key="side_problem").value == "steep-val-0003" == at.query_params["side_problem"]
 
 
 def test_a_link_restores_prompt_and_settings(runs_folder: Path) -> None:
@@ -296,7 +297,7 @@ def test_rollouts_stream_then_stand_with_verdicts_filter_parting_and_lens(runs_f
     assert [c.value for c in at.code][-len(written) :] == [
         rollouts.printable(t) or "(an empty completion)" for t in written
     ]
-    notes = [c.value for c in at.caption if c.value.startswith(("✓ accepted", "✗ not distilled"))]
+    notes = [c.value for c in at.caption if c.value.startswith(("✓ accepted", "✗ not accepted"))]
     assert len(notes) == 2, "the filter speaks of the privileged side alone"
     assert any("A cliff in this sample" in m.value for m in at.markdown)
 

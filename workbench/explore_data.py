@@ -109,7 +109,7 @@ def acceptance(outcome: Outcome, tokens: int) -> tuple[bool, str]:
     """Whether the R = 1 filter (Algorithm 1, step 5) takes a privileged rollout, and why.
 
     >>> acceptance(Outcome.WRONG, 12)
-    (False, 'not distilled: its answer is wrong')
+    (False, 'not accepted: its answer is wrong')
     """
     reasons = {
         Outcome.WRONG: "its answer is wrong",
@@ -118,8 +118,8 @@ def acceptance(outcome: Outcome, tokens: int) -> tuple[bool, str]:
         Outcome.GRADER_ERROR: "the verifier failed on it",
     }
     if outcome is Outcome.CORRECT:
-        return True, f"accepted for distillation: R = 1, {tokens} tokens"
-    return False, f"not distilled: {reasons[outcome]}"
+        return True, f"accepted: R = 1; on a cliff its {tokens} tokens are distilled"
+    return False, f"not accepted: {reasons[outcome]}"
 
 
 def outcome_counts(outcomes: Sequence[Outcome]) -> str:

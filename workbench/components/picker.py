@@ -128,6 +128,7 @@ def model_picker(page: str) -> ModelChoice:
         model = ModelConfig(model=whole(chosen) if chosen and chosen != BUNDLED else BUNDLED)
         return ModelChoice(model, prompts=fitting(model))
     config = run.load_config()
+    st.caption(f"Its newest checkpoint: {run.checkpoints()[-1].name}.")
     return ModelChoice(config.model, str(run.checkpoints()[-1]), config.prompts)
 
 
