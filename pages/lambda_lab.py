@@ -20,7 +20,7 @@ def before_start(config: TrainConfig) -> None:
     """Time, memory, what can be detected; then the exact config and command."""
     alone = estimate.duration(config)
     pair = estimate.duration(forms.as_pair(config)).seconds if config.objective.lambda_ > 0 else None
-    grid = st.grid(3, min_column_width=160)
+    grid = st.grid(3, min_column_width=190)
     grid.metric("Time", estimate.words(alone.seconds) if alone.seconds else "not known", border=True)
     grid.metric(
         "Time as a pair",

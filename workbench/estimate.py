@@ -188,7 +188,7 @@ def detectable(config: TrainConfig, seeds: int = 1) -> str:
     extra = "one training seed, whose own noise is not in it" if seeds == 1 else f"{seeds} training seeds"
     return (
         f"Two such sessions can be told apart (80 % power) by {' or '.join(parts)}: "
-        f"{held}, {extra}. From the baseline in {run.name}."
+        f"{held}, {extra}. From the baseline in {run.name} ({run.load_config().evaluation.eval_split} problems)."
     )
 
 

@@ -36,7 +36,7 @@ class Regimes:
 
 
 def regimes_of(model: ModelConfig) -> Regimes | None:
-    """The newest finished scan of these weights, or else the newest baseline evaluation (step 0); own runs first."""
+    """On bundled problems: the newest finished scan of these weights, or else the newest baseline (step 0); own runs first."""
     for read in (from_scan, from_baseline):
         for run in catalog.runs_of("scan" if read is from_scan else "train"):
             try:
@@ -50,16 +50,17 @@ def regimes_of(model: ModelConfig) -> Regimes | None:
 
 def from_scan(run: Run, model: ModelConfig) -> Regimes | None:
     config = run.load_config()
-    if config.model != model or run.status().state is not State.DONE:
+    if config.model != model or not config.data.problems.startswith("bundled:") or run.status().state is not State.DONE:
         return None
     frame = catalog.scan_frame(run)
     facts = {"n": f"{len(frame)} problems", "K": config.rollouts, "T": config.sampling.temperature, "seed": config.seed}
-    return Regimes(frame["group"], {**facts, "problems": config.data.problems}, f"the scan {run.name}")
+    facts["problems"] = f"{config.data.problems} ({config.split})"
+    return Regimes(frame["group"], facts, f"the scan {run.name}")
 
 
 def from_baseline(run: Run, model: ModelConfig) -> Regimes | None:
     config = run.load_config()
-    if config.model.model != model.model or config.model.adapter:
+    if config.model.model != model.model or config.model.adapter or not config.data.problems.startswith("bundled:"):
         return None
     frame = catalog.eval_counts(run, 0)
     if frame.empty:
@@ -69,10 +70,9 @@ def from_baseline(run: Run, model: ModelConfig) -> Regimes | None:
         "K": config.evaluation.eval_samples,
         "T": config.sampling.temperature,
         "seed": config.seed,
+        "problems": f"{config.data.problems} ({config.evaluation.eval_split})",
     }
-    return Regimes(
-        frame["kind"], {**facts, "problems": config.data.problems}, f"the baseline of {run.name}, before its training"
-    )
+    return Regimes(frame["kind"], facts, f"the baseline of {run.name}, before its training")
 
 
 def regimes_figure(found: Regimes) -> None:

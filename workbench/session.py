@@ -246,7 +246,7 @@ def facts_of(members: list[Run], n: str = "") -> str:
         K=each(c.step.rollouts for c in configs),
         T=each(c.sampling.temperature for c in configs),
         seed=each(c.seed for c in configs),
-        problems=each(c.data.problems for c in configs),
+        problems=each(f"{c.data.problems} ({c.evaluation.eval_split})" for c in configs),
         model=each(c.model.model for c in configs),
     )
 
