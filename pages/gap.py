@@ -11,9 +11,9 @@ from workbench.figures import gap, live
 
 OVER = (
     "What this is: KL(P_T‖P_S), nats per token, on a probe set drawn once from the initial model, with 95 % intervals over "
-    "traces; the dash-dotted line is the gap on each step's own accepted traces, which is another quantity. What is normal: with "
-    "λ > 0 it falls on privileged traces, towards the drifting teacher faster than towards the frozen one; with λ = 0 it "
-    "moves little."
+    "traces; the dash-dotted line is the gap on each step's own accepted traces, which is another quantity. What is normal: "
+    "with λ > 0 it falls on both kinds of traces, against the frozen teacher a little less; with λ = 0 it stays, or grows "
+    "while GRPO sharpens the student."
 )
 POSITIONS = (
     "What this is: the same gap by token, mean over the traces that reach the token. What is normal: a few tokens, at which "
@@ -77,7 +77,7 @@ else:
     names = catalog.labels(found)
     pick, beside = st.columns([3, 2])
     with pick:
-        chosen = state.linked_choice("Run", names, "gap_run")
+        chosen = state.linked_choice("Run", names, "gap_run", first=gap_data.first_choice(found).id)
     more = beside.multiselect(
         "Draw beside it", [i for i in names if i != chosen], format_func=names.get, key="gap_beside"
     )

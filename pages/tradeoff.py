@@ -8,6 +8,11 @@ from workbench import tradeoff_data as data
 from workbench.components import tradeoff
 from workbench.components.follow import follow
 
+OTHERS = (
+    "Runs of the other sets differ in model, prompts, problems, split, n or T: no comparison with these is drawn. The "
+    "recorded runs were measured on the test problems, those of the λ lab are measured on validation."
+)
+
 
 def choose(runs: list[Run], key: str) -> list[Run]:
     """The runs of these arms, without those left out one by one."""
@@ -28,11 +33,9 @@ if not sets:
     st.info("No run has an evaluation yet. Start a pair in the λ lab: λ = 0 and a λ above it, with the same seed.")
 else:
     words = {name: f"{name}: {len(runs)} runs" for name, runs in sets.items()}
-    name = state.linked_choice("Runs measured alike", words, "tradeoff_set", help="Only runs with the same model, prompts, problems, n and T can be compared. Others are in a set of their own.")  # fmt: skip
+    name = state.linked_choice("Runs measured alike", words, "tradeoff_set")  # fmt: skip
     if len(sets) > 1:
-        st.caption(
-            "Runs of the other sets differ in model, prompts, problems, n or T: no comparison with these is drawn."
-        )
+        st.caption(OTHERS)
     chosen = choose(sets[name], data.short(name))
     with st.container(horizontal=True, vertical_alignment="bottom"):
         view = st.segmented_control("View", tradeoff.VIEWS, default=tradeoff.VIEWS[0], required=True, key="tradeoff_view", bind="query-params")  # fmt: skip

@@ -147,7 +147,7 @@ def pair(runs_folder: Path) -> list[Run]:
     return [write_run(runs_folder, BASE, lambda_=0.0), write_run(runs_folder, BETTER, lambda_=0.3)]
 
 
-SET = "bundled:steep · 5 problems · n 16 · T 1"
+SET = "bundled:steep validation · 5 problems · n 16 · T 1"
 
 
 def test_tradeoff_draws_the_run_folders(pair: list[Run]) -> None:
@@ -207,7 +207,7 @@ def test_runs_can_be_left_out(pair: list[Run]) -> None:
 def test_other_problems_are_another_set(runs_folder: Path, pair: list[Run]) -> None:
     write_run(runs_folder, BASE, lambda_=0.3, problems="bundled:gentle")
     at = fine(open_page("tradeoff"))
-    assert {"bundled:gentle · 5 problems · n 16 · T 1", SET} <= {o.split(":  ")[0].rsplit(":", 1)[0] for o in at.selectbox(key="tradeoff_set").options}  # fmt: skip
+    assert {"bundled:gentle validation · 5 problems · n 16 · T 1", SET} <= {o.split(":  ")[0].rsplit(":", 1)[0] for o in at.selectbox(key="tradeoff_set").options}  # fmt: skip
 
 
 def test_runs_without_a_common_step_say_so(runs_folder: Path, pair: list[Run]) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from hdpo.config import TrainConfig, replace_knobs
 from hdpo.evaluate import summarise
-from hdpo.runs import Run, RunWriter, State
+from hdpo.runs import Run, RunWriter, State, all_runs
 from hdpo.stats import pass_at_k
 from workbench import tradeoff_data as data
 
@@ -55,12 +55,42 @@ def pair(runs_folder: Path) -> list[Run]:
 def test_runs_measured_otherwise_stand_in_sets_of_their_own(runs_folder: Path, pair: list[Run]) -> None:
     other_n = write_run(runs_folder, BASE, lambda_=0.3, ks=(1, 2))
     other_set = write_run(runs_folder, BASE, lambda_=0.3, problems="bundled:gentle")
+    other_split = write_run(runs_folder, BASE, lambda_=0.3, eval_split="test")
     without = write_run(runs_folder, {}, lambda_=0.3)
-    sets = data.comparable_sets([*pair, other_n, other_set, without])
-    assert [[r.id for r in s] for s in sets.values()] == [[r.id for r in pair], [other_n.id], [other_set.id]]
+    sets = data.comparable_sets([*pair, other_n, other_set, other_split, without])
+    assert [[r.id for r in s] for s in sets.values()] == [
+        [r.id for r in pair],
+        [other_n.id],
+        [other_set.id],
+        [other_split.id],
+    ]
     assert list(sets) == [
-        "bundled:steep · 5 problems · n 16 · T 1", "bundled:steep · 5 problems · n 16 · T 1 (2)", "bundled:gentle · 5 problems · n 16 · T 1",
+        "bundled:steep validation · 5 problems · n 16 · T 1", "bundled:steep validation · 5 problems · n 16 · T 1 (2)", "bundled:gentle validation · 5 problems · n 16 · T 1",
+        "bundled:steep test · 5 problems · n 16 · T 1",
     ]  # fmt: skip
+
+
+def test_own_runs_come_first_then_the_recorded_ones_of_the_default_mix(pair: list[Run]) -> None:
+    recorded = [r for r in all_runs() if r.recorded and r.kind == "train"]
+    if not recorded:
+        pytest.skip("assets/runs has no recorded training")
+    sets = list(data.comparable_sets([*pair, *recorded]).values())
+    assert [r.id for r in sets[0]] == [r.id for r in pair]
+    assert data.settings(sets[1][0])["problems"] == "bundled:steep" and all(r.recorded for r in sets[1])
+
+
+def test_what_is_measured_is_the_whole_evaluation() -> None:
+    assert {
+        "problems",
+        "eval_split",
+        "eval_samples",
+        "eval_problems",
+        "temperature",
+        "max_new_tokens",
+        "ks",
+        "model",
+    } <= set(data.MEASURE)
+    assert not {"seed", "lambda_", "eval_every", "learning_rate"} & set(data.MEASURE)
 
 
 def test_an_arm_names_what_differs_and_lambda_zero_ignores_what_only_distillation_reads(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
+from hdpo.config import TrainConfig
 from hdpo.runs import Run
 from workbench import catalog
 from workbench.estimate import model_folder, model_shape
@@ -21,6 +22,17 @@ NAMES = {
 def runs_with_probe(runs: Iterable[Run]) -> list[Run]:
     """Those that measured the fixed probe set at least once."""
     return [run for run in runs if catalog.rows_of(run, "probe")]
+
+
+def first_choice(runs: Sequence[Run]) -> Run:
+    """The newest own run; without one, the first recorded run with the default λ and problem mix."""
+    usual = TrainConfig()
+    for run in runs:
+        config = run.load_config()
+        same = (config.data.problems, config.objective.lambda_) == (usual.data.problems, usual.objective.lambda_)
+        if not run.recorded or same:
+            return run
+    return runs[0]
 
 
 def changes(probe: pd.DataFrame, before: int, after: int) -> pd.DataFrame:

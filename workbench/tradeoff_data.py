@@ -26,11 +26,13 @@ VERDICTS = ("arm", "against λ = 0", "verdict", "interval (points)", "seeds", "p
 NOT_MEASURED = {"value": float("nan")}
 X_CHOICES = ("pass@1", LOWER, "greedy")
 
-# What decides whether two numbers measure the same thing.
+# What decides whether two numbers measure the same thing: all of these sections, and some of the rest.
+SECTIONS = ("data", "sampling", "evaluation")
+NOT_MEASURE = {"eval_every", "probe_cliffs"}
 MEASURE = (
-    "model", "adapter", "dtype", "problems", "columns", "limit", "split_seed", "validation_share", "student",
-    "temperature", "max_new_tokens", "eval_problems", "eval_samples", "ks",
-)  # fmt: skip
+    *(k.name for k in knobs(TrainConfig()) if k.path[0] in SECTIONS and k.name not in NOT_MEASURE),
+    *("model", "adapter", "dtype", "student"),
+)
 # What does not change a training step, or is not part of an arm. With constant learning rate `steps` only says when to end.
 NOT_ARM = {
     "lambda_", "seed", "steps", "device", "micro_batch_tokens", "checkpoint_every", "eval_every", "probe_cliffs",
@@ -53,28 +55,34 @@ def read_settings(path: str, at: catalog.Stamp) -> dict[str, Any]:
 
 
 def comparable_sets(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """Label → train runs with an evaluation that were measured alike; sets with recorded runs first, then the larger.
+    """Label → train runs with an evaluation that were measured alike; in the order of `runs`, so that with own runs before
+    recorded ones the newest own run comes first. Of the recorded sets the default problem mix comes first.
 
-    The label names problem set, n and T; sets that differ in something else are numbered.
+    The label names problem set, split, n and T; sets that differ in something else are numbered.
     """
     found: dict[tuple[Any, ...], list[Run]] = {}
     for run in runs:
         if catalog.rows_of(run, "eval"):
             s = settings(run)
             found.setdefault(tuple(s[name] for name in MEASURE), []).append(run)
-    ordered = sorted(found.values(), key=lambda members: (-sum(r.recorded for r in members), -len(members)))
+    usual = TrainConfig().data.problems
+    ordered = sorted(
+        found.values(), key=lambda m: m[0].recorded + (m[0].recorded and settings(m[0])["problems"] != usual)
+    )
     labelled: dict[str, list[Run]] = {}
     for members in ordered:
-        row = catalog.rows_of(members[0], "eval")[0]
-        s = settings(members[0])
-        words = (
-            f"{Path(s['problems']).name} · {row['n_problems']} problems · n {row['n_samples']} · T {s['temperature']:g}"
-        )
-        if s["model"] != "bundled":
-            words += f" · {Path(s['model']).name}"
+        words = measure_words(members[0])
         same = sum(known == words or known.startswith(f"{words} (") for known in labelled)
         labelled[f"{words} ({same + 1})" if same else words] = members
     return labelled
+
+
+def measure_words(run: Run) -> str:
+    """What a run was measured on."""
+    row, s = catalog.rows_of(run, "eval")[0], settings(run)
+    words = f"{Path(s['problems']).name} {s['eval_split']} · {row['n_problems']} problems · n {row['n_samples']}"
+    model = [] if s["model"] == "bundled" else [Path(s["model"]).name]
+    return " · ".join([words, f"T {s['temperature']:g}", *model])
 
 
 def describe(runs: Sequence[Run]) -> pd.DataFrame:

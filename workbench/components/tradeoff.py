@@ -32,7 +32,7 @@ CURVES = (
 )
 LEVELS = (
     "What this is: the same evaluation by level of the problems. What is normal: GRPO sharpens the levels that are mixed "
-    "and leaves the cliffs where they were; λ > 0 moves the upper levels."
+    "and does little for the cliffs of the upper levels; λ > 0 turns these into solvable prompts."
 )
 BEST = (
     "What this is: the last value of each run beside its best over training. What is normal: the best is higher also where "
