@@ -135,7 +135,9 @@ class EvalConfig:
     eval_problems: int = knob(240, "validation problems used, the first ones", paper="2048", low=2, high=1_000_000)
     eval_samples: int = knob(16, "n, samples per problem; at least twice the largest k", low=2, high=1024)
     ks: tuple[int, ...] = knob((1, 4, 8), "the k of pass@k", paper="1, 4, 8")
-    eval_split: str = knob("validation", "problems evaluated; 'test' is for the model card alone", options=("validation", "test"))
+    eval_split: str = knob(
+        "validation", "problems evaluated; 'test' is for the model card alone", options=("validation", "test")
+    )
     probe_cliffs: int = knob(16, "held-out cliffs in the fixed probe set of the realizability gap; 0 measures no gap", low=0, high=4096)  # fmt: skip
 
     def __post_init__(self) -> None:
@@ -217,5 +219,3 @@ class SweepConfig:
 
 
 KINDS: dict[str, type] = {"train": TrainConfig, "scan": ScanConfig, "evaluate": EvaluateConfig, "sweep": SweepConfig}
-
-

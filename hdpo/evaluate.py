@@ -63,7 +63,9 @@ def summarise(rows: Sequence[dict[str, Any]], config: EvalConfig, how: SamplingC
     largest k leave the estimates and are counted in `left_out`.
     """
     least = 2 * max(config.ks)
-    good = [r for r in rows if r["kind"] not in (GroupKind.UNGRADABLE.value, GroupKind.TOO_LONG.value) and r["n"] >= least]
+    good = [
+        r for r in rows if r["kind"] not in (GroupKind.UNGRADABLE.value, GroupKind.TOO_LONG.value) and r["n"] >= least
+    ]
     if not good:
         raise BadInput(f"evaluation: expected at least one problem with {least} graded samples, found none of {len(rows)}. Are the gold answers and prompts right?")  # fmt: skip
     samples = sum(r["n"] for r in good)
@@ -109,7 +111,9 @@ def share(c: int, n: int) -> dict[str, float]:
 
 def load_split(data: Any, split: str) -> ProblemFile:
     """The problems of one split, as a ProblemConfig names them."""
-    return load_problems(data.problems, split, data.mapping(), data.limit or None, data.split_seed, data.validation_share)
+    return load_problems(
+        data.problems, split, data.mapping(), data.limit or None, data.split_seed, data.validation_share
+    )
 
 
 def prepare(config: Any, others: Sequence[Problem], verifier: VerifierPool) -> tuple[Policy, Collector]:

@@ -46,7 +46,13 @@ class TokenGaps:
 
 
 def token_gaps(
-    policy: Policy, pairs: Sequence[Pair], *, topk: int, micro_batch_tokens: int, tops: int = 0, weights: Weights = Weights.CURRENT
+    policy: Policy,
+    pairs: Sequence[Pair],
+    *,
+    topk: int,
+    micro_batch_tokens: int,
+    tops: int = 0,
+    weights: Weights = Weights.CURRENT,
 ) -> list[TokenGaps]:
     """The gap at every completion token of every pair, for the student (and drifting teacher) with these weights.
 
@@ -119,7 +125,9 @@ def draw_probe(collector: Collector, cliffs: Sequence[Problem], config: TrainCon
         prompts = o.prompt_ids, p.prompt_ids
         good = [r for _, r in accepted([p])][:1]
         for on, rollouts in (("privileged", good), ("own", o.rollouts if p.fits else ())):
-            pairs += [Pair(o.problem.id, on, Trace(prompts[0], r.token_ids), Trace(prompts[1], r.token_ids)) for r in rollouts]
+            pairs += [
+                Pair(o.problem.id, on, Trace(prompts[0], r.token_ids), Trace(prompts[1], r.token_ids)) for r in rollouts
+            ]
     return pairs
 
 
@@ -137,9 +145,16 @@ def probe_rows(policy: Policy, pairs: Sequence[Pair], gaps: Sequence[TokenGaps])
 def probe_means(pairs: Sequence[Pair], gaps: Sequence[TokenGaps], on: str) -> dict[str, object]:
     """Per-token means over the traces of one kind, in nats; intervals with the trace as the unit."""
     chosen = [g for p, g in zip(pairs, gaps, strict=True) if p.on == on]
-    means: dict[str, object] = {"on": on, "n_traces": len(chosen), "n_tokens": sum(len(g.values["mismatch"]) for g in chosen)}
+    means: dict[str, object] = {
+        "on": on,
+        "n_traces": len(chosen),
+        "n_tokens": sum(len(g.values["mismatch"]) for g in chosen),
+    }
     for c in COLUMNS:
         e: Estimate = mean_value([float(g.values[c].mean()) for g in chosen])
         # one trace has no interval, and JSON no infinity
-        means[c] = {"value": e.value, **({"low": e.low, "high": e.high} if len(chosen) > 1 else {"low": None, "high": None})}
+        means[c] = {
+            "value": e.value,
+            **({"low": e.low, "high": e.high} if len(chosen) > 1 else {"low": None, "high": None}),
+        }
     return means

@@ -141,7 +141,9 @@ def to_json(config: Any) -> dict[str, Any]:
 def from_json(cls: type, data: Any) -> Any:
     """The inverse of `to_json`; a missing field takes its default, an unknown one raises BadInput."""
     if not isinstance(data, dict):
-        raise BadInput(f"config: expected a {cls.__name__} object, found {type(data).__name__}. Use the run's config.json.")
+        raise BadInput(
+            f"config: expected a {cls.__name__} object, found {type(data).__name__}. Use the run's config.json."
+        )
     hints = typing.get_type_hints(cls)
     unknown = set(data) - {f.name for f in dataclasses.fields(cls)}
     if unknown:

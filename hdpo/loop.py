@@ -81,7 +81,11 @@ def start(writer: RunWriter, config: TrainConfig, report: Report, verifier: Veri
     writer.metric("gold", 0, train=len(usable), ungradable=len(file.problems) - len(usable), held_out=len(held_out))
     policy, collector = prepare(config, file.problems, verifier)
     optimiser = torch.optim.AdamW(
-        policy.trainable, lr=config.step.learning_rate, betas=(0.9, 0.999), eps=1e-8, weight_decay=config.step.weight_decay
+        policy.trainable,
+        lr=config.step.learning_rate,
+        betas=(0.9, 0.999),
+        eps=1e-8,
+        weight_decay=config.step.weight_decay,
     )
     return Training(config, policy, collector, optimiser, usable, held_out, writer, report)
 
@@ -219,13 +223,22 @@ def probe_at(t: Training, step: int, weights: Weights) -> None:
 
 
 def pair_row(p: Pair) -> dict[str, Any]:
-    ids = {"student_prompt": p.student.prompt_ids, "teacher_prompt": p.teacher.prompt_ids, "completion": p.student.completion_ids}
+    ids = {
+        "student_prompt": p.student.prompt_ids,
+        "teacher_prompt": p.teacher.prompt_ids,
+        "completion": p.student.completion_ids,
+    }
     return {"problem_id": p.problem_id, "on": p.on, **{k: list(v) for k, v in ids.items()}}
 
 
 def pair_of(row: dict[str, Any]) -> Pair:
     done = tuple(row["completion"])
-    return Pair(row["problem_id"], row["on"], Trace(tuple(row["student_prompt"]), done), Trace(tuple(row["teacher_prompt"]), done))
+    return Pair(
+        row["problem_id"],
+        row["on"],
+        Trace(tuple(row["student_prompt"]), done),
+        Trace(tuple(row["teacher_prompt"]), done),
+    )
 
 
 def save(t: Training, step: int) -> None:

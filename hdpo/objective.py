@@ -181,7 +181,9 @@ def _distil_backward(policy: Policy, items: Sequence[DistillItem], objective: Ob
                 ids, logp = _kept_topk(part, objective.topk, policy.device)
                 sums = over_vocabulary(policy, hidden, _topk_terms, ids, logp)
             else:
-                sums = over_vocabulary(policy, hidden, _asked_terms(policy, objective), _teacher_hidden(policy, part, weights))
+                sums = over_vocabulary(
+                    policy, hidden, _asked_terms(policy, objective), _teacher_hidden(policy, part, weights)
+                )
             (objective.lambda_ * sums[0] / scale.tokens_accepted).backward()
             total += sums.detach().cpu()
     return total

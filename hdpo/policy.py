@@ -164,7 +164,9 @@ def load_adapter(model: PeftModel, folder: Path, name: str) -> None:
     own = get_peft_model_state_dict(model, adapter_name=name)
     file = folder / "adapter.safetensors"
     if not file.is_file():
-        raise BadInput(f"adapter: expected adapter.safetensors in {folder}, found none. Give a checkpoint folder of a run.")
+        raise BadInput(
+            f"adapter: expected adapter.safetensors in {folder}, found none. Give a checkpoint folder of a run."
+        )
     tensors = load_file(file)
     if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in tensors.items()}:
         raise BadInput(f"adapter: expected one of this model with this rank and these targets, found another shape in {folder.name}. Use the model, rank and targets of its run.")  # fmt: skip
@@ -242,7 +244,9 @@ def add_lora(base: Any, config: ModelConfig, seed: int) -> PeftModel:
 
 
 def lora_config(config: ModelConfig, targets: Any) -> LoraConfig:
-    return LoraConfig(r=config.rank, lora_alpha=config.alpha, target_modules=targets, lora_dropout=0.0, task_type="CAUSAL_LM")
+    return LoraConfig(
+        r=config.rank, lora_alpha=config.alpha, target_modules=targets, lora_dropout=0.0, task_type="CAUSAL_LM"
+    )
 
 
 def start_from_adapter(policy: Policy, config: ModelConfig) -> None:

@@ -73,9 +73,7 @@ def split_of(text: str, seed: int = 42, validation: float = 0.05) -> Split:
     True
     """
     if not 0 <= validation <= 1:
-        raise BadInput(
-            f"The validation share must lie between 0 and 1, found {validation}; the default is 0.05."
-        )
+        raise BadInput(f"The validation share must lie between 0 and 1, found {validation}; the default is 0.05.")
     place = int.from_bytes(_digest(f"{seed}\n{normalise(text)}"), "big") / 2**64
     return "validation" if place < validation else "train"
 
@@ -90,9 +88,7 @@ def train_validation(
     return tuple(sides["train"]), tuple(sides["validation"])
 
 
-def read_problems(
-    path: Path, mapping: Mapping[str, str] | None = None, limit: int | None = None
-) -> ProblemFile:
+def read_problems(path: Path, mapping: Mapping[str, str] | None = None, limit: int | None = None) -> ProblemFile:
     """Every problem of a file, in its order; reading stops after `limit` distinct problems.
 
     mapping: our field → the file's column, for files whose columns are not known by name. A row without text,
@@ -128,11 +124,11 @@ def load_problems(
         raise BadInput(
             f"A problem file has the splits train, validation and all, found {split!r}; choose one of these."
         )
-    found = _read(Path(source), mapping, limit, lambda text: split == "all" or split_of(text, seed, validation) == split)
+    found = _read(
+        Path(source), mapping, limit, lambda text: split == "all" or split_of(text, seed, validation) == split
+    )
     if not found.problems:
-        raise BadInput(
-            f"None of the {found.read} problems in {source} falls into {split}; choose the split all."
-        )
+        raise BadInput(f"None of the {found.read} problems in {source} falls into {split}; choose the split all.")
     return found
 
 

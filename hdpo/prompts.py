@@ -30,9 +30,7 @@ class ChatTokenizer(Protocol):
 
     chat_template: Any
 
-    def apply_chat_template(
-        self, conversation: Messages, *, tokenize: bool, add_generation_prompt: bool
-    ) -> Any: ...
+    def apply_chat_template(self, conversation: Messages, *, tokenize: bool, add_generation_prompt: bool) -> Any: ...
 
     def __call__(self, text: str, *, add_special_tokens: bool) -> Any: ...
 
@@ -61,9 +59,7 @@ class Wording:
         ):
             missing = [mark for mark in needed if mark not in template]
             if missing:
-                raise BadInput(
-                    f"The {name} wording must contain {' and '.join(missing)}; found {template!r}. Add it."
-                )
+                raise BadInput(f"The {name} wording must contain {' and '.join(missing)}; found {template!r}. Add it.")
         if "{reference}" in self.student:
             raise BadInput(
                 "The student's wording must not contain {reference}: it would show the ground truth. Remove it."
@@ -114,9 +110,7 @@ def fits(prompt_len: int, max_new_tokens: int, context: int) -> bool:
     return prompt_len + max_new_tokens <= context
 
 
-def reference(
-    problem: Problem, information: Information, fraction: float = 0.5, other: Problem | None = None
-) -> str:
+def reference(problem: Problem, information: Information, fraction: float = 0.5, other: Problem | None = None) -> str:
     """The text that stands for y* in the privileged prompt.
 
     fraction: share of the solution's steps, rounded up (FRACTION alone); "" where the box is the only step.
@@ -134,9 +128,7 @@ def reference(
         return _with_wrong_answer(problem)
     if other is None or same_answer(other, problem):
         found = "none" if other is None else f"{other.id} with the same answer {other.answer}"
-        raise BadInput(
-            f"The control for {problem.id} needs another problem with a different answer, found {found}."
-        )
+        raise BadInput(f"The control for {problem.id} needs another problem with a different answer, found {found}.")
     return other.solution
 
 

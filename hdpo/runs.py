@@ -137,7 +137,13 @@ class RunWriter:
                 (path / part).mkdir(parents=True)
         except OSError as e:
             raise disk_error(path, e) from e
-        frozen = {"kind": kind, "config": to_json(config), "versions": versions(), "created": time.time(), "command": command}
+        frozen = {
+            "kind": kind,
+            "config": to_json(config),
+            "versions": versions(),
+            "created": time.time(),
+            "command": command,
+        }
         write_aside(path / "config.json", json.dumps(frozen, indent=1))
         if name:
             write_aside(path / "name.txt", name)
@@ -350,7 +356,9 @@ def stop_requested(path: Path) -> bool:
     return (path / "stop").exists()
 
 
-def still_standing(rows: Iterable[dict[str, Any]], resumes: Iterable[dict[str, Any]] | None = None) -> list[dict[str, Any]]:
+def still_standing(
+    rows: Iterable[dict[str, Any]], resumes: Iterable[dict[str, Any]] | None = None
+) -> list[dict[str, Any]]:
     """Drop what a later attempt supersedes: rows beyond the step from which that attempt went on.
 
     >>> rows = [{"kind": "step", "step": s, "attempt": 1} for s in (1, 2, 3)]
@@ -359,7 +367,9 @@ def still_standing(rows: Iterable[dict[str, Any]], resumes: Iterable[dict[str, A
     [(1, 1), (2, 1), (3, 2)]
     """
     rows = list(rows)
-    cuts = [(r["attempt"], r["step"]) for r in (rows if resumes is None else resumes) if r.get("kind", "resume") == "resume"]
+    cuts = [
+        (r["attempt"], r["step"]) for r in (rows if resumes is None else resumes) if r.get("kind", "resume") == "resume"
+    ]
     return [r for r in rows if not any(a > r["attempt"] and r["step"] > s for a, s in cuts)]
 
 

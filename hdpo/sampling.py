@@ -51,8 +51,16 @@ class Sampler(Protocol):
     """Whatever can roll out: transformers here, vLLM elsewhere."""
 
     def sample(
-        self, prompts: Sequence[Prompt], n: int, how: SamplingConfig, key: DrawKey, *,
-        weights: Weights = Weights.CURRENT, topk: int = 0, greedy: bool = False, on_token: OnToken | None = None,
+        self,
+        prompts: Sequence[Prompt],
+        n: int,
+        how: SamplingConfig,
+        key: DrawKey,
+        *,
+        weights: Weights = Weights.CURRENT,
+        topk: int = 0,
+        greedy: bool = False,
+        on_token: OnToken | None = None,
     ) -> list[list[Completion]]:
         """n completions of each prompt, in the prompts' order.
 

@@ -55,9 +55,7 @@ def pass_at_k(n: int, c: int, k: int) -> float:
     """
     _check_count(n, c)
     if not 1 <= k <= n:
-        raise BadInput(
-            f"pass@{k} needs k between 1 and the rollouts per prompt, {n}: sample at least {k}, or lower k."
-        )
+        raise BadInput(f"pass@{k} needs k between 1 and the rollouts per prompt, {n}: sample at least {k}, or lower k.")
     return (math.comb(n, k) - math.comb(n - c, k)) / math.comb(n, k)
 
 
@@ -163,17 +161,13 @@ def seeds_difference(a: Sequence[Values], b: Sequence[Values]) -> Estimate:
     0.25
     """
     if len(a) == 0 or len(a) != len(b):
-        raise BadInput(
-            f"Expected the same seeds in both arms, found {len(a)} and {len(b)}: pair them by seed."
-        )
+        raise BadInput(f"Expected the same seeds in both arms, found {len(a)} and {len(b)}: pair them by seed.")
     prompts = len(a[0])
     first = np.stack([_finite(x, "first", prompts) for x in a])
     differences = first - np.stack([_finite(x, "second", prompts) for x in b])  # (S, P)
     if len(a) == 1:
         return paired_difference(a[0], b[0])
-    parts = [
-        m.var(ddof=1) / len(m) if len(m) > 1 else 0.0 for m in (differences.mean(1), differences.mean(0))
-    ]
+    parts = [m.var(ddof=1) / len(m) if len(m) > 1 else 0.0 for m in (differences.mean(1), differences.mean(0))]
     value, variance = float(differences.mean()), float(sum(parts))
     if _all_same(differences):
         low, high = _unspread(value, -1.0, 1.0, prompts)
@@ -183,9 +177,7 @@ def seeds_difference(a: Sequence[Values], b: Sequence[Values]) -> Estimate:
     return Estimate(value, value - half, value + half, prompts, None)
 
 
-def detectable_difference(
-    counts_baseline: Counts, n_samples: int, k: int, seeds: int = 1, power: float = 0.8
-) -> float:
+def detectable_difference(counts_baseline: Counts, n_samples: int, k: int, seeds: int = 1, power: float = 0.8) -> float:
     """Smallest true difference in pass@k that a paired comparison on these prompts shows with this power.
 
     `(t + z_power) √(2 v̄ / (P · seeds))`, a fraction; v̄ is the mean over prompts of the variance that pass@k
@@ -324,19 +316,13 @@ def _checked(counts: Counts) -> Counts:
 
 def _check_count(n: int, c: int) -> None:
     if n < 1 or not 0 <= c <= n:
-        raise BadInput(
-            f"Expected c correct of n rollouts with 0 ≤ c ≤ n and n ≥ 1, found c = {c} and n = {n}."
-        )
+        raise BadInput(f"Expected c correct of n rollouts with 0 ≤ c ≤ n and n ≥ 1, found c = {c} and n = {n}.")
 
 
 def _finite(values: Values, which: str, length: int | None = None) -> NDArray[np.float64]:
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or not len(array) or not np.isfinite(array).all():
-        raise BadInput(
-            f"Expected one finite value a prompt in the {which} arm, found {array.tolist()!r:.80}."
-        )
+        raise BadInput(f"Expected one finite value a prompt in the {which} arm, found {array.tolist()!r:.80}.")
     if length is not None and len(array) != length:
-        raise BadInput(
-            f"Expected the same {length} prompts in both arms, found {len(array)}: pair them by problem id."
-        )
+        raise BadInput(f"Expected the same {length} prompts in both arms, found {len(array)}: pair them by problem id.")
     return array

@@ -70,11 +70,7 @@ def fast_verdict(completion: str, gold: str) -> Verdict | None:
     """
     if _NUMBER_GOLD.fullmatch(gold) and not _LATEX_MARKS.search(completion):
         return Verdict(Outcome.NO_ANSWER, "", gold)
-    if (
-        not _INTEGER_GOLD.fullmatch(gold)
-        or completion.count("\\boxed") != 1
-        or _BESIDE_THE_BOX.search(completion)
-    ):
+    if not _INTEGER_GOLD.fullmatch(gold) or completion.count("\\boxed") != 1 or _BESIDE_THE_BOX.search(completion):
         return None
     box = _INTEGER_BOX.search(completion)
     if box is None:
@@ -134,9 +130,7 @@ class VerifierPool:
     def gold_ok(self, golds: Sequence[str]) -> list[bool]:
         """Whether each gold can be parsed. A problem whose gold cannot leaves every count, visibly."""
         unknown = [
-            gold
-            for gold in dict.fromkeys(golds)
-            if gold not in self._golds and not _NUMBER_GOLD.fullmatch(gold)
+            gold for gold in dict.fromkeys(golds) if gold not in self._golds and not _NUMBER_GOLD.fullmatch(gold)
         ]
         for gold, reply in zip(unknown, self._ask([{"gold": gold} for gold in unknown]), strict=True):
             if reply is not None:
@@ -174,9 +168,7 @@ class VerifierPool:
 
     def _hand_out(self, waiting: deque[tuple[int, Request]]) -> None:
         """Work to every idle child, and new children while work is left."""
-        for child in [
-            child for child in self._children if child.item is None and child.process.poll() is not None
-        ]:
+        for child in [child for child in self._children if child.item is None and child.process.poll() is not None]:
             self._drop(child)  # died idle: no item is to blame
         for child in self._children:
             if waiting and child.ready and child.item is None:

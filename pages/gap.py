@@ -6,7 +6,7 @@ import streamlit as st
 from hdpo.runs import Run
 from workbench import catalog, gap_data, session, state
 from workbench.components.figure import show
-from workbench.components.follow import badges, follow, forget
+from workbench.components.follow import badges, follow
 from workbench.figures import gap, live
 
 OVER = (
@@ -46,8 +46,6 @@ def draw(run: Run, others: list[Run]) -> None:
 
 
 def by_token(run: Run, steps: list[int], facts: str) -> None:
-    for key in ("gap_before", "gap_after"):
-        forget(key, steps)
     left, right = st.columns(2)
     before = left.selectbox("Before: step", steps, key="gap_before", bind="query-params")
     after = right.selectbox("After: step", steps, len(steps) - 1, key="gap_after", bind="query-params")

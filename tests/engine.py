@@ -19,7 +19,9 @@ from hdpo.verify import VerifierPool
 
 HOW_SHORT = SamplingConfig(max_new_tokens=8)
 PROBLEMS = tuple(
-    Problem(f"p{i}", f"What is {i} + {i + 1}?", f"{i}+{i + 1}={2 * i + 1} \\boxed{{{2 * i + 1}}}", str(2 * i + 1), "sum", 1)
+    Problem(
+        f"p{i}", f"What is {i} + {i + 1}?", f"{i}+{i + 1}={2 * i + 1} \\boxed{{{2 * i + 1}}}", str(2 * i + 1), "sum", 1
+    )
     for i in range(2, 14)
 )
 
@@ -69,7 +71,9 @@ def collector_of(policy: Policy, sampler: object | None = None, how: SamplingCon
     return Collector(policy, sampler or TransformersSampler(policy), VerifierPool(), PromptConfig(), how or SamplingConfig(max_new_tokens=8), PROBLEMS)  # type: ignore[arg-type]  # fmt: skip
 
 
-def group_of(policy: Policy, outcomes: Sequence[Outcome], problem: Problem = PROBLEMS[0], lengths: Sequence[int] | None = None) -> Group:
+def group_of(
+    policy: Policy, outcomes: Sequence[Outcome], problem: Problem = PROBLEMS[0], lengths: Sequence[int] | None = None
+) -> Group:
     """A group whose rollouts are arbitrary tokens with these verdicts."""
     make = torch.Generator().manual_seed(len(problem.id) + len(outcomes))
     rollouts = []
@@ -80,7 +84,9 @@ def group_of(policy: Policy, outcomes: Sequence[Outcome], problem: Problem = PRO
     return Group(problem, collector_of(policy).student_ids(problem), tuple(rollouts))
 
 
-def log_probs(policy: Policy, trace: Trace, temperature: float = 1.0, weights: Weights = Weights.CURRENT) -> torch.Tensor:
+def log_probs(
+    policy: Policy, trace: Trace, temperature: float = 1.0, weights: Weights = Weights.CURRENT
+) -> torch.Tensor:
     """(T, V) log-probs at the completion positions, by the plainest forward pass there is."""
     with torch.no_grad(), policy.using(weights):
         logits = policy.model(input_ids=torch.tensor([[*trace.prompt_ids, *trace.completion_ids]])).logits[0]

@@ -63,9 +63,7 @@ def test_a_grader_error_changes_nothing_for_the_rest(form, rewards):
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize(
-    "rewards", [(0.0,) * 8, (1.0,) * 8, (0.1, 0.1, 0.1), (None, 1.0), (None, None), (1.0,), ()]
-)
+@pytest.mark.parametrize("rewards", [(0.0,) * 8, (1.0,) * 8, (0.1, 0.1, 0.1), (None, 1.0), (None, None), (1.0,), ()])
 def test_no_signal_is_exactly_zero(form, rewards):
     # Three times 0.1 has a mean of 0.10000000000000002 when summed naively: its floats' deviation is not 0.
     assert advantages(rewards, form) == (0.0,) * len(rewards)

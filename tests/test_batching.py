@@ -37,7 +37,9 @@ def test_right_padded_scoring_equals_each_sequence_alone() -> None:
 def test_the_left_padded_sampler_and_the_right_padded_scorer_agree() -> None:
     policy = random_policy()
     prompts = prompts_of(policy)
-    sampled = TransformersSampler(policy).sample(prompts, 2, SamplingConfig(max_new_tokens=9), DrawKey(0, Purpose.STUDENT))
+    sampled = TransformersSampler(policy).sample(
+        prompts, 2, SamplingConfig(max_new_tokens=9), DrawKey(0, Purpose.STUDENT)
+    )
     traces = [Trace(p.ids, c.token_ids) for p, group in zip(prompts, sampled, strict=True) for c in group]
     batch = collate(traces, policy.pad_id, policy.device)
     with torch.no_grad():

@@ -63,7 +63,9 @@ def test_what_is_saved_is_what_ran(kind) -> None:
 
 
 def test_a_changed_setting_survives_the_file() -> None:
-    changed = replace_knobs(TrainConfig(), {"lambda_": 3, "teacher": Teacher.FROZEN, "divergence": Divergence.JSD, "ks": (1, 2)})
+    changed = replace_knobs(
+        TrainConfig(), {"lambda_": 3, "teacher": Teacher.FROZEN, "divergence": Divergence.JSD, "ks": (1, 2)}
+    )
     assert from_json(TrainConfig, json.loads(json.dumps(to_json(changed)))) == changed
     assert changed.objective.lambda_ == 3.0 and changed.evaluation.ks == (1, 2)
 

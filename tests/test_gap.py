@@ -63,8 +63,12 @@ def test_micro_batches_and_chunks_change_nothing(policy, monkeypatch) -> None:
 
 def test_the_mismatch_is_zero_until_training_moves() -> None:
     still, moved = random_policy(trained=False), random_policy()
-    assert all((g.values["mismatch"] == 0).all() for g in token_gaps(still, pairs_of(still), topk=8, micro_batch_tokens=999))
-    assert all((g.values["mismatch"] > 0).all() for g in token_gaps(moved, pairs_of(moved), topk=8, micro_batch_tokens=999))
+    assert all(
+        (g.values["mismatch"] == 0).all() for g in token_gaps(still, pairs_of(still), topk=8, micro_batch_tokens=999)
+    )
+    assert all(
+        (g.values["mismatch"] > 0).all() for g in token_gaps(moved, pairs_of(moved), topk=8, micro_batch_tokens=999)
+    )
 
 
 def test_the_same_context_on_both_sides_has_no_gap(policy) -> None:

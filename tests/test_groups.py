@@ -102,7 +102,12 @@ def test_every_group_is_counted_exactly_once(policy) -> None:
 @pytest.mark.parametrize("information", list(Information))
 def test_the_privileged_prompt_shows_what_was_chosen_in_the_user_turn(policy, information) -> None:
     collector = Collector(
-        policy, TransformersSampler(policy), VerifierPool(), PromptConfig(information=information), SamplingConfig(), PROBLEMS
+        policy,
+        TransformersSampler(policy),
+        VerifierPool(),
+        PromptConfig(information=information),
+        SamplingConfig(),
+        PROBLEMS,
     )
     p = PROBLEMS[3]
     text = policy.tokenizer.decode(collector.privileged_ids(p))

@@ -82,7 +82,9 @@ def test_what_is_recorded_is_what_was_optimised(pair) -> None:
     for m in rows:
         assert m["loss"] == pytest.approx(m["loss_grpo"] + 0.3 * m["loss_jsd"])
         accepted = [r for r in hdpo.rollouts(m["step"], "privileged") if r["accepted"]]
-        assert m["tokens_accepted"] == sum(r["tokens"] for r in accepted) and all(r["outcome"] == "correct" for r in accepted)
+        assert m["tokens_accepted"] == sum(r["tokens"] for r in accepted) and all(
+            r["outcome"] == "correct" for r in accepted
+        )
         assert m["learning_rate"] == pytest.approx(loop.learning_rate(m["step"], hdpo.load_config().step))
         assert m["sampler_mismatch"] is None or m["sampler_mismatch"] < 1e-4
         if m["accepted_rollouts"]:
@@ -111,7 +113,8 @@ def same_weights(a: Run, b: Run) -> bool:
 def same_rows(a: Run, b: Run) -> bool:
     def rows(run):
         return [
-            {k: v for k, v in m.items() if not k.startswith(TIMES) and k != "attempt"} for m in run.metrics("step", "eval", "probe")
+            {k: v for k, v in m.items() if not k.startswith(TIMES) and k != "attempt"}
+            for m in run.metrics("step", "eval", "probe")
         ]
 
     return rows(a) == rows(b)
@@ -185,8 +188,12 @@ def test_a_checkpoint_lost_its_end_and_the_one_before_is_used(pair, tmp_path) ->
 
 def test_too_few_problems_is_a_sentence(tmp_path) -> None:
     file = tmp_path / "few.jsonl"
-    file.write_text("".join(json.dumps({"text": f"{i}+1?", "solution": "s", "answer": str(i + 1)}) + "\n" for i in range(40)))
-    writer = RunWriter.create("train", config_of(problems=str(file), prompts_per_step=64, validation_share=0.3), tmp_path)
+    file.write_text(
+        "".join(json.dumps({"text": f"{i}+1?", "solution": "s", "answer": str(i + 1)}) + "\n" for i in range(40))
+    )
+    writer = RunWriter.create(
+        "train", config_of(problems=str(file), prompts_per_step=64, validation_share=0.3), tmp_path
+    )
     ending = execute(writer.path, resume=False)
     assert ending.state is State.FAILED and "expected at least 64" in ending.message and ending.bad_input
 

@@ -111,9 +111,7 @@ def test_gradients_agree_with_finite_differences():
     teacher = torch.randn(3, 6, generator=generator, dtype=torch.float64).log_softmax(-1)
     z = torch.randn(3, 6, generator=generator, dtype=torch.float64, requires_grad=True)
     top = teacher.topk(4)
-    assert torch.autograd.gradcheck(
-        lambda x: losses.jsd_topk(top.values, x.log_softmax(-1).gather(-1, top.indices)), z
-    )
+    assert torch.autograd.gradcheck(lambda x: losses.jsd_topk(top.values, x.log_softmax(-1).gather(-1, top.indices)), z)
     for divergence in (losses.jsd_full, losses.forward_kl, losses.reverse_kl):
         assert torch.autograd.gradcheck(lambda x, f=divergence: f(teacher, x.log_softmax(-1)), z)
 
@@ -145,9 +143,7 @@ def test_no_gradient_reaches_the_teacher(divergence):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_tokens_without_probability_leave_no_nan(divergence, dtype):
     teacher = torch.tensor([[0.0, -INF, -INF], [0.0, 0.0, -INF], [0.0, 200.0, -200.0]], dtype=dtype)
-    student = torch.tensor(
-        [[0.0, 1.0, -INF], [3.0, -1.0, -INF], [0.0, -200.0, 200.0]], dtype=dtype, requires_grad=True
-    )
+    student = torch.tensor([[0.0, 1.0, -INF], [3.0, -1.0, -INF], [0.0, -200.0, 200.0]], dtype=dtype, requires_grad=True)
     if divergence is losses.reverse_kl:  # infinite where the teacher excludes what the student allows
         teacher = teacher.detach().where(teacher > -INF, student.detach())
     found = divergence(teacher.log_softmax(-1), student.log_softmax(-1))
@@ -171,9 +167,7 @@ def test_the_two_kl_mirror_each_other_and_are_zero_at_equality(teacher, student)
     p, q = teacher.log_softmax(-1), student.log_softmax(-1)
     assert torch.allclose(losses.forward_kl(p, q), losses.reverse_kl(q, p), atol=1e-12)
     assert losses.forward_kl(p, q).item() >= -1e-12
-    assert losses.forward_kl(p, p).item() == 0.0 and losses.jsd_full(p, p).item() == pytest.approx(
-        0, abs=1e-12
-    )
+    assert losses.forward_kl(p, p).item() == 0.0 and losses.jsd_full(p, p).item() == pytest.approx(0, abs=1e-12)
 
 
 def test_kl_is_infinite_where_the_other_side_excludes_a_token():

@@ -134,7 +134,9 @@ def test_the_kept_top_k_stands_for_a_forward_pass_of_the_teacher(policy, teacher
     kept, a = run(policy, ([], items_of(policy, o)[1]), o)
     asked, b = run(policy, ([], items_of(policy, o, keep=False)[1]), o)
     close(kept, asked)
-    assert a.loss_jsd == pytest.approx(b.loss_jsd, rel=1e-3) and a.teacher_mass == pytest.approx(b.teacher_mass, rel=1e-3)
+    assert a.loss_jsd == pytest.approx(b.loss_jsd, rel=1e-3) and a.teacher_mass == pytest.approx(
+        b.teacher_mass, rel=1e-3
+    )
     assert a.step_gap <= b.step_gap + 1e-4, "one bucket for the tail never exceeds the exact gap"
 
 

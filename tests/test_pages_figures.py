@@ -112,6 +112,14 @@ def test_gap_before_and_after_follow_the_link(runs_folder: Path) -> None:
     assert at.metric[0].value == "0.100" and at.metric[0].delta == "-0.067"  # 0.5 / 5, and 0.5 / 3 before
 
 
+def test_steps_of_another_run_give_way_to_its_own(runs_folder: Path) -> None:
+    long, brief = fake_train_run(runs_folder, steps=6), fake_train_run(runs_folder, lam=0.0, steps=3)
+    at = fine(open_page("gap", gap_run=long.name))
+    fine(at.selectbox(key="gap_after").set_value(6).run())
+    fine(at.selectbox(key="gap_run").set_value(brief.name).run())
+    assert at.selectbox(key="gap_after").value == 3
+
+
 def test_gap_without_tables_by_token_still_shows_the_means(runs_folder: Path) -> None:
     run = fake_train_run(runs_folder)
     for table in (run / "tables").glob("gap-*"):

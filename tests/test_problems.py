@@ -85,9 +85,7 @@ def test_columns_of_open_math_instruct_2(tmp_path):
 
 def test_gsm8k_loses_its_marks_and_gains_a_box(tmp_path):
     answer = "He has 2*600=<<2*600=1200>>1200.\nSo 1200.\n#### 1,200"
-    problem = read_problems(
-        jsonl(tmp_path / "g.jsonl", [{"question": "How many?", "answer": answer}])
-    ).problems[0]
+    problem = read_problems(jsonl(tmp_path / "g.jsonl", [{"question": "How many?", "answer": answer}])).problems[0]
     assert problem.solution == "He has 2*600=1200.\nSo 1200.\nThe answer is \\boxed{1200}."
     assert (problem.answer, problem.source, problem.text) == ("1200", "gsm8k", "How many?")
 
@@ -264,9 +262,7 @@ def test_both_sides_of_a_file_are_the_whole(tmp_path):
 
 
 def test_an_empty_side_is_told(tmp_path):
-    with pytest.raises(
-        BadInput, match="None of the 2 problems .* falls into validation; choose the split all"
-    ):
+    with pytest.raises(BadInput, match="None of the 2 problems .* falls into validation; choose the split all"):
         load_problems(str(jsonl(tmp_path / "set.jsonl", OWN_ROWS)), "validation")
 
 
@@ -294,9 +290,7 @@ def test_real_gsm8k():
     found = read_problems(GSM8K)
     assert found.read == 7473 == len(found.problems) + found.duplicates + len(found.skipped)
     assert found.skipped == ()
-    assert found.problems[0].answer == "72" and found.problems[0].solution.endswith(
-        "The answer is \\boxed{72}."
-    )
+    assert found.problems[0].answer == "72" and found.problems[0].solution.endswith("The answer is \\boxed{72}.")
     assert not any("<<" in problem.solution or "####" in problem.solution for problem in found.problems)
     assert all(problem.answer.lstrip("-").replace(".", "").isdigit() for problem in found.problems)
 

@@ -33,9 +33,7 @@ TEMPLATE = (
 )
 SUM = Problem("sum-1", "What is 2*3+4*5?", r"2*3=6; 4*5=20; 6+20=26 \boxed{26}", "26", "sum", 4)
 OTHER = Problem("mul-1", "What is 7*8?", r"7*8=56 \boxed{56}", "56", "mul", 2)
-PROSE = Problem(
-    "gsm-1", "How many?", "He has 6 eggs.\nShe has 20.\nThe answer is \\boxed{26}.", "26", "gsm8k"
-)
+PROSE = Problem("gsm-1", "How many?", "He has 6 eggs.\nShe has 20.\nThe answer is \\boxed{26}.", "26", "gsm8k")
 
 
 @pytest.fixture(scope="module")
@@ -86,19 +84,13 @@ def test_a_wrong_answer_changes_the_last_box_alone():
     assert wrong == reference(SUM, Information.WRONG_ANSWER)
     unboxed = replace(SUM, solution="26 is not it; 6+20=26 indeed")
     changed = reference(unboxed, Information.WRONG_ANSWER)
-    assert (
-        changed.startswith("26 is not it; 6+20=")
-        and changed.endswith(" indeed")
-        and changed != unboxed.solution
-    )
+    assert changed.startswith("26 is not it; 6+20=") and changed.endswith(" indeed") and changed != unboxed.solution
     silent = reference(replace(SUM, solution="It is obvious."), Information.WRONG_ANSWER)
     assert silent.startswith("It is obvious.\nThe answer is \\boxed{") and "26" not in silent
 
 
 def test_a_wrong_answer_finds_its_box_among_braces():
-    nested = replace(
-        SUM, solution=r"\boxed{1} then \boxed{\frac{1}{\sqrt{2}}}.", answer=r"\frac{1}{\sqrt{2}}"
-    )
+    nested = replace(SUM, solution=r"\boxed{1} then \boxed{\frac{1}{\sqrt{2}}}.", answer=r"\frac{1}{\sqrt{2}}")
     wrong = reference(nested, Information.WRONG_ANSWER)
     assert wrong.startswith(r"\boxed{1} then \boxed{") and wrong.endswith("}.") and "sqrt" not in wrong
     assert last_box(r"\boxed{1} and \boxed{2") == (7, 8)
@@ -107,9 +99,7 @@ def test_a_wrong_answer_finds_its_box_among_braces():
 
 @given(st.integers(-300, 300), st.text(max_size=5))
 def test_a_wrong_integer_is_another_one_of_its_sign(right, name):
-    problem = Problem(
-        f"id-{name.encode('utf-8', 'ignore').hex()}", "?", f"\\boxed{{{right}}}", str(right), "doc"
-    )
+    problem = Problem(f"id-{name.encode('utf-8', 'ignore').hex()}", "?", f"\\boxed{{{right}}}", str(right), "doc")
     text = reference(problem, Information.WRONG_ANSWER)
     wrong = int(text[slice(*last_box(text))])
     assert wrong != right and abs(wrong - right) <= 9 and (wrong < 0) == (right < 0)
@@ -131,9 +121,7 @@ def test_the_other_problem_has_another_answer():
     assert {"sum-1", "mul-2"}.isdisjoint(picked) and "o-26" not in picked and len(picked) > 5
     assert pick_other(SUM, pool, 3) == pick_other(SUM, pool, 3)
     for empty in ([], [SUM], [SUM, same]):
-        with pytest.raises(
-            BadInput, match=f"None of the {len(empty)} problems has another answer than sum-1"
-        ):
+        with pytest.raises(BadInput, match=f"None of the {len(empty)} problems has another answer than sum-1"):
             pick_other(SUM, empty, 0)
     for other in (None, same):
         with pytest.raises(BadInput, match="needs another problem with a different answer"):
@@ -157,10 +145,7 @@ def test_plain_wording_is_that_of_the_bundled_model():
 
 def test_braces_and_placeholders_of_a_problem_stay_as_they_are():
     odd = replace(SUM, text=r"What is {reference} and \frac{1}{2}{problem}\1?")
-    assert (
-        privileged_messages(odd, PLAIN, "{problem}")[0]["content"]
-        == f"{odd.text}\nReference solution: {{problem}}"
-    )
+    assert privileged_messages(odd, PLAIN, "{problem}")[0]["content"] == f"{odd.text}\nReference solution: {{problem}}"
     assert "\\boxed{}" in student_messages(SUM, INSTRUCT)[0]["content"]
 
 

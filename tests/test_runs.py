@@ -16,12 +16,16 @@ from hdpo.records import Group, Outcome, Problem, Rollout
 from hdpo.runs import Run, RunWriter, State, all_runs, find_run
 
 PROBLEM = Problem("a", "1+1?", "1+1=2 \\boxed{2}", "2", "doc", 1)
-GROUP = Group(PROBLEM, (1, 2), tuple(Rollout("a", i, (3, 4), (-0.5, -0.25), f"t{i}", Outcome.WRONG, "7") for i in range(3)))
+GROUP = Group(
+    PROBLEM, (1, 2), tuple(Rollout("a", i, (3, 4), (-0.5, -0.25), f"t{i}", Outcome.WRONG, "7") for i in range(3))
+)
 
 
 @pytest.fixture
 def writer(tmp_path):
-    return RunWriter.create("train", replace_knobs(TrainConfig(), {"lambda_": 0.1}), tmp_path, name="mine", command="do it")
+    return RunWriter.create(
+        "train", replace_knobs(TrainConfig(), {"lambda_": 0.1}), tmp_path, name="mine", command="do it"
+    )
 
 
 def filled(writer: RunWriter) -> Run:
@@ -37,7 +41,9 @@ def test_what_was_written_is_read(writer) -> None:
     assert run.load_config().objective.lambda_ == 0.1 and run.kind == "train" and run.name == "mine"
     assert [m["reward"] for m in run.metrics("step")] == [0.1, 0.2, 0.3]
     rows = run.rollouts(step=2, role="student")
-    assert [(r["index"], r["text"], r["outcome"], r["logprob_sum"]) for r in rows] == [(i, f"t{i}", "wrong", -0.75) for i in range(3)]
+    assert [(r["index"], r["text"], r["outcome"], r["logprob_sum"]) for r in rows] == [
+        (i, f"t{i}", "wrong", -0.75) for i in range(3)
+    ]
     assert run.parts()[0]["groups"]["cliff"] == 1 and run.table("eval", 0)[0]["correct"] == 1
     assert run.damage() == []
 
@@ -75,10 +81,15 @@ def test_a_pid_used_again_is_another_process() -> None:
     assert not runs.alive(os.getpid(), 1.0)
 
 
-@pytest.mark.parametrize("name", ["config.json", "status.json", "metrics.jsonl", "rollouts/parts.jsonl", "part", "table"])
+@pytest.mark.parametrize(
+    "name", ["config.json", "status.json", "metrics.jsonl", "rollouts/parts.jsonl", "part", "table"]
+)
 def test_a_folder_cut_off_at_any_byte_is_read_or_told(writer, tmp_path, name) -> None:
     run = filled(writer)
-    files = {"part": next((run.path / "rollouts").glob("*.parquet")), "table": next((run.path / "tables").glob("*.parquet"))}
+    files = {
+        "part": next((run.path / "rollouts").glob("*.parquet")),
+        "table": next((run.path / "tables").glob("*.parquet")),
+    }
     whole = files.get(name, run.path / name)
     data = whole.read_bytes()
     for cut in {0, 1, len(data) // 3, len(data) // 2, len(data) - 1}:
@@ -86,7 +97,14 @@ def test_a_folder_cut_off_at_any_byte_is_read_or_told(writer, tmp_path, name) ->
         shutil.copytree(run.path, copy)
         (copy / whole.relative_to(run.path)).write_bytes(data[:cut])
         damaged = Run(copy)
-        damaged.status(), damaged.metrics(), damaged.parts(), damaged.rollouts(), damaged.table("eval", 0), damaged.checkpoints()
+        (
+            damaged.status(),
+            damaged.metrics(),
+            damaged.parts(),
+            damaged.rollouts(),
+            damaged.table("eval", 0),
+            damaged.checkpoints(),
+        )
         # a file of lines may be cut between two of them, which no reader can tell
         told = damaged.damage() or data[:cut].endswith(b"\n") or (whole.suffix == ".jsonl" and cut == 0)
         assert told, cut
@@ -130,7 +148,9 @@ def test_checkpoints_appear_whole_and_old_ones_go(writer) -> None:
     for step in (1, 2, 3):
         aside = writer.checkpoint_folder(step)
         (aside / "state.json").write_text(json.dumps({"step": step}))
-        assert [p.name for p in Run(writer.path).checkpoints()] == [f"step-{s:06d}" for s in range(max(1, step - 2), step)]
+        assert [p.name for p in Run(writer.path).checkpoints()] == [
+            f"step-{s:06d}" for s in range(max(1, step - 2), step)
+        ]
         writer.close_checkpoint(aside, step)
     assert [p.name for p in Run(writer.path).checkpoints()] == ["step-000002", "step-000003"]
 

@@ -78,7 +78,9 @@ def test_greedy_is_transformers_own_greedy(policy) -> None:
     prompts = prompts_of(policy)[:3]
     ours = TransformersSampler(policy).sample(prompts, 1, HOW, KEY, greedy=True)
     for p, (c,) in zip(prompts, ours, strict=True):
-        plain = GenerationConfig(max_new_tokens=12, do_sample=False, eos_token_id=list(policy.end_ids), pad_token_id=policy.pad_id)
+        plain = GenerationConfig(
+            max_new_tokens=12, do_sample=False, eos_token_id=list(policy.end_ids), pad_token_id=policy.pad_id
+        )
         theirs = policy.model.generate(input_ids=torch.tensor([p.ids]), generation_config=plain)[0, len(p.ids) :]
         assert c.token_ids == tuple(theirs.tolist())
 
@@ -95,7 +97,9 @@ def test_tokens_are_told_as_they_appear(policy) -> None:
     found = TransformersSampler(policy).sample(
         prompts_of(policy)[:3], 2, HOW, KEY, on_token=lambda p, g, t: heard.setdefault((p, g), []).append(t)
     )
-    assert {k: tuple(v) for k, v in heard.items()} == {(p, g): c.token_ids for p, gs in enumerate(found) for g, c in enumerate(gs)}
+    assert {k: tuple(v) for k, v in heard.items()} == {
+        (p, g): c.token_ids for p, gs in enumerate(found) for g, c in enumerate(gs)
+    }
 
 
 def test_draws_follow_the_distribution(policy) -> None:

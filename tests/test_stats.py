@@ -110,9 +110,7 @@ def test_wilson_against_published_values():
 def test_wilson_covers():
     for p in (0.05, 0.4):
         chances = [math.comb(40, c) * p**c * (1 - p) ** (40 - c) for c in range(41)]
-        covered = sum(
-            w for c, w in enumerate(chances) if stats.wilson(c, 40)[0] <= p <= stats.wilson(c, 40)[1]
-        )
+        covered = sum(w for c, w in enumerate(chances) if stats.wilson(c, 40)[0] <= p <= stats.wilson(c, 40)[1])
         assert 0.92 <= covered <= 0.99
 
 
@@ -201,9 +199,7 @@ def test_one_seed_is_the_paired_difference():
         stats.seeds_difference([], [])
 
 
-@pytest.mark.parametrize(
-    ("seed_sd", "prompt_sd", "rest_sd"), [(0.1, 0.0, 0.1), (0.0, 0.3, 0.1), (0.05, 0.2, 0.3)]
-)
+@pytest.mark.parametrize(("seed_sd", "prompt_sd", "rest_sd"), [(0.1, 0.0, 0.1), (0.0, 0.3, 0.1), (0.05, 0.2, 0.3)])
 def test_the_interval_over_three_seeds_covers(seed_sd, prompt_sd, rest_sd):
     rng = np.random.default_rng(3)
     zeros, hits = np.zeros((3, 50)), 0
@@ -221,9 +217,7 @@ def test_the_interval_over_three_seeds_covers(seed_sd, prompt_sd, rest_sd):
 def test_detectable_difference_is_what_a_simulation_detects(n, k):
     """Two arms with the same rates; a constant effect of the named size is found about 80 times in 100."""
     rng = np.random.default_rng(4)
-    effect = np.mean(
-        [stats.detectable_difference(draw_counts(rng, draw_rates(rng, 200), 16), n, k) for _ in range(10)]
-    )
+    effect = np.mean([stats.detectable_difference(draw_counts(rng, draw_rates(rng, 200), 16), n, k) for _ in range(10)])
     found = 0
     for _ in range(150):
         rates = draw_rates(rng, 200)

@@ -10,7 +10,7 @@ import pytest
 
 from hdpo.config import TrainConfig, replace_knobs
 from hdpo.evaluate import summarise
-from hdpo.runs import Run, RunWriter, State, all_runs
+from hdpo.runs import Run, RunWriter, State
 from hdpo.stats import pass_at_k
 from workbench import tradeoff_data as data
 
@@ -70,13 +70,14 @@ def test_runs_measured_otherwise_stand_in_sets_of_their_own(runs_folder: Path, p
     ]  # fmt: skip
 
 
-def test_own_runs_come_first_then_the_recorded_ones_of_the_default_mix(pair: list[Run]) -> None:
-    recorded = [r for r in all_runs() if r.recorded and r.kind == "train"]
-    if not recorded:
-        pytest.skip("assets/runs has no recorded training")
-    sets = list(data.comparable_sets([*pair, *recorded]).values())
-    assert [r.id for r in sets[0]] == [r.id for r in pair]
-    assert data.settings(sets[1][0])["problems"] == "bundled:steep" and all(r.recorded for r in sets[1])
+def test_own_runs_come_first_then_the_recorded_ones_of_the_default_mix(runs_folder: Path) -> None:
+    assets = runs_folder.parent / "recorded"
+    gentle = write_run(assets, BASE, lambda_=0.0, problems="bundled:gentle", eval_split="test")
+    steep = write_run(assets, BASE, lambda_=0.0, eval_split="test")
+    own = write_run(runs_folder, BASE, lambda_=0.0, problems="bundled:gentle")
+    assert [r.recorded for r in (gentle, steep, own)] == [True, True, False]
+    sets = data.comparable_sets([own, gentle, steep])
+    assert [r.id for members in sets.values() for r in members] == [own.id, steep.id, gentle.id]
 
 
 def test_what_is_measured_is_the_whole_evaluation() -> None:

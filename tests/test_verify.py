@@ -105,9 +105,7 @@ def test_unparsable_golds_are_told(pool):
     assert pool.gold_ok(golds) == [True, True, True, True, False, False, False, True]
 
 
-@pytest.mark.skipif(
-    os.name == "nt", reason="reads the signal that ended a process, which Windows does not have"
-)
+@pytest.mark.skipif(os.name == "nt", reason="reads the signal that ended a process, which Windows does not have")
 def test_a_hostile_expression_is_killed_where_the_alarm_comes_too_late():
     with VerifierPool(timeout_s=1.0) as pool:
         pool.gold_ok(["x"])
@@ -181,9 +179,7 @@ def test_no_child_for_plain_integers():
 def test_order_is_kept_and_equal_pairs_are_judged_once(pool, monkeypatch):
     asked = []
     ask = VerifierPool._ask
-    monkeypatch.setattr(
-        VerifierPool, "_ask", lambda self, requests: asked.extend(requests) or ask(self, requests)
-    )
+    monkeypatch.setattr(VerifierPool, "_ask", lambda self, requests: asked.extend(requests) or ask(self, requests))
     items = [(rf"\boxed{{{n % 5}/7}}", "3/7") for n in range(20)]
     expected = [RIGHT if n % 5 == 3 else WRONG for n in range(20)]
     for _ in range(2):
@@ -240,9 +236,7 @@ BOXES = st.one_of(
 
 
 @settings(max_examples=150, deadline=None)
-@given(
-    st.lists(WORDS, max_size=5), BOXES, st.lists(WORDS, max_size=5), st.sampled_from(["4", "0", "-3", "7"])
-)
+@given(st.lists(WORDS, max_size=5), BOXES, st.lists(WORDS, max_size=5), st.sampled_from(["4", "0", "-3", "7"]))
 def test_the_fast_path_equals_math_verify(before, box, after, gold):
     completion = " ".join([*before, box, *after])
     fast = fast_verdict(completion, gold)
@@ -263,10 +257,7 @@ def test_the_fast_path_is_taken_for_plain_integers(number, right):
         return
     fast = fast_verdict(rf"so it is $x = \boxed{{{number}}}$.", gold)
     assert fast == Verdict(RIGHT if right else WRONG, str(number), gold)
-    assert (
-        judge({"completion": rf"$x = \boxed{{{number}}}$.", "gold": gold}, 60)["outcome"]
-        == fast.outcome.value
-    )
+    assert judge({"completion": rf"$x = \boxed{{{number}}}$.", "gold": gold}, 60)["outcome"] == fast.outcome.value
 
 
 def test_the_parent_never_imports_sympy():

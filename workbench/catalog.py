@@ -215,16 +215,17 @@ def rows_of(run: Run, *kinds: str) -> list[dict[str, Any]]:
 
 def steps_frame(run: Run) -> pd.DataFrame:
     """One row an optimiser step. Columns: STEP_COLUMNS; `run` is the label, nulls are NaN."""
-    rows = [{**r, "run": label(run)} for r in rows_of(run, "step")]
+    name = label(run)
+    rows = [{**r, "run": name} for r in rows_of(run, "step")]
     return numeric(pd.DataFrame(rows, columns=STEP_COLUMNS), keep=("run",))
 
 
 def evals_frame(run: Run) -> pd.DataFrame:
     """Long: run, step, metric (pass@1 …, greedy, cliff, solved), value, low, high, n_problems, n_samples, temperature."""
-    rows = []
+    rows, name = [], label(run)
     for r in rows_of(run, "eval"):
         facts = {
-            "run": label(run),
+            "run": name,
             **{k: r.get(k) for k in ("step", "n_problems", "n_samples", "temperature")},
         }
         rows += [{**facts, "metric": m, **interval} for m, interval in measured(r)]
@@ -233,13 +234,13 @@ def evals_frame(run: Run) -> pd.DataFrame:
 
 def slices_frame(run: Run, by: str = "level") -> pd.DataFrame:
     """Long, one row a slice and metric; `by` is 'level' or 'source'. Columns: SLICE_COLUMNS."""
-    rows = []
+    rows, name = [], label(run)
     for r in rows_of(run, "eval"):
-        for name, part in (r.get(f"by_{by}") or {}).items():
+        for slice_name, part in (r.get(f"by_{by}") or {}).items():
             facts = {
-                "run": label(run),
+                "run": name,
                 "step": r["step"],
-                "slice": name,
+                "slice": slice_name,
                 "n_problems": part.get("n_problems"),
             }
             rows += [{**facts, "metric": m, **interval} for m, interval in measured(part)]
@@ -257,9 +258,9 @@ def measured(row: dict[str, Any]) -> Iterable[tuple[str, dict[str, float]]]:
 
 def probe_frame(run: Run) -> pd.DataFrame:
     """Long: run, step, on ('privileged' or 'own' traces), metric (nats per token), value, low, high, n_traces, n_tokens."""
-    rows = []
+    rows, name = [], label(run)
     for r in rows_of(run, "probe"):
-        facts = {"run": label(run), **{k: r.get(k) for k in ("step", "on", "n_traces", "n_tokens")}}
+        facts = {"run": name, **{k: r.get(k) for k in ("step", "on", "n_traces", "n_tokens")}}
         rows += [{**facts, "metric": m, **r[m]} for m in PROBE_METRICS if isinstance(r.get(m), dict)]
     return numeric(pd.DataFrame(rows, columns=PROBE_COLUMNS), keep=("run", "on", "metric"))
 

@@ -21,7 +21,9 @@ def parser() -> argparse.ArgumentParser:
     model.add_argument("--partial", type=Path, default=None, help="gets the unfinished model every 4 M tokens")
     problems = commands.add_parser("problems", help="write the bundled problem sets")
     problems.add_argument("--out", type=Path, default=Path("assets/problems"), help="gets MIX/SPLIT.jsonl")
-    card = commands.add_parser("card", help="run what the card reports (an hour on two cores), write its tables, record its runs")
+    card = commands.add_parser(
+        "card", help="run what the card reports (an hour on two cores), write its tables, record its runs"
+    )
     card.add_argument("--runs", type=Path, default=Path("runs/card"), help="the runs; those that are done are kept")
     card.add_argument(
         "--card", type=Path, default=Path("assets/MODEL_CARD.md"), help="gets the tables between its marks"

@@ -18,11 +18,21 @@ from urllib.parse import urlparse
 import psutil
 import pytest
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -r requirements-dev.txt")
+sync_api = pytest.importorskip(
+    "playwright.sync_api", reason="playwright is not installed: pip install -r requirements-dev.txt"
+)
 ROOT = Path(__file__).resolve().parent.parent.parent
 CHROMIUM = next((c for c in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if c), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (Debian: apt-get install chromium)")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="no Chromium on this machine (Debian: apt-get install chromium)"
+)
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 PAGES = ("", "cliffs", "side_by_side", "lambda_lab", "gap", "tradeoff", "runs")
 PATIENCE = 120_000  # milliseconds; a cold worker on a busy machine
 
@@ -34,7 +44,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     log = (home / "server.log").open("w+")
     environment = {**os.environ, "HDPO_RUNS": str(home / "runs"), "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     environment.pop("HDPO_NO_WORKERS", None)
-    process = subprocess.Popen([sys.executable, "-m", "workbench", "--port", "0"], cwd=ROOT, env=environment, stdout=log, stderr=log)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "workbench", "--port", "0"], cwd=ROOT, env=environment, stdout=log, stderr=log
+    )
     try:
         yield f"http://127.0.0.1:{port_in(Path(log.name))}"
     finally:
@@ -111,7 +123,9 @@ def test_scan_then_side_by_side_then_a_training_then_tradeoff(page: sync_api.Pag
 
 @pytest.mark.parametrize("name", PAGES)
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_every_page_stands_in_both_themes_and_in_a_narrow_window(page: sync_api.Page, server: str, name: str, theme: str) -> None:
+def test_every_page_stands_in_both_themes_and_in_a_narrow_window(
+    page: sync_api.Page, server: str, name: str, theme: str
+) -> None:
     page.emulate_media(color_scheme=theme)
     page.set_viewport_size({"width": 900, "height": 1000})
     visit(page, server, name)

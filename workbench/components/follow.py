@@ -37,9 +37,3 @@ def badges(runs: Sequence[Run]) -> None:
             st.badge(f"◆ {len(runs) - recorded} made here", color="blue")
         if active:
             st.badge(f"▶ {active} live", color="green")
-
-
-def forget(key: str, options: Sequence[object]) -> None:
-    """Before a widget is drawn: drop a stored choice that it no longer offers, so that its default holds again."""
-    if st.session_state.get(key) not in options:
-        st.session_state.pop(key, None)

@@ -10,7 +10,7 @@ from hdpo.runs import Run
 from workbench import paper, session, state
 from workbench import tradeoff_data as data
 from workbench.components.figure import show
-from workbench.components.follow import badges, forget
+from workbench.components.follow import badges
 from workbench.figures import tradeoff
 
 VIEWS = ("Tradeoff", "Differences to λ = 0", "pass@k", "By level", "Final and best")
@@ -50,7 +50,12 @@ def draw(runs: Sequence[Run], x: str, view: str) -> None:
     if not steps:
         st.warning("No step was evaluated by all of these runs. Leave out those that have just begun, or wait.")
         return
-    step = steps[0] if len(steps) == 1 else choose_step(steps)
+    words = "Step (those that all runs evaluated)"
+    step = (
+        steps[0]
+        if len(steps) == 1
+        else st.select_slider(words, steps, steps[-1], key="tradeoff_step", bind="query-params")
+    )
     facts = f"step {step} · {session.facts_of(list(runs))}"
     if view == VIEWS[0]:
         table = data.points(runs, step, x)
@@ -73,12 +78,6 @@ def final_and_best(runs: Sequence[Run]) -> None:
     order = ("arm", "seed", "metric", "final", "final_step", "best", "best_step", "evaluations", "run")
     st.dataframe(data.best_and_final(runs), hide_index=True, column_order=order, key="tradeoff-best", alt=BEST)
     st.caption(BEST)
-
-
-def choose_step(steps: list[int]) -> int:
-    """The slider; a step that another choice of runs does not share gives way to the last one."""
-    forget("tradeoff_step", steps)
-    return st.select_slider("Step (those that all runs evaluated)", steps, steps[-1], key="tradeoff_step", bind="query-params")  # fmt: skip
 
 
 def differences(runs: Sequence[Run], step: int, x: str, facts: str = "") -> None:
