@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+# Before anything imports torch: threads that spin on two shared cores are slower than one.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
@@ -43,7 +46,6 @@ def execute_here(root: Path, kind: str, config: object) -> Path:
 def needs_model() -> None:
     if not (REPOSITORY / "assets" / "model" / "config.json").is_file():
         pytest.skip("assets/model is not there: build it with `python -m hdpo.organism build`")
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
