@@ -11,6 +11,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hdpo.organism.__main__ import main
@@ -24,7 +25,7 @@ from hdpo.organism.corpus import (
     privileged,
     unprivileged,
 )
-from hdpo.organism.pretrain import Schedule, backward, build_model, collate, pretrain
+from hdpo.organism.pretrain import PART, Schedule, backward, build_model, collate, pretrain
 from hdpo.organism.tasks import BOX, FAMILIES, LEVELS, Task, draw_task, first_half, solve, write
 from hdpo.organism.tokenizer import build_tokenizer, render_prompt, render_response
 
@@ -252,6 +253,21 @@ def test_the_loss_is_the_mean_over_response_tokens_whatever_the_padding(tokenize
     batch = collate(prompts, responses, tokenizer.pad_token_id)
     assert (batch.tokens, int(batch.predicts.sum())) == (13, 5)
     assert backward(model, batch) == pytest.approx(total / 5, rel=1e-5)
+
+
+def test_parts_side_by_side_give_the_gradient_of_the_whole_batch(tokenizer):
+    model = build_model(tokenizer, seed=2)
+    rng = Random(9)
+    lengths = [rng.randint(1, 6) for _ in range(PART + 9)]  # two parts of unlike size
+    responses = [[rng.randrange(3, 350) for _ in range(n)] + [2] for n in lengths]
+    batch = collate([[1, 5, 2]] * len(responses), responses, tokenizer.pad_token_id)
+    loss = backward(model, batch)
+    parts = [p.grad.clone() for p in model.parameters()]
+    logits = model(batch.ids[:, :-1]).logits[batch.predicts]
+    whole = torch.nn.functional.cross_entropy(logits, batch.ids[:, 1:][batch.predicts])
+    assert loss == pytest.approx(whole.item(), rel=1e-5)
+    for part, exact in zip(parts, torch.autograd.grad(whole, list(model.parameters())), strict=True):
+        torch.testing.assert_close(part, exact, rtol=1e-3, atol=1e-6)
 
 
 def test_fifty_steps_lower_the_loss_and_the_folder_loads(tmp_path: Path, capsys):
