@@ -60,11 +60,8 @@ class Mix:
     privileged_habits: Habits = Habits(wrong_operation=0.03, slip=0.01, no_box=0.08)
     whole_plan: tuple[float, float] = (0.003, 0.001)  # levels 4 and 5
     other_ordering: float = 0.3  # of privileged responses pick their plan anew
-    references: tuple[float, float, float] = (
-        0.84,
-        0.08,
-        0.08,
-    )  # whole solution, first half of it, answer only
+    # of privileged prompts: the whole solution, the first half of its steps, the answer only
+    references: tuple[float, float, float] = (0.84, 0.08, 0.08)
 
 
 def drill_share(mix: Mix, progress: float) -> float:
