@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from hdpo import losses
-from hdpo.batching import Trace, collate, micro_batches
+from hdpo.batching import Trace, micro_batches
 from hdpo.config import TrainConfig
 from hdpo.draws import DrawKey, Purpose
 from hdpo.groups import Collector, accepted
@@ -77,12 +77,10 @@ def token_gaps(
 def _chunked_columns(
     policy: Policy, pairs: Sequence[Pair], topk: int, tops: int, weights: Weights
 ) -> tuple[dict[str, np.ndarray], dict[str, tuple[np.ndarray, np.ndarray]]]:
-    behind = collate([p.teacher for p in pairs], policy.pad_id, policy.device)
-    with policy.using(weights):
-        student = policy.hidden(collate([p.student for p in pairs], policy.pad_id, policy.device))
-        drifting = policy.hidden(behind)
-    with policy.using(Weights.INITIAL):
-        frozen = policy.hidden(behind)
+    behind = policy.batch([p.teacher for p in pairs])
+    student = policy.hidden(policy.batch([p.student for p in pairs]), weights)
+    drifting = policy.hidden(behind, weights)
+    frozen = policy.hidden(behind, Weights.INITIAL)
     size = max(1, CHUNK_ELEMENTS // policy.vocabulary)
     rows, best = [], []
     for s, d, f in zip(student.split(size), drifting.split(size), frozen.split(size), strict=True):

@@ -17,7 +17,7 @@ import torch
 
 from hdpo import losses
 from hdpo.advantages import Advantage
-from hdpo.batching import Trace, collate
+from hdpo.batching import Trace
 from hdpo.config import ModelConfig, ObjectiveConfig, PromptConfig, SamplingConfig, StepConfig, from_json
 from hdpo.draws import DrawKey, Purpose
 from hdpo.errors import BadInput, Stopped
@@ -290,9 +290,8 @@ def lens_columns(
     """
     size = max(1, CHUNK_ELEMENTS // policy.vocabulary)
     with torch.no_grad():
-        student_h, now_h = (policy.hidden(collate([t], policy.pad_id, policy.device)) for t in (student, teacher))
-        with policy.using(weights):
-            teacher_h = policy.hidden(collate([teacher], policy.pad_id, policy.device))
+        student_h, now_h = (policy.hidden(policy.batch([t])) for t in (student, teacher))
+        teacher_h = policy.hidden(policy.batch([teacher]), weights)
         rows, tops = [], {"teacher": [], "student": []}  # type: ignore[var-annotated]
         for h in zip(student_h.split(size), teacher_h.split(size), now_h.split(size), strict=True):
             s, t, now = (policy.logits(x) for x in h)

@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from hdpo import losses
 from hdpo.advantages import advantages
-from hdpo.batching import Batch, Trace, collate, micro_batches
+from hdpo.batching import Trace
 from hdpo.config import Divergence, ObjectiveConfig, Teacher
 from hdpo.policy import Policy, Weights
 from hdpo.records import Group, TopK
@@ -93,10 +93,12 @@ def hdpo_gradient(
     Empty lists give a term of exactly 0 and no NaN. λ = 0 is exactly GRPO.
     """
     policy.model.zero_grad(set_to_none=True)
-    grpo_sums = _grpo_backward(policy, grpo, objective, scale)
+    with policy.accumulating():
+        grpo_sums = _grpo_backward(policy, grpo, objective, scale)
     grpo_norm, grpo_grads = grad_norm(policy), [p.grad for p in policy.trainable]
     policy.model.zero_grad(set_to_none=True)
-    jsd_sums = _distil_backward(policy, distil, objective, scale) if objective.lambda_ > 0 else torch.zeros(5)
+    with policy.accumulating():
+        jsd_sums = _distil_backward(policy, distil, objective, scale) if objective.lambda_ > 0 else torch.zeros(5)
     jsd_norm = grad_norm(policy)
     for p, g in zip(policy.trainable, grpo_grads, strict=True):
         if g is not None:
@@ -142,8 +144,8 @@ def grad_norm(policy: Policy) -> float:
 def _grpo_backward(policy: Policy, items: Sequence[PolicyItem], objective: ObjectiveConfig, scale: Scale) -> Tensor:
     """Sums over tokens of (surrogate, entropy, |mismatch|); the gradient of the first / tokens_student is added."""
     total = torch.zeros(3)
-    for chosen in micro_batches([len(i.trace) for i in items], scale.micro_batch_tokens):
-        batch = collate([items[i].trace for i in chosen], policy.pad_id, policy.device)
+    for chosen in policy.parts([i.trace for i in items], scale.micro_batch_tokens):
+        batch = policy.batch([items[i].trace for i in chosen])
         advantage = torch.tensor([items[i].advantage for i in chosen], device=policy.device)[batch.rows_N]
         sampled = torch.tensor([x for i in chosen for x in items[i].sampled_logprobs], device=policy.device)
 
@@ -173,9 +175,9 @@ def _distil_backward(policy: Policy, items: Sequence[DistillItem], objective: Ob
     total = torch.zeros(5)
     for kept in (True, False):
         some = [i for i in items if _topk_stands(policy, i, weights, objective) is kept]
-        for chosen in micro_batches([len(i.student) for i in some], scale.micro_batch_tokens):
+        for chosen in policy.parts([i.student for i in some], scale.micro_batch_tokens):
             part = [some[i] for i in chosen]
-            batch = collate([i.student for i in part], policy.pad_id, policy.device)
+            batch = policy.batch([i.student for i in part])
             hidden = policy.hidden(batch)
             if kept:
                 ids, logp = _kept_topk(part, objective.topk, policy.device)
@@ -205,9 +207,8 @@ def _kept_topk(items: Sequence[DistillItem], k: int, device: torch.device) -> tu
 
 def _teacher_hidden(policy: Policy, items: Sequence[DistillItem], weights: Weights) -> Tensor:
     """(N, hidden size) of the same completions behind the privileged prompts, without gradient."""
-    with torch.no_grad(), policy.using(weights):
-        batch: Batch = collate([i.teacher for i in items], policy.pad_id, policy.device)
-        return policy.hidden(batch)
+    with torch.no_grad():
+        return policy.hidden(policy.batch([i.teacher for i in items]), weights)
 
 
 def _topk_terms(logits: Tensor, ids: Tensor, teacher_logp: Tensor) -> Tensor:

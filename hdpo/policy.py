@@ -7,30 +7,29 @@ second model in memory. Adapter and optimiser are float32 whatever the base is.
 
 from __future__ import annotations
 
-import copy
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from peft.tuners.lora import Linear as LoraLinear
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from hdpo.batching import Batch
+from hdpo import batching
+from hdpo.batching import Batch, Trace
 from hdpo.config import ModelConfig
 from hdpo.errors import BadInput
+from hdpo.flat import FlatModel, FoldedWeights
 
-# Below this many parameters an adapter's extra calls cost more than its arithmetic, so samples come from a merged copy: a
-# step then makes 235,000 calls instead of 331,000. What that is worth in seconds is not measured yet. Only in float32,
-# where merged and unmerged log-probs agree to rounding.
-MERGE_BELOW = 50_000_000
+# Completions of one prompt share a row of at most this many tokens where the forward pass allows it: more would save
+# little, as attention within a row grows with its square.
+SHARED_ROW = 256
 
 BUNDLED = Path(__file__).resolve().parent.parent / "assets" / "model"
 
@@ -52,8 +51,9 @@ class Policy:
     context: int
     version: int = 0
     starts_from_adapter: bool = False
-    merged: Any = None  # a copy of the base for `sampling_from`; the base's own weights are never changed
-    merged_from: tuple[object, ...] = ()
+    flat: FlatModel | None = None  # the fast way through a small model, where there is one
+    _folded: dict[Weights, tuple[object, FoldedWeights]] = field(default_factory=dict)
+    _leaves: FoldedWeights | None = None
 
     @property
     def causal(self) -> Any:
@@ -100,34 +100,52 @@ class Policy:
             with self.model.disable_adapter():
                 yield
 
+    def folded(self, weights: Weights) -> FoldedWeights:
+        """The flat model's weights with the adapter in them, without gradient; remembered until the adapter changes."""
+        assert self.flat is not None
+        now = tuple(p._version for p in self.trainable) if weights is Weights.CURRENT else ()
+        if self._folded.get(weights, ((None,), None))[0] != now:
+            with torch.no_grad():
+                self._folded[weights] = now, self.flat.fold(self._adapter(weights))
+        return self._folded[weights][1]
+
+    def _adapter(self, weights: Weights) -> str | None:
+        return "default" if weights is Weights.CURRENT else "initial" if self.starts_from_adapter else None
+
     @contextmanager
-    def sampling_from(self, weights: Weights) -> Iterator[Any]:
-        """The causal LM to sample from with these weights: a merged copy where that is faster, else the model itself."""
-        if self.merged is None:
-            with self.using(weights):
-                yield self.causal
-        else:
-            self._merge(weights)
-            yield self.merged
-
-    def _merge(self, weights: Weights) -> None:
-        """Fold the adapter into the copy, unless it is there already (tensors count their own changes)."""
-        now = (weights, *(p._version for p in self.trainable))
-        if now == self.merged_from:
+    def accumulating(self) -> Iterator[None]:
+        """Around the backward passes of one step: in the flat model they add up in the folded weights, and go the way
+        back into the adapter once, at the end."""
+        if self.flat is None:
+            yield
             return
-        adapter = "default" if weights is Weights.CURRENT else "initial" if self.starts_from_adapter else None
-        with torch.no_grad():
-            for name, layer in self.causal.named_modules():
-                if isinstance(layer, LoraLinear):
-                    whole: Any = layer.get_base_layer().weight
-                    whole = whole if adapter is None else whole + layer.get_delta_weight(adapter)
-                    self.merged.get_submodule(name).weight.copy_(whole)
-        self.merged_from = now
+        whole = self.flat.fold("default")
+        self._leaves = whole.leaves()
+        try:
+            yield
+            pairs = zip(whole.adapted(), self._leaves.adapted(), strict=True)
+            reached = [(w, leaf.grad) for w, leaf in pairs if w.requires_grad and leaf.grad is not None]
+            torch.autograd.backward([w for w, _ in reached], [g for _, g in reached])
+        finally:
+            self._leaves = None
 
-    def hidden(self, batch: Batch) -> torch.Tensor:
+    def batch(self, traces: Sequence[Trace]) -> Batch:
+        """The traces laid out for this model."""
+        return batching.collate(traces, self.pad_id, self.device, SHARED_ROW if self.flat else 0)
+
+    def parts(self, traces: Sequence[Trace], tokens: int) -> list[list[int]]:
+        """Indices of the traces in micro-batches of at most `tokens` padded tokens."""
+        return batching.parts(traces, tokens, SHARED_ROW if self.flat else 0)
+
+    def hidden(self, batch: Batch, weights: Weights = Weights.CURRENT) -> torch.Tensor:
         """(N, hidden size): the last hidden state at each position that predicts a completion token."""
-        out = self.causal.base_model(input_ids=batch.input_ids, use_cache=False)
-        return out.last_hidden_state[batch.predicts]
+        if self.flat is None:
+            with self.using(weights):
+                out = self.causal.base_model(input_ids=batch.input_ids, use_cache=False)
+            return out.last_hidden_state[batch.predicts]
+        if not torch.is_grad_enabled():
+            return self.flat.hidden(self.folded(weights), batch)
+        return self.flat.hidden(self._leaves or self.flat.fold(self._adapter(weights)), batch)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """(…, V) float32 raw logits."""
@@ -218,12 +236,11 @@ def load_policy(config: ModelConfig, seed: int = 0) -> Policy:
     for unsupported in ("final_logit_softcapping", "logit_scale"):
         if getattr(facts, unsupported, None):
             raise BadInput(f"model: expected plain logits, found {unsupported} in config.json. This architecture is not supported yet.")  # fmt: skip
-    small = config.dtype == "float32" and base.num_parameters() < MERGE_BELOW
-    plain = copy.deepcopy(base).to(device).eval() if small else None
-    policy = Policy(add_lora(base, config, seed), tokenizer, device, int(facts.max_position_embeddings), merged=plain)
+    policy = Policy(add_lora(base, config, seed), tokenizer, device, int(facts.max_position_embeddings))
     if config.adapter:
         start_from_adapter(policy, config)
     policy.model.to(device).eval()
+    policy.flat = FlatModel.of(policy.model)
     return policy
 
 

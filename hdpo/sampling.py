@@ -7,7 +7,9 @@ order, changes no draw.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,6 +19,7 @@ from transformers import DynamicCache
 
 from hdpo.config import SamplingConfig
 from hdpo.draws import DrawKey, uniforms
+from hdpo.flat import FlatDecoder
 from hdpo.policy import Policy, Weights
 from hdpo.records import TopK
 
@@ -25,6 +28,9 @@ LEAVE_AT = 0.15
 # Keys and values of one batch of sequences may take this many bytes; more prompts than fit go one batch after another.
 CACHE_BYTES = 1 << 30
 MAX_SEQUENCES = 1024
+# In the flat model two batches side by side, a core each, beat one batch on two cores: its operations are too small to
+# be shared out. Below so many sequences a thread is not worth its own calls.
+ROWS_A_THREAD = 32
 
 OnToken = Callable[[int, int, int], None]
 
@@ -71,45 +77,88 @@ class Sampler(Protocol):
         ...  # fmt: skip
 
 
-@dataclass
-class _Rows:
-    """The sequences still running: (R,) their place in the result, last token, next position; (R, L) attention."""
+class Decoder(Protocol):
+    """The running sequences of one batch in the model. hidden: (R, H), what predicts their first token."""
 
-    place: torch.Tensor
-    token: torch.Tensor
-    position: torch.Tensor
-    mask: torch.Tensor
+    hidden: torch.Tensor
 
-    def keep(self, rows: torch.Tensor) -> _Rows:
-        return _Rows(self.place[rows], self.token[rows], self.position[rows], self.mask[rows])
+    def step(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(R,) the newest token of each → (R, H)."""
+        ...  # fmt: skip
+
+    def keep(self, rows: torch.Tensor) -> None:
+        """(R',) the places of those that stay."""
+        ...  # fmt: skip
+
+
+class PlainDecoder:
+    """Any model of transformers, with its own cache. mask (R, L), position (R,)."""
+
+    def __init__(self, policy: Policy, prompts: Sequence[tuple[int, ...]], n: int) -> None:
+        """One pass over the P prompts, left-padded; cache, mask and hidden states then repeated n times each."""
+        self.model, width = policy.causal, max(map(len, prompts))
+        ids = torch.tensor([[policy.pad_id] * (width - len(p)) + list(p) for p in prompts], device=policy.device)
+        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=policy.device)
+        self.cache = DynamicCache(config=self.model.config)
+        position = (mask.cumsum(-1) - 1).clamp(min=0)
+        self.hidden = self._forward(ids, mask, position).repeat_interleave(n, 0)
+        self.cache.batch_repeat_interleave(n)
+        self.mask, self.position = mask.repeat_interleave(n, 0), position[:, -1].repeat_interleave(n)
+
+    def _forward(self, ids: torch.Tensor, mask: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
+        out = self.model.base_model(
+            input_ids=ids, attention_mask=mask, position_ids=position, past_key_values=self.cache, use_cache=True
+        )
+        return out.last_hidden_state[:, -1]
+
+    def step(self, tokens: torch.Tensor) -> torch.Tensor:
+        self.position = self.position + 1
+        self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.mask), 1)], -1)
+        return self._forward(tokens[:, None], self.mask, self.position[:, None])
+
+    def keep(self, rows: torch.Tensor) -> None:
+        self.cache.batch_select_indices(rows)
+        self.mask, self.position = self.mask[rows], self.position[rows]
 
 
 @dataclass
 class _Result:
-    """What is gathered, on the CPU: tokens and logprobs (B, T), lengths (B,), top-k ids and logprobs (B, T, K)."""
+    """What is gathered for B sequences: tokens and logprobs (B, T), top-k ids and logprobs (B, T, K).
 
-    tokens: np.ndarray
-    logprobs: np.ndarray
-    lengths: np.ndarray
-    ended: np.ndarray
-    topk_ids: np.ndarray | None
-    topk_logprobs: np.ndarray | None
+    Behind a sequence's end token, and behind what a batch no longer holds, the entries mean nothing.
+    """
+
+    tokens: torch.Tensor
+    logprobs: torch.Tensor
+    topk: tuple[torch.Tensor, torch.Tensor] | None
 
     @classmethod
-    def empty(cls, b: int, t: int, k: int) -> _Result:
-        shape = (b, t, k)
-        return cls(
-            np.zeros((b, t), np.int64), np.zeros((b, t), np.float32), np.zeros(b, np.int64), np.zeros(b, bool),
-            np.zeros(shape, np.int32) if k else None, np.zeros(shape, np.float32) if k else None,
-        )  # fmt: skip
+    def empty(cls, b: int, t: int, k: int, device: torch.device) -> _Result:
+        kept = torch.zeros(b, t, k, dtype=torch.int32, device=device), torch.zeros(b, t, k, device=device)
+        tokens = torch.zeros(b, t, dtype=torch.long, device=device)
+        return cls(tokens, torch.zeros(b, t, device=device), kept if k else None)
 
-    def completion(self, b: int, weights: str) -> Completion:
-        t = int(self.lengths[b])
-        topk = None
-        if self.topk_ids is not None and self.topk_logprobs is not None:
-            topk = TopK(self.topk_ids[b, :t].copy(), self.topk_logprobs[b, :t].copy(), weights)
-        ids, logps = self.tokens[b, :t].tolist(), self.logprobs[b, :t].tolist()
-        return Completion(tuple(ids), tuple(logps), not bool(self.ended[b]), topk)
+    def note(self, place: torch.Tensor, t: int, drawn: tuple[torch.Tensor, torch.Tensor], logits: torch.Tensor) -> None:
+        """Position t of these sequences; top-k is of the raw logits, at T = 1, before top-p."""
+        self.tokens[place, t], self.logprobs[place, t] = drawn
+        if self.topk is not None:
+            best = logits.log_softmax(-1).topk(self.topk[0].shape[-1], -1)
+            self.topk[0][place, t], self.topk[1][place, t] = best.indices.int(), best.values
+
+    def completions(self, ends: torch.Tensor, weights: str) -> list[Completion]:
+        """All of them, each up to its end token, on the CPU."""
+        is_end = torch.isin(self.tokens, ends)
+        ended = is_end.any(-1).tolist()
+        lengths = torch.where(is_end.any(-1), is_end.int().argmax(-1) + 1, self.tokens.shape[1]).tolist()
+        tokens, logprobs = self.tokens.tolist(), self.logprobs.tolist()
+        kept = None if self.topk is None else [x.cpu().numpy() for x in self.topk]
+        return [
+            Completion(
+                tuple(tokens[b][:t]), tuple(logprobs[b][:t]), not ended[b],
+                None if kept is None else TopK(kept[0][b, :t].copy(), kept[1][b, :t].copy(), weights),
+            )
+            for b, t in enumerate(lengths)
+        ]  # fmt: skip
 
 
 @dataclass
@@ -124,17 +173,26 @@ class TransformersSampler:
     ) -> list[list[Completion]]:  # fmt: skip
         """See `Sampler.sample`. Prompts of like length go together: padding is work."""
         order = sorted(range(len(prompts)), key=lambda i: len(prompts[i].ids))
-        found: list[list[Completion]] = [[] for _ in prompts]
         size = self._prompts_at_once(prompts, n, how)
-        with torch.no_grad(), self.policy.sampling_from(weights) as causal:
-            for start in range(0, len(order), size):
-                chunk = order[start : start + size]
-                hear = None if on_token is None else lambda p, g, t, chunk=chunk: on_token(chunk[p], g, t)
-                draws = _Draws([prompts[i] for i in chunk], n, how, key, greedy)
-                result = self._sample_chunk(causal, draws, min(topk, self.policy.vocabulary), hear)
-                name = self.policy.name_of(weights)
+        chunks = [order[i : i + size] for i in range(0, len(order), size)]
+        threads = 1
+        if self.policy.flat is not None:
+            threads = 1 if on_token else min(torch.get_num_threads(), len(prompts), len(prompts) * n // ROWS_A_THREAD)
+            self.policy.folded(weights)  # made once, before the threads ask for it
+        if threads > 1:
+            chunks = [part for chunk in chunks for i in range(threads) if (part := chunk[i::threads])]
+
+        def complete(chunk: list[int]) -> list[Completion]:
+            hear = None if on_token is None else lambda p, g, t: on_token(chunk[p], g, t)
+            draws = _Draws([prompts[i] for i in chunk], n, how, key, greedy, self.policy.device)
+            with torch.no_grad():
+                return self._sample_chunk(draws, weights, min(topk, self.policy.vocabulary), hear)
+
+        found: list[list[Completion]] = [[] for _ in prompts]
+        with self.policy.using(weights), _threads(threads) as run:
+            for chunk, completions in zip(chunks, run(complete, chunks), strict=True):
                 for j, i in enumerate(chunk):
-                    found[i] = [result.completion(j * n + g, name) for g in range(n)]
+                    found[i] = completions[j * n : (j + 1) * n]
         return found
 
     def _prompts_at_once(self, prompts: Sequence[Prompt], n: int, how: SamplingConfig) -> int:
@@ -145,72 +203,48 @@ class TransformersSampler:
         per_sequence = 2 * c.num_hidden_layers * heads * head_dim * width * self.policy.causal.dtype.itemsize
         return max(1, min(MAX_SEQUENCES, CACHE_BYTES // per_sequence) // n)
 
-    def _sample_chunk(self, causal: Any, draws: _Draws, topk: int, on_token: OnToken | None) -> _Result:
-        n, new = draws.n, draws.how.max_new_tokens
-        result = _Result.empty(len(draws.prompts) * n, new, topk)
-        rows, cache, logits = self._prefill(causal, draws.prompts, n)
-        ends = torch.tensor(sorted(self.policy.end_ids), device=self.policy.device)
-        running = torch.ones(len(rows.place), dtype=torch.bool, device=self.policy.device)
+    def _sample_chunk(self, draws: _Draws, weights: Weights, topk: int, on_token: OnToken | None) -> list[Completion]:
+        policy, n, new = self.policy, draws.n, draws.how.max_new_tokens
+        result = _Result.empty(len(draws.prompts) * n, new, topk, policy.device)
+        decoder, hidden = self._decoder(draws, weights)
+        ends = torch.tensor(sorted(policy.end_ids), device=policy.device)
+        place = torch.arange(len(draws.prompts) * n, device=policy.device)
+        running = torch.ones_like(place, dtype=torch.bool)
         for t in range(new):
-            rows.token, logp = draws.next_token(logits, rows.place, t)
-            self._note(result, rows, running, (t, logits, logp), topk)
+            logits = policy.logits(hidden)
+            token, logp = draws.next_token(logits, place, t)
+            result.note(place, t, (token, logp), logits)
             if on_token:
-                for b, token in zip(rows.place[running].tolist(), rows.token[running].tolist(), strict=True):
-                    on_token(b // n, b % n, token)
-            ended = torch.isin(rows.token, ends) & running
-            result.ended[rows.place[ended].cpu().numpy()] = True
-            running &= ~ended
+                for b, x in zip(place[running].tolist(), token[running].tolist(), strict=True):
+                    on_token(b // n, b % n, x)
+            running = running & (token[:, None] != ends).all(-1)
             left = int(running.sum())
             if left == 0 or t == new - 1:
                 break
             if left <= (1 - LEAVE_AT) * len(running):
-                kept = running.nonzero()[:, 0]
-                rows, running = rows.keep(kept), running[kept]
-                cache.batch_select_indices(kept)
-            logits = self._decode(causal, rows, cache)
-        return result
+                kept = leaving_out(running, left)
+                token, place, running = token[kept], place[kept], running[kept]
+                decoder.keep(kept)
+            hidden = decoder.step(token)
+        return result.completions(ends, policy.name_of(weights))
 
-    def _prefill(self, causal: Any, prompts: Sequence[Prompt], n: int) -> tuple[_Rows, DynamicCache, torch.Tensor]:
-        """One pass over the P prompts, left-padded; cache, mask and logits then repeated n times each."""
-        device, width = self.policy.device, max(len(p.ids) for p in prompts)
-        ids = torch.full((len(prompts), width), self.policy.pad_id)
-        mask = torch.zeros((len(prompts), width), dtype=torch.long)
-        for i, p in enumerate(prompts):
-            ids[i, width - len(p.ids) :] = torch.tensor(p.ids)
-            mask[i, width - len(p.ids) :] = 1
-        ids, mask = ids.to(device), mask.to(device)
-        cache = DynamicCache(config=causal.config)
-        out = causal.base_model(
-            input_ids=ids, attention_mask=mask, position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
-            past_key_values=cache, use_cache=True,
-        )  # fmt: skip
-        logits = self.policy.logits(out.last_hidden_state[:, -1]).repeat_interleave(n, 0)
-        cache.batch_repeat_interleave(n)
-        place = torch.arange(len(prompts) * n, device=device)
-        position = mask.sum(-1).repeat_interleave(n) - 1
-        return _Rows(place, place, position, mask.repeat_interleave(n, 0)), cache, logits
+    def _decoder(self, draws: _Draws, weights: Weights) -> tuple[Decoder, torch.Tensor]:
+        policy, prompts = self.policy, [p.ids for p in draws.prompts]
+        if policy.flat is None:
+            decoder: Decoder = PlainDecoder(policy, prompts, draws.n)
+        else:
+            decoder = FlatDecoder(policy.flat, policy.folded(weights), prompts, draws.n, draws.how.max_new_tokens)
+        return decoder, decoder.hidden
 
-    def _decode(self, causal: Any, rows: _Rows, cache: DynamicCache) -> torch.Tensor:
-        """One more token of every row: (R, V) logits."""
-        rows.position = rows.position + 1
-        rows.mask = torch.cat([rows.mask, rows.mask.new_ones(len(rows.mask), 1)], -1)
-        out = causal.base_model(
-            input_ids=rows.token[:, None], attention_mask=rows.mask, position_ids=rows.position[:, None],
-            past_key_values=cache, use_cache=True,
-        )  # fmt: skip
-        return self.policy.logits(out.last_hidden_state[:, -1])
 
-    def _note(self, result: _Result, rows: _Rows, running: torch.Tensor, drawn: tuple[int, torch.Tensor, torch.Tensor], topk: int) -> None:  # fmt: skip
-        """Write the tokens of the running rows into the result; top-k is of the raw logits, at T = 1, before top-p."""
-        t, logits, logp = drawn
-        place = rows.place[running].cpu().numpy()
-        result.tokens[place, t] = rows.token[running].cpu().numpy()
-        result.logprobs[place, t] = logp[running].cpu().numpy()
-        result.lengths[place] = t + 1
-        if result.topk_ids is not None and result.topk_logprobs is not None:
-            best = logits[running].log_softmax(-1).topk(topk, -1)
-            result.topk_ids[place, t] = best.indices.cpu().numpy()
-            result.topk_logprobs[place, t] = best.values.cpu().numpy()
+@contextmanager
+def _threads(n: int) -> Iterator[Callable[..., Iterable[Any]]]:
+    """A `map` over n threads of one core each; with one, the plain one."""
+    if n <= 1:
+        yield map
+    else:
+        with ThreadPoolExecutor(n, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield pool.map
 
 
 @dataclass
@@ -222,11 +256,13 @@ class _Draws:
     how: SamplingConfig
     key: DrawKey
     greedy: bool
+    device: torch.device
 
     def __post_init__(self) -> None:
         new = self.how.max_new_tokens
         rows = [uniforms(self.key, p.problem_id, g, new) for p in self.prompts for g in range(self.n)]
-        self.uniforms = torch.from_numpy(np.stack(rows))
+        # MPS has no float64: there the draw is made on the CPU
+        self.uniforms = torch.from_numpy(np.stack(rows)).to("cpu" if self.device.type == "mps" else self.device)
 
     def next_token(self, logits: torch.Tensor, place: torch.Tensor, t: int) -> tuple[torch.Tensor, torch.Tensor]:
         """(R, V) logits → (R,) tokens and their log-probs at the sampling temperature, before top-p."""
@@ -234,9 +270,20 @@ class _Draws:
         if self.greedy:
             token = logits.argmax(-1)
         else:
-            u = self.uniforms[place.cpu(), t].to(logits.device)
+            u = self.uniforms[place.to(self.uniforms.device), t]
             token = inverse_cdf(nucleus(logp.exp(), self.how.top_p), u)
         return token, logp.gather(-1, token[:, None])[:, 0]
+
+
+def leaving_out(running: torch.Tensor, left: int) -> torch.Tensor:
+    """(R,) bool, `left` of them True → (left,) the places of those, with as few as possible not at their own.
+
+    >>> leaving_out(torch.tensor([True, False, True, False, True]), 3).tolist()
+    [0, 4, 2]
+    """
+    kept = torch.arange(left, device=running.device)
+    kept[~running[:left]] = running[left:].nonzero()[:, 0] + left
+    return kept
 
 
 def nucleus(probs: torch.Tensor, top_p: float) -> torch.Tensor:
@@ -258,8 +305,10 @@ def inverse_cdf(probs: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
     >>> inverse_cdf(torch.tensor([[0.5, 0.0, 0.5]] * 3), torch.tensor([0.0, 0.49, 0.5])).tolist()
     [0, 0, 2]
     """
-    # Float64, and scaled by the total: in float32 the sum over a large vocabulary is not 1. MPS has no float64.
-    cdf = probs.to("cpu" if probs.device.type == "mps" else probs.device).double().cumsum(-1)
-    target = u.to(cdf.device).double()[:, None] * cdf[:, -1:]
-    last = (probs > 0).to(cdf.device).long().cumsum(-1).argmax(-1, keepdim=True)
-    return torch.searchsorted(cdf, target, right=True).minimum(last)[:, 0].to(probs.device)
+    # Float64, and scaled by the total: in float32 the sum over a large vocabulary is not 1.
+    cdf = probs.to(u.device).double().cumsum(-1)
+    total = cdf[:, -1:]
+    # below the total, whatever rounding says: then the first entry above it belongs to a token with mass
+    below = torch.nextafter(total, torch.zeros_like(total))
+    target = (u.double()[:, None] * total).minimum(below)
+    return torch.searchsorted(cdf, target, right=True)[:, 0].to(probs.device)

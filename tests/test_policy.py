@@ -103,25 +103,3 @@ def test_a_cut_checkpoint_is_told(tmp_path) -> None:
     (tmp_path / "optimiser.safetensors").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(BadInput, match="older checkpoint"):
         a.load(tmp_path, opt)
-
-
-def test_the_merged_copy_is_the_adapted_model_and_follows_it(tmp_path) -> None:
-    first = random_policy()
-    first.save(tmp_path, optimiser(first), {"step": 4})
-    for policy in (random_policy(), random_policy(trained=False, adapter=str(tmp_path))):
-        ids = torch.tensor([[*TRACE.prompt_ids, *TRACE.completion_ids]])
-        base = {n: p.clone() for n, p in policy.causal.named_parameters() if "lora" not in n}
-        for seed in (1, 2):
-            push(policy, seed)
-            for weights in (Weights.CURRENT, Weights.INITIAL, Weights.CURRENT):
-                with torch.no_grad(), policy.sampling_from(weights) as merged:
-                    logp = merged(input_ids=ids).logits[0, 2:-1].log_softmax(-1)
-                assert merged is policy.merged
-                assert torch.allclose(logp, log_probs(policy, TRACE, weights=weights), atol=1e-4)
-        assert all(torch.equal(p, base[n]) for n, p in policy.causal.named_parameters() if "lora" not in n)
-
-
-def test_half_precision_is_never_merged() -> None:
-    policy = random_policy(dtype="bfloat16")
-    with policy.sampling_from(Weights.CURRENT) as model:
-        assert policy.merged is None and model is policy.causal
