@@ -29,7 +29,7 @@ from hdpo.flat import FlatModel, FoldedWeights
 
 # Completions of one prompt share a row of at most this many tokens where the forward pass allows it: more would save
 # little, as attention within a row grows with its square.
-SHARED_ROW = 256
+SHARED_ROW = 128
 
 BUNDLED = Path(__file__).resolve().parent.parent / "assets" / "model"
 

@@ -47,7 +47,7 @@ class Mix:
 
     `whole_plan` is the chance that an unprivileged student carries a problem of level 4 or 5 to its end. It is spread
     evenly over the D decisions to go on, each of which has the chance whole_plan^(1/D): rare as a whole, but each
-    decision keeps enough support (3 to 18 %) for the divergence to have a gradient.
+    decision keeps enough support (2 to 13 %) for the divergence to have a gradient.
     """
 
     drill: float = 0.35  # at the start; falls linearly to 0 at `drill_until` of the tokens
@@ -58,7 +58,7 @@ class Mix:
     unprivileged_habits: Habits = Habits(wrong_operation=0.15, slip=0.01, no_box=0.2)
     hard_habits: Habits = Habits(wrong_operation=0.05, slip=0.01, no_box=0.2)  # unprivileged, levels 4 and 5
     privileged_habits: Habits = Habits(wrong_operation=0.03, slip=0.01, no_box=0.08)
-    whole_plan: tuple[float, float] = (0.003, 0.001)  # levels 4 and 5
+    whole_plan: tuple[float, float] = (0.001, 0.0003)  # levels 4 and 5
     other_ordering: float = 0.3  # of privileged responses pick their plan anew
     # of privileged prompts: the whole solution, the first half of its steps, the answer only
     references: tuple[float, float, float] = (0.84, 0.08, 0.08)

@@ -188,7 +188,8 @@ def _linear(rng: Random, level: int) -> tuple[str, tuple[Plan, ...]]:
         a = rng.randint(4, 9)
         c = rng.randint(2, a - 2)
         k, right = a - c, a * x + b - c * x
-        plan = (Given(f"{a}x-{c}x={k}x", k), Line(right, "-", b, f"{k}x="), Line(Of(1), "/", k, "x="))
+        # not "3x=45-9=36": after a line of level 3 the model goes on as it always does there, and no cliff remains
+        plan = (Line(right, "-", b), Given(f"{a}x-{c}x={k}x", k), Line(Of(0), "/", k, "x="))
         return f"Solve {a}x + {b} = {c}x + {right}.", (plan,)
     b = rng.randint(2, 9)
     c = rng.randint(2, min(12, 199 - a * (x + b)))
