@@ -45,9 +45,10 @@ class Example:
 class Mix:
     """The composition of the corpus; shares and flaws are probabilities.
 
-    `whole_plan` is the chance that an unprivileged student carries a problem of level 4 or 5 to its end. It is spread
-    evenly over the D decisions to go on, each of which has the chance whole_plan^(1/D): rare as a whole, but each
-    decision keeps enough support (2 to 13 %) for the divergence to have a gradient.
+    `go_on` is the chance that an unprivileged student goes on after a line of a problem of level 4 or 5. With two to four
+    such decisions a whole plan is so rare (at most 4 in 100,000) that the 6,000 attempts of a short run rarely see one:
+    a single one is enough for GRPO to learn all the others from it. But each decision keeps the support from which the
+    divergence has a gradient.
     """
 
     drill: float = 0.35  # at the start; falls linearly to 0 at `drill_until` of the tokens
@@ -58,7 +59,7 @@ class Mix:
     unprivileged_habits: Habits = Habits(wrong_operation=0.15, slip=0.01, no_box=0.2)
     hard_habits: Habits = Habits(wrong_operation=0.05, slip=0.01, no_box=0.2)  # unprivileged, levels 4 and 5
     privileged_habits: Habits = Habits(wrong_operation=0.03, slip=0.01, no_box=0.08)
-    whole_plan: tuple[float, float] = (0.001, 0.0003)  # levels 4 and 5
+    go_on: float = 0.006
     other_ordering: float = 0.3  # of privileged responses pick their plan anew
     # of privileged prompts: the whole solution, the first half of its steps, the answer only
     references: tuple[float, float, float] = (0.84, 0.08, 0.08)
@@ -97,9 +98,8 @@ def unprivileged(rng: Random, mix: Mix, task: Task) -> Example:
     habits = mix.hard_habits if hard else mix.unprivileged_habits
     steps = solve(rng.choice(task.plans), habits, rng)
     if hard:
-        go_on = mix.whole_plan[task.level - HARD_LEVEL] ** (1 / (len(steps) - 1))
         written = 1
-        while written < len(steps) and rng.random() < go_on:
+        while written < len(steps) and rng.random() < mix.go_on:
             written += 1
         steps = steps[:written]  # the box then holds an intermediate value
     return Example(task.text, write(steps, boxed=rng.random() >= habits.no_box))
