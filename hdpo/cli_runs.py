@@ -14,8 +14,9 @@ from typing import Any
 from hdpo.cli_args import command
 from hdpo.config import knobs
 from hdpo.errors import BadInput
+from hdpo.files import read_json, write_aside
 from hdpo.knobs import plain
-from hdpo.runs import Run, all_runs, find_run, read_json, write_aside
+from hdpo.runs import Run, all_runs, find_run
 
 
 def add_commands(commands: Any) -> None:

@@ -18,8 +18,9 @@ from typing import Any
 
 from hdpo.config import SweepConfig, TrainConfig
 from hdpo.errors import BadInput, HdpoError, Stopped
+from hdpo.files import read_json, write_aside
 from hdpo.progress import Also, Progress, Report
-from hdpo.runs import Run, RunWriter, State, read_json, stop_requested, write_aside
+from hdpo.runs import Run, RunWriter, State, stop_requested
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,8 @@ from typing import Any
 import psutil
 
 from hdpo.errors import BadInput, HdpoError
-from hdpo.runs import Run, RunWriter, State, alive, disk_error, request_stop, runs_root
+from hdpo.files import disk_error
+from hdpo.runs import Run, RunWriter, State, alive, request_stop, runs_root
 
 HEAVY, INTERACTIVE = "heavy", "interactive"
 KEPT_ANSWERS = 200  # interactive jobs whose events stay readable

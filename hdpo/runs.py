@@ -33,7 +33,19 @@ from typing import Any
 import psutil
 
 from hdpo.config import KINDS, from_json, to_json
-from hdpo.errors import BadInput, HdpoError
+from hdpo.errors import BadInput
+from hdpo.files import (
+    append_line,
+    broken_lines,
+    cut_torn_line,
+    disk_error,
+    read_json,
+    read_lines,
+    read_table,
+    readable_table,
+    write_aside,
+    write_table,
+)
 from hdpo.records import Group, GroupKind
 
 ASSET_RUNS = Path(__file__).resolve().parent.parent / "assets" / "runs"
@@ -79,27 +91,6 @@ def alive(pid: int, pid_start: float) -> bool:
         return abs(process.create_time() - pid_start) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
     except (psutil.NoSuchProcess, psutil.AccessDenied, ValueError):
         return False
-
-
-def write_aside(path: Path, text: str) -> None:
-    """Whole or not at all: write beside, flush to the disk, rename."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with aside.open("w", encoding="utf-8") as f:
-            f.write(text)
-            f.flush()
-            os.fsync(f.fileno())
-        os.replace(aside, path)
-    except OSError as e:
-        aside.unlink(missing_ok=True)
-        raise disk_error(path, e) from e
-
-
-def disk_error(path: Path, e: OSError) -> HdpoError:
-    return HdpoError(
-        f"{path.name}: expected to write to {path.parent}, found '{e.strerror or e}'. "
-        "Free some space or choose another folder with HDPO_RUNS, then resume: everything up to the last checkpoint is kept."
-    )
 
 
 def versions() -> dict[str, str]:
@@ -371,87 +362,3 @@ def still_standing(
         (r["attempt"], r["step"]) for r in (rows if resumes is None else resumes) if r.get("kind", "resume") == "resume"
     ]
     return [r for r in rows if not any(a > r["attempt"] and r["step"] > s for a, s in cuts)]
-
-
-def append_line(path: Path, row: Mapping[str, Any]) -> None:
-    try:
-        with path.open("a", encoding="utf-8") as f:
-            f.write(json.dumps(row, allow_nan=False) + "\n")
-    except OSError as e:
-        raise disk_error(path, e) from e
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Whole lines only; a torn or broken one is left out (`Run.damage` counts those)."""
-    rows = []
-    for line in complete_lines(path):
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict) and {"step", "attempt"} <= row.keys():
-            rows.append(row)
-    return rows
-
-
-def complete_lines(path: Path) -> list[bytes]:
-    try:
-        return path.read_bytes().split(b"\n")[:-1]
-    except OSError:
-        return []
-
-
-def broken_lines(path: Path) -> int:
-    torn = path.is_file() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
-    return len(complete_lines(path)) - len(read_lines(path)) + int(torn)
-
-
-def cut_torn_line(path: Path) -> None:
-    """Before appending again: drop what a crash left after the last newline."""
-    if path.exists():
-        data = path.read_bytes()
-        if data and not data.endswith(b"\n"):
-            with path.open("rb+") as f:
-                f.truncate(data.rfind(b"\n") + 1)
-
-
-def read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as e:
-        raise BadInput(f"{path.name}: expected a whole JSON file, found {type(e).__name__}. The file is missing or cut off.") from None  # fmt: skip
-
-
-def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        pq.write_table(pa.Table.from_pylist([dict(r) for r in rows]), aside, compression="zstd")
-        os.replace(aside, path)
-    except OSError as e:
-        aside.unlink(missing_ok=True)
-        raise disk_error(path, e) from e
-
-
-def read_table(path: Path) -> list[dict[str, Any]]:
-    """Rows of a closed table; a damaged file gives none (`Run.damage` names it)."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        return pq.ParquetFile(path).read().to_pylist()
-    except (OSError, pa.ArrowException):
-        return []
-
-
-def readable_table(path: Path) -> bool:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        pq.ParquetFile(path)
-        return True
-    except (OSError, pa.ArrowException):
-        return False

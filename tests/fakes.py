@@ -14,9 +14,10 @@ from typing import Any
 from streamlit.testing.v1 import AppTest
 
 from hdpo.config import ScanConfig, SweepConfig, TrainConfig, replace_knobs
+from hdpo.files import write_aside
 from hdpo.problems import bundled as read_bundled
 from hdpo.records import Group, Outcome, Problem, Rollout
-from hdpo.runs import RunWriter, State, write_aside
+from hdpo.runs import RunWriter, State
 
 APP = Path(__file__).resolve().parent.parent / "workbench" / "app.py"
 bundled = lru_cache(read_bundled)

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from hdpo.config import TrainConfig
-from hdpo.runs import Run, RunWriter, State, write_aside
+from hdpo.files import write_aside
+from hdpo.runs import Run, RunWriter, State
 from tests.fakes import PROMPTS, ROLLOUTS, fake_pair, fake_scan_run, fake_train_run
 from workbench import catalog, exports
 

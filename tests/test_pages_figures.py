@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from hdpo.runs import Run, RunWriter, State, write_aside
+from hdpo.files import write_aside
+from hdpo.runs import Run, RunWriter, State
 from tests.fakes import fake_train_run, figures, open_page
 from tests.test_tradeoff_data import BASE, BETTER, write_run
 from workbench.components.figure import facts_line

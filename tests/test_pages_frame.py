@@ -18,7 +18,8 @@ from streamlit.testing.v1 import AppTest
 
 from hdpo import jobs
 from hdpo.config import SweepConfig, TrainConfig, replace_knobs
-from hdpo.runs import Run, RunWriter, State, write_aside
+from hdpo.files import write_aside
+from hdpo.runs import Run, RunWriter, State
 from tests.conftest import REPOSITORY
 from tests.fakes import fake_pair, fake_scan_run, fake_train_run, figures, open_page, step_row
 from workbench import launch, silence, state

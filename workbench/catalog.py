@@ -18,6 +18,7 @@ import streamlit as st
 
 from hdpo import runs
 from hdpo.errors import HdpoError
+from hdpo.files import read_json, read_table
 from hdpo.runs import Run, runs_root
 
 
@@ -167,7 +168,7 @@ def local_time(seconds: Any) -> datetime | None:
 @st.cache_data(show_spinner=False, max_entries=2000)
 def last_eval(path: str, at: Stamp) -> dict[str, float]:
     """The newest pass@k of a run: {'pass@1': share, …}, empty without an evaluation."""
-    rows = [r for r in metric_rows(path, at, "eval") if isinstance(r.get("pass_at"), dict)]
+    rows = [r for r in Run(Path(path)).metrics("eval") if isinstance(r.get("pass_at"), dict)]
     return {f"pass@{k}": v["value"] for k, v in rows[-1]["pass_at"].items()} if rows else {}
 
 
@@ -190,7 +191,7 @@ def read_members(path: str, at: Stamp) -> list[dict[str, Any]]:
     if at == (0, 0):
         return []
     try:
-        rows = runs.read_json(Path(path) / "members.json")
+        rows = read_json(Path(path) / "members.json")
     except HdpoError:
         return []
     return [r for r in rows if isinstance(r, dict) and "id" in r] if isinstance(rows, list) else []
@@ -199,25 +200,22 @@ def read_members(path: str, at: Stamp) -> list[dict[str, Any]]:
 # --- metrics ----------------------------------------------------------------------------------------------------------
 
 
-@st.cache_data(show_spinner=False, max_entries=400)
-def all_metric_rows(path: str, at: Stamp) -> list[dict[str, Any]]:
-    return Run(Path(path)).metrics()
-
-
-def metric_rows(path: str, at: Stamp, *kinds: str) -> list[dict[str, Any]]:
-    return [r for r in all_metric_rows(path, at) if r.get("kind") in kinds]
-
-
 def rows_of(run: Run, *kinds: str) -> list[dict[str, Any]]:
-    """Rows of metrics.jsonl that still stand, of these kinds."""
-    return metric_rows(str(run.path), stamp(run.path / "metrics.jsonl"), *kinds)
+    """Rows of metrics.jsonl that still stand, of these kinds. Not cached here: `hdpo.files` reads on from where it was,
+    and a cache that copies would cost more than that."""
+    return run.metrics(*kinds)
 
 
 def steps_frame(run: Run) -> pd.DataFrame:
     """One row an optimiser step. Columns: STEP_COLUMNS; `run` is the label, nulls are NaN."""
-    name = label(run)
-    rows = [{**r, "run": name} for r in rows_of(run, "step")]
-    return numeric(pd.DataFrame(rows, columns=STEP_COLUMNS), keep=("run",))
+    return read_steps(str(run.path), stamp(run.path / "metrics.jsonl"), label(run))
+
+
+@st.cache_data(show_spinner=False, max_entries=60)
+def read_steps(path: str, at: Stamp, name: str) -> pd.DataFrame:
+    rows = Run(Path(path)).metrics("step")
+    columns = {c: [r.get(c) for r in rows] for c in STEP_COLUMNS if c != "run"}
+    return numeric(pd.DataFrame({"run": [name] * len(rows), **columns}, columns=STEP_COLUMNS), keep=("run",))
 
 
 def evals_frame(run: Run) -> pd.DataFrame:
@@ -331,7 +329,7 @@ def table_rows(run: Run, name: str, step: int) -> list[dict[str, Any]]:
 
 @st.cache_data(show_spinner=False, max_entries=200)
 def read_rows(path: str, at: Stamp) -> list[dict[str, Any]]:
-    return runs.read_table(Path(path))
+    return read_table(Path(path))
 
 
 def root_is_writable() -> bool:
