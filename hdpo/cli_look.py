@@ -1,19 +1,28 @@
-"""`python -m hdpo rollouts` and `gap`: look at single problems, in this process, as the app's Side by side does."""
+"""`python -m hdpo rollouts` and `gap`: single problems, in this process, as the app's Side by side shows them; `bench`:
+what a session would take here."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from hdpo import jobs
 from hdpo.cli_args import add_knobs, command, config_from
 from hdpo.cli_runs import table
-from hdpo.config import ScanConfig, to_json
+from hdpo.config import ScanConfig, TrainConfig, to_json
 from hdpo.errors import BadInput
 from hdpo.records import Outcome, Problem
 from hdpo.terminal import prepare_libraries, say
 
+if TYPE_CHECKING:
+    from hdpo.bench import Bench
+
+PHASES = {
+    "sample": "the student's rollouts", "verify": "verdicts", "privileged": "the rollouts that may peek",
+    "update": "both gradients and AdamW",
+}  # fmt: skip
 AGAINST = {
     "drifting": "the model that looks is the student itself",
     "frozen": "the model at the start of its run",
@@ -38,6 +47,37 @@ def add_commands(commands: Any) -> None:
             )
             p.add_argument("--trace", choices=("privileged", "student"), default="privileged", help="whose completion is looked at: the first correct one, else the first (default privileged)")  # fmt: skip
         add_knobs(p, ScanConfig())
+    p = command(commands, "bench", "what this machine does with a session: seconds by phase, how long, how much memory", show_bench)  # fmt: skip
+    add_knobs(p, TrainConfig())
+
+
+def show_bench(args: Any) -> int:
+    """Run a few steps of the session that these settings describe, and say what all of it would take."""
+    config = config_from(args, TrainConfig())
+    prepare_libraries()
+    from hdpo.bench import bench
+
+    if (running := jobs.running_heavy()) is not None:
+        say(f"{running.payload['run']} runs at the same time: what is measured now is slower than this machine.")
+    found = bench(config)
+    print(json.dumps(asdict(found)) if args.json else bench_text(found, config))
+    return 0
+
+
+def bench_text(b: Bench, config: TrainConfig) -> str:
+    """What was measured, a line each."""
+    c, e = config.step, config.evaluation
+    rows = [
+        ("one step", f"{b.step:.2f} s", f"{b.step_low:.2f} to {b.step_high:.2f} over {b.steps} steps of {c.prompts_per_step} × {c.rollouts}"),
+        *((f"  {name}", f"{s:.2f} s", PHASES[name]) for name, s in b.phases.items()),
+        ("rollouts", f"{b.rollout_tokens_per_s:,.0f} tokens/s", "of the student"),
+        ("one evaluation", f"{b.evaluation:.1f} s", f"{e.eval_problems} problems × {e.eval_samples} and greedy, scaled from a part"),
+        ("the session", f"{b.session:.0f} s", f"{c.steps} steps and an evaluation each {e.eval_every}; answers can grow longer on the way"),
+        ("the limit of a step", f"{b.floor:.2f} s", f"its products alone, at {b.gflops:.0f} GFLOP/s measured at this width: {b.step / b.floor:.1f} × away"),
+        ("memory held", f"{b.memory / 1e9:.2f} GB", f"{b.memory_left / 1e9:.1f} GB left; {b.parameters:,} weights"),
+    ]  # fmt: skip
+    head = f"{b.device}, {b.threads} thread(s), torch {b.torch}"
+    return f"{head}\n{table(('what', 'measured', 'of'), [dict(zip(('what', 'measured', 'of'), r, strict=True)) for r in rows])}"
 
 
 class Look:

@@ -135,20 +135,25 @@ class FlatModel:
     def hidden(self, weights: FoldedWeights, batch: Batch) -> Tensor:
         """(N, H): the last hidden state at each position that predicts a completion token."""
         rows, width = batch.input_ids.shape
+        at = batch.predicts[0] * width + batch.predicts[1]
         attend = Within(self, rows, width, batch.sees)
-        x = self.run(weights, batch.input_ids.flatten(), batch.positions.flatten(), attend)
-        at_row, at_column = batch.predicts
-        return x.index_select(0, at_row * width + at_column)
+        return self.run(weights, batch.input_ids.flatten(), batch.positions.flatten(), attend, at)
 
-    def run(self, weights: FoldedWeights, ids: Tensor, positions: Tensor, attend: Attend) -> Tensor:
-        """(N,) token ids and positions → (N, H), normed."""
+    def run(
+        self, weights: FoldedWeights, ids: Tensor, positions: Tensor, attend: Attend, at: Tensor | None = None
+    ) -> Tensor:
+        """(N,) token ids and positions → (N, H), normed; at (M,): only these of them, which spares the last layer the
+        others."""
         x = F.embedding(ids, weights.embedding)
         rotation = self.rotation[positions]
         for i, layer in enumerate(weights.layers):
             qkv = F.linear(F.rms_norm(x, x.shape[1:], eps=self.eps), layer.qkv, layer.bias)
             turned = torch.view_as_complex(qkv.view(*rotation.shape, 2)) * rotation
             q, kv = torch.view_as_real(turned).view(len(x), -1, self.head_dim).split([self.heads, 2 * self.kv_heads], 1)
-            x = torch.addmm(x, attend(i, q, kv), layer.out)
+            seen = attend(i, q, kv)
+            if at is not None and layer is weights.layers[-1]:
+                x, seen = x.index_select(0, at), seen.index_select(0, at)
+            x = torch.addmm(x, seen, layer.out)
             gate, up = F.linear(F.rms_norm(x, x.shape[1:], eps=self.eps), layer.gate_up).chunk(2, -1)
             x = torch.addmm(x, F.silu(gate) * up, layer.down)
         return F.rms_norm(x, x.shape[1:], weights.norm, self.eps)
@@ -176,7 +181,8 @@ class Within:
         if sees is None:
             sees = torch.ones(1, width, width, dtype=torch.bool, device=model.rotation.device).tril()
         self.model, self.shape = model, (rows, width, model.kv_heads, -1, model.head_dim)
-        self.mask = sees.repeat_interleave(model.heads // model.kv_heads, 1)[:, None]
+        sees = sees.repeat_interleave(model.heads // model.kv_heads, 1)[:, None]
+        self.mask = torch.zeros(sees.shape, device=sees.device).masked_fill(~sees, -torch.inf)
 
     def __call__(self, layer: int, q: Tensor, kv: Tensor) -> Tensor:
         k, v = kv.view(*self.shape[:2], 2, -1, self.shape[-1]).transpose(1, 3).unbind(2)  # (B, kv heads, width, d)
@@ -215,8 +221,9 @@ class FlatDecoder:
             self.cache[layer, :, :, :, :width].unflatten(1, (-1, n)).copy_(once[:, :, None])
             return within(layer, q, kv)
 
-        x = model.run(weights, ids.flatten(), (column - start).clamp(min=0).flatten(), attend)
-        self.hidden = x.view(len(prompts), width, -1)[:, -1].repeat_interleave(n, 0)
+        last = torch.arange(1, len(prompts) + 1, device=device) * width - 1
+        position = (column - start).clamp(min=0).flatten()
+        self.hidden = model.run(weights, ids.flatten(), position, attend, last).repeat_interleave(n, 0)
         self.position = (width - 1 - start[:, 0]).repeat_interleave(n)
 
     def step(self, tokens: Tensor) -> Tensor:

@@ -1,0 +1,127 @@
+"""What this machine does with a session: seconds by phase, how long it will take, how much memory it holds.
+
+Nothing is guessed: steps and a part of an evaluation are run as the session would run them, in a folder that is
+thrown away. How far a step stands from the limit of the machine is told by its arithmetic alone, at the rate that the
+machine reaches in plain matrix products of the model's own shapes.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import psutil
+import torch
+
+from hdpo.config import TrainConfig
+from hdpo.draws import DrawKey, Purpose
+from hdpo.evaluate import CHUNK, measure
+from hdpo.loop import Training, hdpo_step, start
+from hdpo.progress import Report
+from hdpo.runs import RunWriter
+from hdpo.verify import VerifierPool
+
+STEPS = 4  # after a first one that is not counted
+PHASES = ("sample", "verify", "privileged", "update")
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Medians over `steps` steps, in seconds; memory in bytes; gflops is the rate of plain matrix products.
+
+    floor: what the arithmetic of one step would take at that rate. step_low, step_high: the fastest and the slowest.
+    """
+
+    steps: int
+    step: float
+    step_low: float
+    step_high: float
+    phases: dict[str, float]
+    rollout_tokens_per_s: float
+    evaluation: float
+    session: float
+    floor: float
+    gflops: float
+    parameters: int
+    memory: int
+    memory_left: int
+    device: str
+    threads: int
+    torch: str
+
+
+def bench(config: TrainConfig, steps: int = STEPS) -> Bench:
+    """Measure. Raises BadInput as the session itself would."""
+    with tempfile.TemporaryDirectory() as folder, VerifierPool() as verifier:
+        writer = RunWriter.create("train", config, root=Path(folder), command="python -m hdpo bench")
+        training = start(writer, config, Report(writer), verifier)
+        rows = [hdpo_step(training, step) for step in range(1, steps + 2)][1:]
+        evaluation = seconds_of_evaluation(training)
+    policy, c = training.policy, config
+    whole = [r["seconds"] for r in rows]
+    tokens = [r["tokens_student"] / r["seconds_sample"] for r in rows]
+    evaluations = 1 + math.ceil(c.step.steps / c.evaluation.eval_every)
+    rate = matrix_rate(policy.causal.config.hidden_size, policy.device)
+    parameters = policy.causal.num_parameters() - sum(p.numel() for p in policy.trainable)
+    return Bench(
+        steps=steps, step=median(whole), step_low=min(whole), step_high=max(whole),
+        phases={p: median(r[f"seconds_{p}"] for r in rows) for p in PHASES},
+        rollout_tokens_per_s=median(tokens), evaluation=evaluation,
+        session=c.step.steps * median(whole) + evaluations * evaluation,
+        floor=median(operations(r, parameters) for r in rows) / rate, gflops=rate / 1e9, parameters=parameters,
+        memory=memory_held(policy.device), memory_left=memory_left(policy.device),
+        device=str(policy.device), threads=torch.get_num_threads(), torch=torch.__version__,
+    )  # fmt: skip
+
+
+def seconds_of_evaluation(t: Training) -> float:
+    """Of all held-out problems, from the first CHUNK of them, the probe set left out."""
+    part = t.validation[:CHUNK]
+    if not part:
+        return 0.0
+    began = time.perf_counter()
+    measure(t.collector, part, t.config.evaluation, DrawKey(t.config.seed, Purpose.EVALUATION, 1), lambda done: None)
+    return (time.perf_counter() - began) * len(t.validation) / len(part)
+
+
+def operations(row: dict[str, Any], parameters: int) -> float:
+    """Of one step: 2 per weight for a sampled token, 6 for a trained one (forward and backward); attention left out.
+
+    Prompts are left out as well, and every student token counts as trained: what a step needs at the least is near it.
+    """
+    sampled = row["tokens_student"] + row["tokens_privileged"]
+    trained = row["tokens_student"] * row["groups_mixed"] / max(1, groups_of(row)) + row["tokens_accepted"]
+    return parameters * (2.0 * sampled + 6.0 * trained)
+
+
+def groups_of(row: dict[str, Any]) -> int:
+    return sum(v for k, v in row.items() if k.startswith("groups_") and "doubtful" not in k)
+
+
+def matrix_rate(hidden: int, device: torch.device, rows: int = 2048) -> float:
+    """Operations a second in (rows, hidden) × (hidden, 4 · hidden), the best of several."""
+    a, b = torch.randn(rows, hidden, device=device), torch.randn(hidden, 4 * hidden, device=device)
+    took = []
+    for _ in range(10):
+        began = time.perf_counter()
+        c = a @ b
+        float(c[0, 0])  # waits for a GPU
+        took.append(time.perf_counter() - began)
+    return 2.0 * rows * hidden * 4 * hidden / min(took)
+
+
+def memory_held(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated())
+    return int(psutil.Process().memory_info().rss)
+
+
+def memory_left(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info()[0])
+    return int(psutil.virtual_memory().available)

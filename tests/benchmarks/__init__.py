@@ -1,0 +1,1 @@
+"""What is fast, against what a user would take instead: `python -m tests.benchmarks`. Nothing here is a test."""

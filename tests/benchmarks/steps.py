@@ -1,0 +1,112 @@
+"""A step against TRL's, and an HDPO step against our own GRPO step."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hdpo.config import TrainConfig, replace_knobs
+from hdpo.loop import Training, hdpo_step, start
+from hdpo.policy import BUNDLED
+from hdpo.problems import bundled
+from hdpo.progress import Report
+from hdpo.records import Problem
+from hdpo.runs import RunWriter
+from hdpo.verify import VerifierPool, fast_verdict
+from tests.benchmarks.harness import REPEATS, Row, interleaved
+
+SHAPE = {"prompts_per_step": 16, "rollouts": 8, "privileged_rollouts": 4, "max_new_tokens": 96}
+CLIFF_LEVEL, CLIFFS = 4, 6  # 6 of 16 prompts of the levels that the bundled model fails: about 40 %
+
+
+def problems_of_a_step() -> list[Problem]:
+    """6 hard problems and 10 easy ones."""
+    problems = bundled("steep", "train")
+    hard = [p for p in problems if (p.level or 0) >= CLIFF_LEVEL][:CLIFFS]
+    return hard + [p for p in problems if (p.level or 0) < CLIFF_LEVEL][: SHAPE["prompts_per_step"] - CLIFFS]
+
+
+@dataclass
+class Steps:
+    """A training of ours that takes the same problems again and again."""
+
+    training: Training
+    step: int = 0
+
+    @classmethod
+    def at(cls, lambda_: float, verifier: VerifierPool) -> Steps:
+        config = replace_knobs(TrainConfig(), {**SHAPE, "lambda_": lambda_})
+        writer = RunWriter.create("train", config, root=Path(tempfile.mkdtemp()), command="benchmark")
+        training = start(writer, config, Report(writer), verifier)
+        return cls(replace(training, train=problems_of_a_step()))
+
+    def __call__(self) -> dict[str, Any]:
+        self.step += 1
+        return hdpo_step(self.training, self.step)
+
+
+def hdpo_against_grpo() -> Row:
+    """The same prompts at λ = 0.3 and at λ = 0."""
+    with VerifierPool() as verifier:
+        hdpo, grpo = Steps.at(0.3, verifier), Steps.at(0.0, verifier)
+        cliffs = hdpo()["groups_cliff_recovered"]
+        ours, theirs = interleaved(hdpo, grpo)
+    note = f"{cliffs} cliffs with an accepted rollout at the first step"
+    what = "HDPO step, 6 of 16 prompts cliffs × 4 privileged"
+    return Row(what, "our GRPO step", "s", ours, theirs, 1.85, 1.5, at_most=True, note=note)
+
+
+def grpo_against_trl() -> Row:
+    """One step of `GRPOTrainer`, timed between its own callbacks; ours between two of its steps."""
+    import datasets
+    from peft import LoraConfig
+    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+    from trl import GRPOConfig, GRPOTrainer
+
+    problems = problems_of_a_step()
+    rows = [{"prompt": [{"role": "user", "content": p.text}], "answer": p.answer} for p in problems]
+
+    def reward(completions: list[Any], answer: list[str], **_: Any) -> list[float]:
+        texts = [c[0]["content"] for c in completions]
+        verdicts = [fast_verdict(t, a) for t, a in zip(texts, answer, strict=True)]
+        return [float(v is not None and v.outcome.value == "correct") for v in verdicts]
+
+    ours: list[float] = []
+    theirs: list[float] = []
+    with VerifierPool() as verifier:
+        grpo = Steps.at(0.0, verifier)
+        grpo()
+
+        class Turns(TrainerCallback):
+            began = 0.0
+
+            def on_step_begin(self, *_: Any, **__: Any) -> None:
+                self.began = time.perf_counter()
+
+            def on_step_end(self, *_: Any, **__: Any) -> None:
+                theirs.append(time.perf_counter() - self.began)
+                before = time.perf_counter()
+                grpo()
+                ours.append(time.perf_counter() - before)
+
+        config = grpo.training.config
+        arguments = GRPOConfig(
+            output_dir=tempfile.mkdtemp(), max_steps=REPEATS + 1, per_device_train_batch_size=128, num_generations=8,
+            max_completion_length=96, beta=0.0, temperature=1.0, top_p=1.0, top_k=0, learning_rate=1e-3, loss_type="dapo",
+            max_grad_norm=1.0, num_iterations=1, gradient_checkpointing=False, bf16=False, use_cpu=True,
+            logging_strategy="no", save_strategy="no", report_to="none", disable_tqdm=True, use_vllm=False,
+        )  # fmt: skip
+        lora = LoraConfig(
+            r=config.model.rank, lora_alpha=config.model.alpha, target_modules="all-linear", lora_dropout=0.0,
+            task_type="CAUSAL_LM",
+        )  # fmt: skip
+        trainer = GRPOTrainer(
+            model=AutoModelForCausalLM.from_pretrained(BUNDLED), reward_funcs=reward, args=arguments,
+            train_dataset=datasets.Dataset.from_list(rows), processing_class=AutoTokenizer.from_pretrained(BUNDLED),
+            peft_config=lora, callbacks=[Turns()],
+        )  # fmt: skip
+        trainer.train()
+    return Row("GRPO step, 16 prompts × 8", "TRL 1.16 `GRPOTrainer`", "s", tuple(ours[1:]), tuple(theirs[1:]), 3.5, 5.0)
