@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 from collections.abc import Callable
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 from hdpo.config import knobs, replace_knobs
@@ -103,8 +104,12 @@ def given_settings(args: Any, config: Any) -> dict[str, Any]:
 
 
 def config_from(args: Any, default: Any) -> Any:
-    """The config of a command line. Another model than the bundled one is asked in words it knows."""
+    """The config of a command line. A path is frozen whole, so that the run finds it from any folder; another model
+    than the bundled one is asked in words it knows."""
     values = given_settings(args, default)
+    for name in ("model", "adapter", "problems"):
+        if values.get(name) and (path := Path(values[name]).expanduser()).exists():
+            values[name] = str(path.resolve())
     if values.get("model", "bundled") != "bundled" and not {"student", "privileged"} & values.keys():
         values |= dataclasses.asdict(INSTRUCT)
         say(

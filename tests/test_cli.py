@@ -59,7 +59,7 @@ def only_run(root: Path) -> Run:
 def test_without_arguments_it_prints_help_and_imports_no_torch(root):
     code = "import sys; from hdpo.cli import main; main([]); assert not {'torch', 'transformers', 'peft'} & set(sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=HOME, capture_output=True, text=True, check=True)
-    for name in ("scan", "rollouts", "train", "sweep", "evaluate", "gap", "runs"):
+    for name in ("scan", "rollouts", "train", "sweep", "evaluate", "gap", "bench", "runs"):
         assert re.search(rf"^    {name} ", done.stdout, re.M)
 
 
@@ -85,6 +85,32 @@ def test_flags_become_the_config_that_runs(root, monkeypatch):
     assert "lambda_=0.1" in str(e.value) and "ks=(1, 2)" in str(e.value) and "FROZEN" in str(e.value)
     frozen = only_run(root).frozen()
     assert frozen["command"] == "python -m hdpo train --lambda 0.1 --steps 5 --teacher frozen --ks 1,2 --eval-samples 4"
+
+
+def test_a_path_is_frozen_whole_so_that_the_run_finds_it_from_any_folder(root, monkeypatch):
+    (root / "mine.jsonl").write_text("{}\n")
+    monkeypatch.chdir(root)
+    monkeypatch.setattr("hdpo.cli.run_here", lambda run, *rest: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert main(["train", "--problems", "mine.jsonl"]) == 130
+    assert only_run(root).load_config().data.problems == str((root / "mine.jsonl").resolve())
+
+
+def test_a_disk_that_takes_nothing_is_a_sentence_and_code_1(root, monkeypatch, capsys):
+    (root / "file").write_text("")
+    monkeypatch.setenv("HDPO_RUNS", str(root / "file"))
+    assert main(["scan"]) == 1
+    assert "HDPO_RUNS" in capsys.readouterr().err
+
+
+def test_bench_measures_the_session_that_is_asked_for(root):
+    needs_model()
+    code, out, err = ran("bench", "--json", "--steps", "7", "--eval-every", "3", *TINY)
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["step"] == pytest.approx(sum(found["phases"].values()), rel=0.5)
+    assert found["session"] == pytest.approx(7 * found["step"] + 4 * found["evaluation"])
+    assert 0 < found["floor"] < found["step"] and found["memory"] > 1e8
+    assert not list(root.glob("*/config.json")), "nothing is left behind"
 
 
 def test_another_model_is_asked_in_the_words_of_instruct_models(root, monkeypatch, capsys):

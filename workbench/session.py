@@ -245,7 +245,7 @@ def facts_of(members: list[Run], n: str = "") -> str:
         P=each(c.step.prompts_per_step for c in configs),
         K=each(c.step.rollouts for c in configs),
         T=each(c.sampling.temperature for c in configs),
-        seed=each(c.seed for c in configs),
+        seed=each(sorted(c.seed for c in configs)),
         problems=each(f"{c.data.problems} ({c.evaluation.eval_split})" for c in configs),
         model=each(c.model.model for c in configs),
     )
