@@ -31,7 +31,8 @@ PARTS: dict[str, Callable[[], list[Row]]] = {
     "memory": memory.update,
     "pages": pages.reruns,
 }
-HEAD = "| what | against | ours | theirs | figure | neighbouring repeats | minimum | goal | reached |\n|---|---|---|---|---|---|---|---|---|"
+COLUMNS = "what | against | ours | theirs | figure | neighbouring repeats | minimum | goal | reached | floor"
+HEAD = f"| {COLUMNS} |\n|{'---|' * 10}"
 
 
 def line(row: Row) -> str:
@@ -43,7 +44,12 @@ def line(row: Row) -> str:
     figures = (f"{x:.0f} ms" if alone else f"{x:.2f}{unit}" for x in (row.figure, low, high, row.minimum, row.goal))
     figure, low_, high_, least, goal = figures
     note = f" ({row.note})" if row.note else ""
-    return f"| {row.what}{note} | {row.against} | {ours} | {'–' if alone else theirs} | **{figure}** | {low_} to {high_} | {sign}{least} | {sign}{goal} | {row.verdict} |"
+    floor = f"{row.floor:.3f} s, ours {median(row.ours) / row.floor:.1f}×" if row.floor else "–"
+    cells = [
+        f"{row.what}{note}", row.against, ours, "–" if alone else theirs, f"**{figure}**", f"{low_} to {high_}",
+        f"{sign}{least}", f"{sign}{goal}", row.verdict, floor,
+    ]  # fmt: skip
+    return f"| {' | '.join(cells)} |"
 
 
 def number(x: float, unit: str) -> str:

@@ -16,6 +16,7 @@ from hdpo.problems import bundled
 from hdpo.records import Problem
 from hdpo.sampling import Prompt, TransformersSampler
 from hdpo.verify import VerifierPool
+from tests.benchmarks import floor
 from tests.benchmarks.harness import Row, interleaved
 
 HOW = SamplingConfig(max_new_tokens=96)
@@ -56,13 +57,18 @@ def rollouts() -> Row:
     steps = iter(range(1000))
 
     def ours() -> None:
-        for p in policy.trainable:
-            p.data.add_(0.0)
-            torch._C._increment_version([p])
+        with torch.no_grad():
+            for p in policy.trainable:
+                p.add_(0.0)
         sampler.sample(prompts, 8, HOW, DrawKey(0, Purpose.STUDENT, next(steps)))
 
     mine, theirs = interleaved(ours, lambda: generate(prompts, 8))
-    return Row("rollouts, 16 prompts × 8", "`model.generate`, merged, one batch", "s", mine, theirs, 2.2, 4.0)
+    last = sampler.sample(prompts, 8, HOW, DrawKey(0, Purpose.STUDENT, next(steps)))
+    sequences = [(len(p.ids), len(c.token_ids)) for p, group in zip(prompts, last, strict=True) for c in group]
+    least = floor.decoding(policy, sequences, shared=8)
+    return Row(
+        "rollouts, 16 prompts × 8", "`model.generate`, merged, one batch", "s", mine, theirs, 2.2, 4.0, floor=least
+    )
 
 
 def evaluation() -> Row:

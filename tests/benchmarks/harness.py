@@ -16,6 +16,7 @@ class Row:
     """One line of the table: values of both sides in `unit`, one a repeat.
 
     The figure is theirs over ours, so that more is better; with at_most it is ours over theirs, and less is better.
+    floor: what the machine needs at the least for ours (`floor.py`), 0 where that is not counted.
     """
 
     what: str
@@ -27,6 +28,7 @@ class Row:
     goal: float
     at_most: bool = False
     note: str = ""
+    floor: float = 0.0
 
     def _ratio(self, ours: float, theirs: float) -> float:
         return ours / theirs if self.at_most else theirs / ours

@@ -1,0 +1,43 @@
+"""What the machine must do at the least: the products of a model, at the rate it reaches in plain products of the same
+shapes, and the keys and values it must read, at the rate of a copy."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import torch
+
+from hdpo.bench import matrix_rate
+from hdpo.policy import Policy
+
+ROWS = 128  # of a decoding step with 16 × 8 sequences
+
+
+def bandwidth(size: int = 1 << 25) -> float:
+    """Bytes read a second by a sum over a tensor of `size` bytes, the best of several; 32 MB, as a batch's cache."""
+    x, took = torch.zeros(size // 4), []
+    for _ in range(10):
+        began = time.perf_counter()
+        x.sum()
+        took.append(time.perf_counter() - began)
+    return size / min(took)
+
+
+def decoding(policy: Policy, sequences: Sequence[tuple[int, int]], shared: int) -> float:
+    """Seconds for sequences of (prompt, completion) tokens; each prompt read once for `shared` of them."""
+    c = policy.causal.config
+    heads = c.num_key_value_heads * policy.causal.model.layers[0].self_attn.head_dim
+    operations = 2.0 * weights(policy) * sum(p / shared + t for p, t in sequences)
+    read = sum(8.0 * heads * c.num_hidden_layers * (p + i) for p, t in sequences for i in range(t))
+    return operations / matrix_rate(c.hidden_size, policy.device, ROWS) + read / bandwidth()
+
+
+def training(policy: Policy, tokens: float) -> float:
+    """Seconds for so many tokens forward and backward: 6 operations a weight."""
+    return 6.0 * weights(policy) * tokens / matrix_rate(policy.causal.config.hidden_size, policy.device)
+
+
+def weights(policy: Policy) -> int:
+    """Those that are multiplied with: without the adapter, whose product is in them; the tied embedding once."""
+    return policy.causal.num_parameters() - sum(p.numel() for p in policy.trainable)
