@@ -20,6 +20,7 @@ from transformers import DynamicCache
 from hdpo.config import SamplingConfig
 from hdpo.draws import DrawKey, uniforms
 from hdpo.flat import FlatDecoder
+from hdpo.objective import CHUNK_ELEMENTS
 from hdpo.policy import Policy, Weights
 from hdpo.records import TopK
 
@@ -29,7 +30,7 @@ LEAVE_AT = 0.15
 CACHE_BYTES = 1 << 30
 MAX_SEQUENCES = 1024
 # In the flat model two batches side by side, a core each, beat one batch on two cores: its operations are too small to
-# be shared out. Below so many sequences a thread is not worth its own calls.
+# be shared out. A batch of fewer sequences than this is not split, but still has one core.
 ROWS_A_THREAD = 32
 
 OnToken = Callable[[int, int, int], None]
@@ -175,12 +176,12 @@ class TransformersSampler:
         order = sorted(range(len(prompts)), key=lambda i: len(prompts[i].ids))
         size = self._prompts_at_once(prompts, n, how)
         chunks = [order[i : i + size] for i in range(0, len(order), size)]
-        threads = 1
+        threads = 0
         if self.policy.flat is not None:
-            threads = 1 if on_token else min(torch.get_num_threads(), len(prompts), len(prompts) * n // ROWS_A_THREAD)
             self.policy.folded(weights)  # made once, before the threads ask for it
-        if threads > 1:
-            chunks = [part for chunk in chunks for i in range(threads) if (part := chunk[i::threads])]
+            if torch.get_num_threads() > 1 and on_token is None:
+                threads = max(1, min(torch.get_num_threads(), len(prompts), len(prompts) * n // ROWS_A_THREAD))
+                chunks = [part for chunk in chunks for i in range(threads) if (part := chunk[i::threads])]
 
         def complete(chunk: list[int]) -> list[Completion]:
             hear = None if on_token is None else lambda p, g, t: on_token(chunk[p], g, t)
@@ -211,9 +212,7 @@ class TransformersSampler:
         place = torch.arange(len(draws.prompts) * n, device=policy.device)
         running = torch.ones_like(place, dtype=torch.bool)
         for t in range(new):
-            logits = policy.logits(hidden)
-            token, logp = draws.next_token(logits, place, t)
-            result.note(place, t, (token, logp), logits)
+            token = self._next_tokens(hidden, place, t, draws, result)
             if on_token:
                 for b, x in zip(place[running].tolist(), token[running].tolist(), strict=True):
                     on_token(b // n, b % n, x)
@@ -228,6 +227,19 @@ class TransformersSampler:
             hidden = decoder.step(token)
         return result.completions(ends, policy.name_of(weights))
 
+    def _next_tokens(
+        self, hidden: torch.Tensor, place: torch.Tensor, t: int, draws: _Draws, result: _Result
+    ) -> torch.Tensor:
+        """(R, H) → (R,) tokens, noted in the result; CHUNK_ELEMENTS logits exist at a time."""
+        size = max(1, CHUNK_ELEMENTS // self.policy.vocabulary)
+        found = []
+        for h, rows in zip(hidden.split(size), place.split(size), strict=True):
+            logits = self.policy.logits(h)
+            token, logp = draws.next_token(logits, rows, t)
+            result.note(rows, t, (token, logp), logits)
+            found.append(token)
+        return torch.cat(found)
+
     def _decoder(self, draws: _Draws, weights: Weights) -> tuple[Decoder, torch.Tensor]:
         policy, prompts = self.policy, [p.ids for p in draws.prompts]
         if policy.flat is None:
@@ -239,8 +251,8 @@ class TransformersSampler:
 
 @contextmanager
 def _threads(n: int) -> Iterator[Callable[..., Iterable[Any]]]:
-    """A `map` over n threads of one core each; with one, the plain one."""
-    if n <= 1:
+    """A `map` over n threads of one core each; with 0 the plain one."""
+    if n == 0:
         yield map
     else:
         with ThreadPoolExecutor(n, initializer=torch.set_num_threads, initargs=(1,)) as pool:

@@ -28,7 +28,7 @@ PARTS: dict[str, Callable[[], list[Row]]] = {
     "evaluation": lambda: [generation.evaluation()],
     "grpo": lambda: [steps.grpo_against_trl()],
     "hdpo": lambda: [steps.hdpo_against_grpo()],
-    "memory": memory.update,
+    "memory": memory.step,
     "pages": pages.reruns,
 }
 COLUMNS = "what | against | ours | theirs | figure | neighbouring repeats | minimum | goal | reached | floor"

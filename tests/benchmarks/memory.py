@@ -1,4 +1,4 @@
-"""Peak memory of one update with a vocabulary of 151,936, each measurement in a process of its own.
+"""Peak memory of one step with a vocabulary of 151,936, each measurement in a process of its own.
 
 `python -m tests.benchmarks.memory chunked|at-once ROLLOUTS` prints the bytes by which the resident set grew.
 """
@@ -38,18 +38,18 @@ def random_model() -> Path:
 
 
 def peak_of(way: str, model: Path, rollouts: int) -> float:
-    """Bytes that one update of PROMPTS × rollouts completions adds to the resident set of a fresh process."""
+    """Bytes that sampling PROMPTS × rollouts completions and one update add to the resident set of a fresh process."""
     command = [sys.executable, "-m", "tests.benchmarks.memory", way, str(model), str(rollouts)]
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
 
 
-def update() -> list[Row]:
+def step() -> list[Row]:
     """Chunks against all logits of a step at once; and twice the rollouts against once."""
     model = random_model()
     ours = tuple(peak_of("chunked", model, ROLLOUTS) for _ in range(REPEATS))
     theirs = tuple(peak_of("at-once", model, ROLLOUTS) for _ in range(REPEATS))
     twice = tuple(peak_of("chunked", model, 2 * ROLLOUTS) for _ in range(REPEATS))
-    what = f"peak memory of an update, V = {VOCABULARY:,}, {PROMPTS} × {ROLLOUTS} rollouts of {LENGTH} tokens"
+    what = f"peak memory of a step, V = {VOCABULARY:,}, {PROMPTS} × {ROLLOUTS} rollouts of {LENGTH} tokens"
     return [
         Row(what, "all logits of the step at once", "bytes", ours, theirs, 3.0, 5.0),
         Row("the same with twice the rollouts", "once", "bytes", twice, ours, 1.25, 1.1, at_most=True),
@@ -58,29 +58,28 @@ def update() -> list[Row]:
 
 def measured(way: str, model: str, rollouts: int) -> int:
     import psutil
-    import torch
 
-    from hdpo import objective
+    from hdpo import objective, sampling
     from hdpo.batching import Trace
-    from hdpo.config import ModelConfig, ObjectiveConfig
+    from hdpo.config import ModelConfig, ObjectiveConfig, SamplingConfig
+    from hdpo.draws import DrawKey, Purpose
     from hdpo.objective import PolicyItem, Scale, hdpo_gradient
     from hdpo.policy import load_policy
 
     policy = load_policy(ModelConfig(model=model))
-    draw = torch.Generator().manual_seed(0)
-    items = [
-        PolicyItem(
-            Trace((5, 6, 7 + p), tuple(torch.randint(5, 300, (LENGTH,), generator=draw).tolist())),
-            1.0 if r % 2 else -1.0,
-            (-1.0,) * LENGTH,
-        )
-        for p in range(PROMPTS)
-        for r in range(rollouts)
-    ]
     tokens = 4096
     if way == "at-once":
-        objective.CHUNK_ELEMENTS, tokens = 1 << 62, 1 << 40
+        objective.CHUNK_ELEMENTS = sampling.CHUNK_ELEMENTS = 1 << 62
+        tokens = 1 << 40
     before = psutil.Process().memory_info().rss
+    prompts = [sampling.Prompt(str(p), (5, 6, 7 + p)) for p in range(PROMPTS)]
+    how = SamplingConfig(max_new_tokens=LENGTH)
+    groups = sampling.TransformersSampler(policy).sample(prompts, rollouts, how, DrawKey(0, Purpose.STUDENT))
+    items = [
+        PolicyItem(Trace(p.ids, c.token_ids), 1.0 if r % 2 else -1.0, c.logprobs)
+        for p, group in zip(prompts, groups, strict=True)
+        for r, c in enumerate(group)
+    ]
     hdpo_gradient(policy, items, [], ObjectiveConfig(lambda_=0.0), Scale(len(items) * LENGTH, 0, 1.0, tokens))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
 
