@@ -131,7 +131,10 @@ def micro_batches(lengths: Sequence[int], tokens: int) -> list[list[int]]:
 
 
 def parts(traces: Sequence[Trace], tokens: int, width: int = 0) -> list[list[int]]:
-    """Micro-batches of traces, those that share a row beside each other; `tokens` padded tokens each at most."""
+    """Micro-batches of traces, `tokens` padded tokens each at most once `collate` has laid them out with this width.
+
+    In each the traces keep their order, so that `collate` finds the very rows that were counted here.
+    """
     rows = shared_rows(traces, width)
     lengths = [len(traces[row[0]].prompt_ids) + sum(len(traces[i].completion_ids) for i in row) for row in rows]
-    return [[i for r in chosen for i in rows[r]] for chosen in micro_batches(lengths, tokens)]
+    return [sorted(i for r in chosen for i in rows[r]) for chosen in micro_batches(lengths, tokens)]

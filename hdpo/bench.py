@@ -8,6 +8,7 @@ machine reaches in plain matrix products of the model's own shapes.
 from __future__ import annotations
 
 import math
+import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from hdpo.config import TrainConfig
 from hdpo.draws import DrawKey, Purpose
 from hdpo.evaluate import CHUNK, measure
 from hdpo.loop import Training, hdpo_step, start
+from hdpo.policy import Policy
 from hdpo.progress import Report
 from hdpo.runs import RunWriter
 from hdpo.verify import VerifierPool
@@ -67,7 +69,7 @@ def bench(config: TrainConfig, steps: int = STEPS) -> Bench:
     tokens = [r["tokens_student"] / r["seconds_sample"] for r in rows]
     evaluations = 1 + math.ceil(c.step.steps / c.evaluation.eval_every)
     rate = matrix_rate(policy.causal.config.hidden_size, policy.device)
-    parameters = policy.causal.num_parameters() - sum(p.numel() for p in policy.trainable)
+    parameters = weights_of(policy)
     return Bench(
         steps=steps, step=median(whole), step_low=min(whole), step_high=max(whole),
         phases={p: median(r[f"seconds_{p}"] for r in rows) for p in PHASES},
@@ -90,13 +92,16 @@ def seconds_of_evaluation(t: Training) -> float:
 
 
 def operations(row: dict[str, Any], parameters: int) -> float:
-    """Of one step: 2 per weight for a sampled token, 6 for a trained one (forward and backward); attention left out.
-
-    Prompts are left out as well, and every student token counts as trained: what a step needs at the least is near it.
-    """
+    """Of one step at the least: 2 per weight for a sampled token, 4 for a trained one (forward, and backward through
+    frozen weights). Prompts, attention and the adapter are left out, so what a step needs is somewhat more."""
     sampled = row["tokens_student"] + row["tokens_privileged"]
     trained = row["tokens_student"] * row["groups_mixed"] / max(1, groups_of(row)) + row["tokens_accepted"]
-    return parameters * (2.0 * sampled + 6.0 * trained)
+    return parameters * (2.0 * sampled + 4.0 * trained)
+
+
+def weights_of(policy: Policy) -> int:
+    """Weights that are multiplied with: without the adapter, the tied embedding once."""
+    return policy.causal.num_parameters() - sum(p.numel() for p in policy.trainable)
 
 
 def groups_of(row: dict[str, Any]) -> int:
@@ -116,9 +121,15 @@ def matrix_rate(hidden: int, device: torch.device, rows: int = 2048) -> float:
 
 
 def memory_held(device: torch.device) -> int:
+    """The most that this process has held, in bytes."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated())
-    return int(psutil.Process().memory_info().rss)
+    now = psutil.Process().memory_info()
+    if sys.platform == "win32":
+        return int(now.peak_wset)
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def memory_left(device: torch.device) -> int:

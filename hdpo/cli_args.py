@@ -108,7 +108,8 @@ def config_from(args: Any, default: Any) -> Any:
     than the bundled one is asked in words it knows."""
     values = given_settings(args, default)
     for name in ("model", "adapter", "problems"):
-        if values.get(name) and (path := Path(values[name]).expanduser()).exists():
+        path = Path(values.get(name, "")).expanduser()
+        if values.get(name, "bundled") != "bundled" and path.exists():
             values[name] = str(path.resolve())
     if values.get("model", "bundled") != "bundled" and not {"student", "privileged"} & values.keys():
         values |= dataclasses.asdict(INSTRUCT)

@@ -71,7 +71,7 @@ def bench_text(b: Bench, config: TrainConfig) -> str:
         ("one step", f"{b.step:.2f} s", f"{b.step_low:.2f} to {b.step_high:.2f} over {b.steps} steps of {c.prompts_per_step} × {c.rollouts}"),
         *((f"  {name}", f"{s:.2f} s", PHASES[name]) for name, s in b.phases.items()),
         ("rollouts", f"{b.rollout_tokens_per_s:,.0f} tokens/s", "of the student"),
-        ("one evaluation", f"{b.evaluation:.1f} s", f"{e.eval_problems} problems × {e.eval_samples} and greedy, scaled from a part"),
+        ("one evaluation", f"{b.evaluation:.1f} s", f"{e.eval_problems} problems × {e.eval_samples} and greedy, scaled from a part, without the probe set"),
         ("the session", f"{b.session:.0f} s", f"{c.steps} steps and an evaluation each {e.eval_every}; answers can grow longer on the way"),
         ("the limit of a step", f"{b.floor:.2f} s", f"its products alone, at {b.gflops:.0f} GFLOP/s measured at this width: {b.step / b.floor:.1f} × away"),
         ("memory held", f"{b.memory / 1e9:.2f} GB", f"{b.memory_left / 1e9:.1f} GB left; {b.parameters:,} weights"),

@@ -70,31 +70,32 @@ _lock = threading.Lock()
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """Whole lines only; a torn or broken one is left out (`broken_lines` counts those). The rows are shared: not yours
     to change."""
-    return list(_log(path).rows)
+    with _lock:
+        return list(_log(path).rows)
 
 
 def broken_lines(path: Path) -> int:
-    log = _log(path)
-    return log.lines - len(log.rows) + int(log.torn)
+    with _lock:
+        log = _log(path)
+        return log.lines - len(log.rows) + int(log.torn)
 
 
 def _log(path: Path) -> _Log:
     """Go on reading where the last reader of this log stopped; from the start where it is not the same log any more."""
-    with _lock:
-        log = _logs.pop(path, _Log())
-        try:
-            with path.open("rb") as f:
-                f.seek(max(0, log.end - len(log.seen)))
-                if (os.fstat(f.fileno()).st_ino, f.read(len(log.seen))) != (log.inode, log.seen):
-                    f.seek(0)
-                    log = _Log(os.fstat(f.fileno()).st_ino)
-                _take(log, f.read())
-        except OSError:
-            return _Log()
-        _logs[path] = log
-        if len(_logs) > LOGS_REMEMBERED:
-            _logs.popitem(last=False)
-        return log
+    log = _logs.pop(path, _Log())
+    try:
+        with path.open("rb") as f:
+            f.seek(max(0, log.end - len(log.seen)))
+            if (os.fstat(f.fileno()).st_ino, f.read(len(log.seen))) != (log.inode, log.seen):
+                f.seek(0)
+                log = _Log(os.fstat(f.fileno()).st_ino)
+            _take(log, f.read())
+    except OSError:
+        return _Log()
+    _logs[path] = log
+    if len(_logs) > LOGS_REMEMBERED:
+        _logs.popitem(last=False)
+    return log
 
 
 def _take(log: _Log, fresh: bytes) -> None:
@@ -159,9 +160,9 @@ def readable_table(path: Path) -> bool:
     """Whether a table is whole; asked again only when the file has changed."""
     try:
         facts = path.stat()
-    except OSError:
+        return _readable(path, facts.st_size, facts.st_mtime_ns)
+    except OSError:  # not remembered: a disk can come back
         return False
-    return _readable(path, facts.st_size, facts.st_mtime_ns)
 
 
 @lru_cache(maxsize=50_000)
@@ -172,5 +173,5 @@ def _readable(path: Path, size: int, changed: int) -> bool:
     try:
         pq.ParquetFile(path)
         return True
-    except (OSError, pa.ArrowException):
+    except pa.ArrowException:
         return False

@@ -266,8 +266,7 @@ def _lens(ask: Ask) -> dict[str, Any]:
     student = Trace(ask.prompt("student")[1], token_ids)
     teacher = Trace(ask.prompt("wrong" if against == "wrong" else "privileged")[1], token_ids)
     longest = max(len(student), len(teacher))
-    if longest > ask.policy.context:
-        raise BadInput(f"lens: expected a prompt and trace of at most {ask.policy.context} tokens, found {longest}. Choose a shorter trace.")  # fmt: skip
+    _check_length(ask, longest)
     weights = Weights.INITIAL if against == "frozen" else Weights.CURRENT
     ask.emit({"event": "phase", "text": "comparing the two prompts"})
     columns, tops = lens_columns(ask.policy, student, teacher, weights)
@@ -332,6 +331,12 @@ def _token_ids(policy: Policy, given: Sequence[Any]) -> tuple[int, ...]:
     return tuple(given)
 
 
+def _check_length(ask: Ask, longest: int) -> None:
+    """Raises BadInput for a prompt and trace, together `longest` tokens, that no position exists for."""
+    if longest > ask.policy.context:
+        raise BadInput(f"{ask.payload['request']}: expected a prompt and trace of at most {ask.policy.context} tokens, found {longest}. Choose a shorter trace or prompt.")  # fmt: skip
+
+
 def _gradient(ask: Ask) -> dict[str, Any]:
     """Advantages under the given rewards, and the norm of this group's GRPO gradient: on a cliff exactly 0."""
     problem, traces, rewards = ask.problem, ask.get("rollouts", list, tuple), ask.get("rewards", list, tuple)
@@ -346,6 +351,7 @@ def _gradient(ask: Ask) -> dict[str, Any]:
         for i, (t, given) in enumerate(zip(ids, traces, strict=True))
     )
     group = Group(problem, ask.prompt("student")[1], rollouts)
+    _check_length(ask, len(group.prompt_ids) + max(map(len, ids), default=0))
     objective = ObjectiveConfig(advantage=Advantage(ask.choice("advantage", [a.value for a in Advantage])))
     scale = Scale(1, 0, ask.sampling.temperature, StepConfig().micro_batch_tokens)
     ask.emit({"event": "phase", "text": "one backward pass"})

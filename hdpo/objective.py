@@ -145,7 +145,7 @@ def _grpo_backward(policy: Policy, items: Sequence[PolicyItem], objective: Objec
     """Sums over tokens of (surrogate, entropy, |mismatch|); the gradient of the first / tokens_student is added."""
     total = torch.zeros(3)
     for chosen in policy.parts([i.trace for i in items], scale.micro_batch_tokens):
-        batch = policy.batch([items[i].trace for i in chosen])
+        batch = policy.batch([items[i].trace for i in chosen], scale.micro_batch_tokens)
         advantage = torch.tensor([items[i].advantage for i in chosen], device=policy.device)[batch.rows_N]
         sampled = torch.tensor([x for i in chosen for x in items[i].sampled_logprobs], device=policy.device)
 
@@ -177,7 +177,7 @@ def _distil_backward(policy: Policy, items: Sequence[DistillItem], objective: Ob
         some = [i for i in items if _topk_stands(policy, i, weights, objective) is kept]
         for chosen in policy.parts([i.student for i in some], scale.micro_batch_tokens):
             part = [some[i] for i in chosen]
-            batch = policy.batch([i.student for i in part])
+            batch = policy.batch([i.student for i in part], scale.micro_batch_tokens)
             hidden = policy.hidden(batch)
             if kept:
                 ids, logp = _kept_topk(part, objective.topk, policy.device)

@@ -87,7 +87,7 @@ class Policy:
 
     @contextmanager
     def using(self, weights: Weights) -> Iterator[None]:
-        """Compute with these weights inside the block."""
+        """The model itself computes with these weights inside the block; the flat pass asks for them by name."""
         if weights is Weights.CURRENT:
             yield
         elif self.starts_from_adapter:
@@ -129,13 +129,13 @@ class Policy:
         finally:
             self._leaves = None
 
-    def batch(self, traces: Sequence[Trace]) -> Batch:
-        """The traces laid out for this model."""
-        return batching.collate(traces, self.pad_id, self.device, SHARED_ROW if self.flat else 0)
+    def batch(self, traces: Sequence[Trace], tokens: int = SHARED_ROW) -> Batch:
+        """The traces laid out for this model; tokens: the budget that `parts` was given."""
+        return batching.collate(traces, self.pad_id, self.device, min(SHARED_ROW, tokens) if self.flat else 0)
 
     def parts(self, traces: Sequence[Trace], tokens: int) -> list[list[int]]:
-        """Indices of the traces in micro-batches of at most `tokens` padded tokens."""
-        return batching.parts(traces, tokens, SHARED_ROW if self.flat else 0)
+        """Indices of the traces in micro-batches of at most `tokens` padded tokens (a longer trace stands alone)."""
+        return batching.parts(traces, tokens, min(SHARED_ROW, tokens) if self.flat else 0)
 
     def hidden(self, batch: Batch, weights: Weights = Weights.CURRENT) -> torch.Tensor:
         """(N, hidden size): the last hidden state at each position that predicts a completion token."""
@@ -145,7 +145,8 @@ class Policy:
             return out.last_hidden_state[batch.predicts]
         if not torch.is_grad_enabled():
             return self.flat.hidden(self.folded(weights), batch)
-        return self.flat.hidden(self._leaves or self.flat.fold(self._adapter(weights)), batch)
+        collecting = self._leaves if weights is Weights.CURRENT else None
+        return self.flat.hidden(collecting or self.flat.fold(self._adapter(weights)), batch)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """(…, V) float32 raw logits."""

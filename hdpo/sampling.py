@@ -19,6 +19,7 @@ from transformers import DynamicCache
 
 from hdpo.config import SamplingConfig
 from hdpo.draws import DrawKey, uniforms
+from hdpo.errors import HdpoError
 from hdpo.flat import FlatDecoder
 from hdpo.objective import CHUNK_ELEMENTS
 from hdpo.policy import Policy, Weights
@@ -202,7 +203,8 @@ class TransformersSampler:
         head_dim = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
         width = max((len(p.ids) for p in prompts), default=1) + how.max_new_tokens
         per_sequence = 2 * c.num_hidden_layers * heads * head_dim * width * self.policy.causal.dtype.itemsize
-        return max(1, min(MAX_SEQUENCES, CACHE_BYTES // per_sequence) // n)
+        mask = 4 * width * width * c.num_attention_heads // heads  # of the flat prefill, a prompt
+        return max(1, min(MAX_SEQUENCES // n, CACHE_BYTES // (per_sequence * n + mask)))
 
     def _sample_chunk(self, draws: _Draws, weights: Weights, topk: int, on_token: OnToken | None) -> list[Completion]:
         policy, n, new = self.policy, draws.n, draws.how.max_new_tokens
@@ -230,12 +232,14 @@ class TransformersSampler:
     def _next_tokens(
         self, hidden: torch.Tensor, place: torch.Tensor, t: int, draws: _Draws, result: _Result
     ) -> torch.Tensor:
-        """(R, H) → (R,) tokens, noted in the result; CHUNK_ELEMENTS logits exist at a time."""
+        """(R, H) → (R,) tokens, noted in the result; in chunks of CHUNK_ELEMENTS logits. Raises HdpoError for NaN."""
         size = max(1, CHUNK_ELEMENTS // self.policy.vocabulary)
         found = []
         for h, rows in zip(hidden.split(size), place.split(size), strict=True):
             logits = self.policy.logits(h)
             token, logp = draws.next_token(logits, rows, t)
+            if logp.isnan().any():
+                raise HdpoError("The model's log-probs are no numbers any more. Its weights have run away: go on from an earlier checkpoint with a lower learning rate.")  # fmt: skip
             result.note(rows, t, (token, logp), logits)
             found.append(token)
         return torch.cat(found)
@@ -323,4 +327,4 @@ def inverse_cdf(probs: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
     # below the total, whatever rounding says: then the first entry above it belongs to a token with mass
     below = torch.nextafter(total, torch.zeros_like(total))
     target = (u.double()[:, None] * total).minimum(below)
-    return torch.searchsorted(cdf, target, right=True)[:, 0].to(probs.device)
+    return torch.searchsorted(cdf, target, right=True)[:, 0].clamp(max=probs.shape[-1] - 1).to(probs.device)

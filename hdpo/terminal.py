@@ -27,6 +27,8 @@ POLL = 0.2  # seconds between looks at the queue
 SECONDS_BETWEEN_WORDS = 30.0  # while waiting
 BUNDLED = Path(__file__).resolve().parent.parent / "assets" / "model"
 PROCESS_BYTES = 600 << 20  # Python with torch, transformers and peft, before any weight
+SMALL_BYTES = 40_000_000  # weights of a model that goes the flat way (hdpo/flat.py) ...
+FOLDED_COPIES = 4  # ... and is held folded with the current and the initial adapter, and while it trains with gradients
 
 
 def say(words: str) -> None:
@@ -46,9 +48,10 @@ def prepare_libraries() -> None:
 
 
 def memory_bytes(model: ModelConfig) -> int:
-    """A rough need: the process, and the weights once as they lie and once as they are cast."""
+    """A rough need: the process, the weights once as they lie and once as they are cast, and a small model's folded ones."""
     folder = BUNDLED if model.model == "bundled" else Path(model.model).expanduser()
-    return PROCESS_BYTES + 2 * sum(f.stat().st_size for f in folder.glob("*.safetensors"))
+    weights = sum(f.stat().st_size for f in folder.glob("*.safetensors"))
+    return PROCESS_BYTES + 2 * weights + FOLDED_COPIES * (weights if weights < SMALL_BYTES else 0)
 
 
 def run_here(run: Run, model: ModelConfig, resume: bool, wait: bool) -> Ending:

@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from hdpo.batching import Trace, collate, micro_batches
+from hdpo.batching import Trace, collate, micro_batches, parts
 from hdpo.config import SamplingConfig
 from hdpo.draws import DrawKey, Purpose
 from hdpo.sampling import TransformersSampler
@@ -53,3 +55,18 @@ def test_micro_batches_hold_every_sequence_once_within_the_budget(tokens: int) -
     groups = micro_batches(lengths, tokens)
     assert sorted(i for g in groups for i in g) == list(range(6))
     assert all(len(g) == 1 or len(g) * max(lengths[i] for i in g) <= tokens for g in groups)
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 3), st.integers(1, 40)), min_size=1, max_size=30),
+    st.sampled_from([16, 64, 200]),
+    st.sampled_from([0, 50, 128]),
+)
+def test_parts_hold_every_trace_once_and_what_is_laid_out_stays_within_the_budget(shape, tokens, width) -> None:
+    width = min(width, tokens)
+    traces = [Trace((5,) * (4 * prompt), tuple(range(10, 10 + length))) for prompt, length in shape]
+    chosen = parts(traces, tokens, width)
+    assert sorted(i for part in chosen for i in part) == list(range(len(traces)))
+    for part in chosen:
+        batch = collate([traces[i] for i in part], 0, torch.device("cpu"), width)
+        assert len(part) == 1 or batch.input_ids.numel() <= tokens

@@ -1,5 +1,8 @@
 """The sampler says the same whatever else is in the batch, and its numbers are those of a plain forward pass."""
 
+import copy
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +12,7 @@ from hdpo import sampling
 from hdpo.batching import Trace
 from hdpo.config import SamplingConfig
 from hdpo.draws import DrawKey, Purpose
+from hdpo.errors import HdpoError
 from hdpo.policy import Weights
 from hdpo.sampling import TransformersSampler, inverse_cdf, nucleus
 from tests.engine import log_probs, prompts_of, random_policy
@@ -17,9 +21,11 @@ KEY = DrawKey(0, Purpose.STUDENT, 1)
 HOW = SamplingConfig(max_new_tokens=12)
 
 
-@pytest.fixture(scope="module")
-def policy():
-    return random_policy()
+@pytest.fixture(scope="module", params=["flat", "plain"])
+def policy(request):
+    """Both ways through the model; one without the other would be tested by nothing."""
+    found = random_policy()
+    return found if request.param == "flat" else replace(found, flat=None)
 
 
 def tokens(groups):
@@ -32,6 +38,24 @@ def test_batching_and_order_change_no_draw(policy) -> None:
     alone = [tokens(sampler.sample([p], 4, HOW, KEY))[0] for p in prompts]
     backwards = tokens(sampler.sample(prompts[::-1], 4, HOW, KEY))[::-1]
     assert together == alone == backwards
+
+
+def test_a_few_logits_at_a_time_change_no_draw(policy, monkeypatch) -> None:
+    sampler, prompts = TransformersSampler(policy), prompts_of(policy)
+    whole = sampler.sample(prompts, 4, HOW, KEY, topk=4)
+    monkeypatch.setattr(sampling, "CHUNK_ELEMENTS", 7 * policy.vocabulary)
+    in_chunks = sampler.sample(prompts, 4, HOW, KEY, topk=4)
+    assert tokens(whole) == tokens(in_chunks)
+    for a, b in zip((c for g in whole for c in g), (c for g in in_chunks for c in g), strict=True):
+        assert (a.topk.ids == b.topk.ids).all() and np.allclose(a.logprobs, b.logprobs, atol=2e-4)
+
+
+def test_numbers_that_ran_away_are_a_sentence(policy) -> None:
+    broken = copy.deepcopy(policy)
+    with torch.no_grad():
+        broken.trainable[-1].fill_(torch.nan)
+    with pytest.raises(HdpoError, match="lower learning rate"):
+        TransformersSampler(broken).sample(prompts_of(policy)[:2], 2, HOW, KEY)
 
 
 def test_fewer_rollouts_are_the_first_of_more(policy) -> None:

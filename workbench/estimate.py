@@ -20,6 +20,7 @@ from hdpo import runs, stats
 from hdpo.config import SweepConfig, TrainConfig
 from hdpo.errors import HdpoError
 from hdpo.runs import Run
+from hdpo.terminal import FOLDED_COPIES, SMALL_BYTES
 from workbench import catalog
 
 BUNDLED = Path(__file__).resolve().parent.parent / "assets" / "model"
@@ -139,7 +140,8 @@ def memory_bytes(config: Any) -> int:
     parameters, vocabulary = found
     weights = parameters * BYTES[inner.model.dtype]
     tokens = inner.step.micro_batch_tokens if isinstance(inner, TrainConfig) else 4096
-    return PROCESS_BYTES + 2 * weights + LOGIT_COPIES * 4 * tokens * vocabulary
+    folded = FOLDED_COPIES * weights if weights < SMALL_BYTES else 0
+    return PROCESS_BYTES + 2 * weights + folded + LOGIT_COPIES * 4 * tokens * vocabulary
 
 
 def model_folder(model: str) -> Path:

@@ -1,5 +1,5 @@
 """What the machine must do at the least: the products of a model, at the rate it reaches in plain products of the same
-shapes, and the keys and values it must read, at the rate of a copy."""
+shapes, and the keys and values it must read, at the rate of a sum over as many bytes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import torch
 
-from hdpo.bench import matrix_rate
+from hdpo.bench import matrix_rate, weights_of
 from hdpo.policy import Policy
 
 ROWS = 128  # of a decoding step with 16 × 8 sequences
@@ -28,16 +28,13 @@ def decoding(policy: Policy, sequences: Sequence[tuple[int, int]], shared: int) 
     """Seconds for sequences of (prompt, completion) tokens; each prompt read once for `shared` of them."""
     c = policy.causal.config
     heads = c.num_key_value_heads * policy.causal.model.layers[0].self_attn.head_dim
-    operations = 2.0 * weights(policy) * sum(p / shared + t for p, t in sequences)
+    operations = 2.0 * weights_of(policy) * sum(p / shared + t for p, t in sequences)
     read = sum(8.0 * heads * c.num_hidden_layers * (p + i) for p, t in sequences for i in range(t))
     return operations / matrix_rate(c.hidden_size, policy.device, ROWS) + read / bandwidth()
 
 
 def training(policy: Policy, tokens: float) -> float:
-    """Seconds for so many tokens forward and backward: 6 operations a weight."""
-    return 6.0 * weights(policy) * tokens / matrix_rate(policy.causal.config.hidden_size, policy.device)
-
-
-def weights(policy: Policy) -> int:
-    """Those that are multiplied with: without the adapter, whose product is in them; the tied embedding once."""
-    return policy.causal.num_parameters() - sum(p.numel() for p in policy.trainable)
+    """Seconds for so many tokens forward and backward: 4 operations a frozen weight, 6 one of the adapter."""
+    adapter = sum(p.numel() for p in policy.trainable)
+    operations = (4.0 * weights_of(policy) + 6.0 * adapter) * tokens
+    return operations / matrix_rate(policy.causal.config.hidden_size, policy.device)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,40 +46,41 @@ def reruns() -> list[Row]:
     os.environ |= {"HDPO_RUNS": str(root), "HDPO_NO_WORKERS": "1"}
     writer = long_run(root)
     run_id = Run(writer.path).id
-    rows = []
+    rows, steps = [], itertools.count(STEPS + 1)
     for name, (page, query) in PAGES.items():
         at = fakes.open_page(page, lab_run=run_id, **query)
         assert not at.exception, at.exception
-        at.run()
-        took = tuple(1000 * seconds(at.run) for _ in range(REPEATS))
-        rows.append(Row(f"page rerun, {name}", "–", "ms", took, (1.0,) * REPEATS, 500, 300, at_most=True))
-    rows.append(tick(writer, run_id))
-    return rows
+        took = []
+        for _ in range(REPEATS):  # each after one more step, as it is while a run runs
+            writer.metric("step", next(steps), **fakes.step_row(1, 0.3))
+            took.append(1000 * seconds(at.run))
+        rows.append(Row(f"page rerun, {name}", "–", "ms", tuple(took), (1.0,) * REPEATS, 500, 300, at_most=True))
+    return [*rows, tick(writer, run_id, steps)]
 
 
-def tick(writer: RunWriter, run_id: str) -> Row:
+def tick(writer: RunWriter, run_id: str, steps: Iterator[int]) -> Row:
     """The body of the λ lab's live fragment, with a new step in the run each time."""
     import streamlit as st
 
     took: list[float] = []
     whole = st.fragment
 
-    def timed(*given: Any, **named: Any) -> Callable[..., Any]:
+    def timed(run_every: Any = None) -> Callable[..., Any]:
         def around(body: Callable[[], None]) -> Any:
             def measured() -> None:
                 began = time.perf_counter()
                 body()
                 took.append(1000 * (time.perf_counter() - began))
 
-            return whole(*given, **named)(measured)
+            return whole(measured, run_every=run_every)
 
         return around
 
     st.fragment = timed  # type: ignore[assignment]
     try:
         at = fakes.open_page("lambda_lab", lab_run=run_id, lab_panel="Learning")
-        for step in range(STEPS + 1, STEPS + 2 + REPEATS):
-            writer.metric("step", step, **fakes.step_row(step, 0.3))
+        for _ in range(REPEATS + 1):
+            writer.metric("step", next(steps), **fakes.step_row(1, 0.3))
             at.run()
     finally:
         st.fragment = whole
