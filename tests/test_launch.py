@@ -211,7 +211,7 @@ def test_memory_is_read_from_the_model_file(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"vocab_size": 50}')
     assert estimate.model_shape(tmp_path) == (1000, 50)
     config = replace_knobs(TrainConfig(), {"model": str(tmp_path), "micro_batch_tokens": 16})
-    assert estimate.memory_bytes(config) == estimate.PROCESS_BYTES + 2 * 4000 + 6 * 4 * 16 * 50
+    assert estimate.memory_bytes(config) == estimate.PROCESS_BYTES + (2 + 4) * 4000 + 6 * 4 * 16 * 50
     weights.write_bytes(b"\xff" * 40)
     assert estimate.memory_bytes(config) == 0
 
