@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
@@ -214,8 +215,16 @@ def steps_frame(run: Run) -> pd.DataFrame:
 @st.cache_data(show_spinner=False, max_entries=60)
 def read_steps(path: str, at: Stamp, name: str) -> pd.DataFrame:
     rows = Run(Path(path)).metrics("step")
-    columns = {c: [r.get(c) for r in rows] for c in STEP_COLUMNS if c != "run"}
-    return numeric(pd.DataFrame({"run": [name] * len(rows), **columns}, columns=STEP_COLUMNS), keep=("run",))
+    columns = {c: numbers([r.get(c) for r in rows]) for c in STEP_COLUMNS if c != "run"}
+    return pd.DataFrame({"run": [name] * len(rows), **columns}, columns=STEP_COLUMNS)
+
+
+def numbers(values: list[Any]) -> np.ndarray:
+    """As float64, with NaN for a null and for what is no number."""
+    try:
+        return np.array(values, dtype=float)
+    except (TypeError, ValueError):  # a damaged row
+        return pd.to_numeric(pd.Series(values, dtype=object), errors="coerce").to_numpy(dtype=float)
 
 
 def evals_frame(run: Run) -> pd.DataFrame:
