@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.benchmarks.harness import Row
 
-VOCABULARY, HIDDEN, PROMPTS, ROLLOUTS, LENGTH = 151_936, 64, 16, 8, 24
+VOCABULARY, HIDDEN, PROMPTS, ROLLOUTS, LENGTH = 151_936, 64, 16, 8, 16
 REPEATS = 3
 
 
