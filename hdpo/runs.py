@@ -361,4 +361,6 @@ def still_standing(
     cuts = [
         (r["attempt"], r["step"]) for r in (rows if resumes is None else resumes) if r.get("kind", "resume") == "resume"
     ]
+    if not cuts:
+        return rows
     return [r for r in rows if not any(a > r["attempt"] and r["step"] > s for a, s in cuts)]

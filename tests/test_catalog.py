@@ -7,12 +7,13 @@ import math
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from hdpo.config import TrainConfig
 from hdpo.files import write_aside
 from hdpo.runs import Run, RunWriter, State
-from tests.fakes import PROMPTS, ROLLOUTS, fake_pair, fake_scan_run, fake_train_run
+from tests.fakes import PROMPTS, ROLLOUTS, fake_pair, fake_scan_run, fake_train_run, step_row
 from workbench import catalog, exports
 
 
@@ -205,3 +206,19 @@ def test_a_real_scan_reads_like_the_made_up_one(real_scan_run: Path) -> None:
     row = frame.iloc[0]
     group = catalog.group_rows(run, int(row["step"]), row["problem_id"])
     assert (group["outcome"] == "correct").sum() == row["correct"]
+
+
+def test_the_frame_of_a_growing_run_is_the_one_that_is_read_at_once(runs_folder: Path) -> None:
+    path = fake_train_run(runs_folder, steps=3, state=State.RUNNING)
+    writer, run = RunWriter(path, 1), Run(path)
+    assert len(catalog.steps_frame(run)) == 3
+    for step in (4, 5):
+        writer.metric("step", step, **step_row(step, 0.3))
+        grown = catalog.steps_frame(run)
+    catalog._steps.clear()
+    catalog.read_steps.clear()
+    pd.testing.assert_frame_equal(grown, catalog.steps_frame(run))
+    RunWriter.resume(path, 2)  # rows 3 to 5 are superseded
+    RunWriter(path, 2).metric("step", 3, **{**step_row(3, 0.3), "reward": 0.77})
+    assert catalog.steps_frame(run)["step"].tolist() == [1, 2, 3]
+    assert catalog.steps_frame(run)["reward"].tolist()[-1] == 0.77

@@ -214,9 +214,24 @@ def steps_frame(run: Run) -> pd.DataFrame:
 
 @st.cache_data(show_spinner=False, max_entries=60)
 def read_steps(path: str, at: Stamp, name: str) -> pd.DataFrame:
+    """Only the rows that are new become numbers: a live page asks each second, and a run can have thousands."""
     rows = Run(Path(path)).metrics("step")
-    columns = {c: numbers([r.get(c) for r in rows]) for c in STEP_COLUMNS if c != "run"}
-    return pd.DataFrame({"run": [name] * len(rows), **columns}, columns=STEP_COLUMNS)
+    last, frame = _steps.get(path, (None, pd.DataFrame()))
+    if not frame.empty and len(rows) >= len(frame) and rows[len(frame) - 1] is last:
+        frame = pd.concat([frame, step_columns(rows[len(frame) :])], ignore_index=True)
+    else:
+        frame = step_columns(rows)
+    _steps[path] = (rows[-1] if rows else None, frame)
+    if len(_steps) > 60:
+        _steps.pop(next(iter(_steps)))
+    return frame.assign(run=name)[STEP_COLUMNS]
+
+
+_steps: dict[str, tuple[dict[str, Any] | None, pd.DataFrame]] = {}
+
+
+def step_columns(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    return pd.DataFrame({c: numbers([r.get(c) for r in rows]) for c in STEP_COLUMNS if c != "run"})
 
 
 def numbers(values: list[Any]) -> np.ndarray:

@@ -56,7 +56,7 @@ def ensure_worker(role: str) -> None:
 def spawn(role: str) -> subprocess.Popen[bytes]:
     """A worker process that outlives this server; it logs beside the runs. Raises HdpoError where it cannot start."""
     folder = runs_root() / "workers"
-    threads = str(max(1, (os.cpu_count() or 2) - 1))
+    threads = str(os.cpu_count() or 1)  # a trainer is nice: the pages come first
     env = {
         "OMP_NUM_THREADS": threads,
         "OMP_WAIT_POLICY": "PASSIVE",

@@ -84,4 +84,4 @@ def tick(writer: RunWriter, run_id: str, steps: Iterator[int]) -> Row:
             at.run()
     finally:
         st.fragment = whole
-    return Row("live tick of the λ lab", "–", "ms", tuple(took[-REPEATS:]), (1.0,) * REPEATS, 100, 100, at_most=True)
+    return Row("live tick of the λ lab", "–", "ms", tuple(took[-REPEATS:]), (1.0,) * REPEATS, 500, 100, at_most=True)
