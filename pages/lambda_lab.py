@@ -58,7 +58,7 @@ def set_up() -> None:
 def watch() -> None:
     found = catalog.runs_of("train", "sweep")
     if not found:
-        st.info("No training yet. Set one up: the default session takes about three minutes.")
+        st.info("No training yet. Set one up: the default session takes about two minutes.")
         return
     active = launch.running_run()
     names = catalog.labels(found)

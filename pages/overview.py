@@ -8,7 +8,7 @@ from workbench import catalog, home, state
 NEXT = (
     ("cliffs", "Find the cliffs", "Sample every problem K times and read the groups that got nothing."),
     ("side_by_side", "Watch the model peek", "One problem, with and without its solution in the prompt, side by side."),
-    ("lambda_lab", "Turn λ", "Train for three minutes, alone or beside λ = 0, and watch the cliffs."),
+    ("lambda_lab", "Turn λ", "Train for two minutes, alone or beside λ = 0, and watch the cliffs."),
     ("tradeoff", "Coverage against accuracy", "What each λ gave and cost, with intervals, beside the paper's tables."),
 )
 
