@@ -36,8 +36,14 @@ def root(tmp_path, monkeypatch):
 
 
 def started(*arguments: str) -> subprocess.Popen[str]:
+    """A shell that runs the tests in the background has them ignore Ctrl-C, and so would this; a person's does not."""
     return subprocess.Popen(
-        [sys.executable, "-m", "hdpo", *arguments], cwd=HOME, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "hdpo", *arguments],
+        cwd=HOME,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
