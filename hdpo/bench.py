@@ -7,7 +7,6 @@ machine reaches in plain matrix products of the model's own shapes.
 
 from __future__ import annotations
 
-import math
 import sys
 import tempfile
 import time
@@ -67,15 +66,14 @@ def bench(config: TrainConfig, steps: int = STEPS) -> Bench:
     policy, c = training.policy, config
     whole = [r["seconds"] for r in rows]
     tokens = [r["tokens_student"] / r["seconds_sample"] for r in rows]
-    evaluations = 1 + math.ceil(c.step.steps / c.evaluation.eval_every)
     rate = matrix_rate(policy.causal.config.hidden_size, policy.device)
     parameters = weights_of(policy)
     return Bench(
         steps=steps, step=median(whole), step_low=min(whole), step_high=max(whole),
         phases={p: median(r[f"seconds_{p}"] for r in rows) for p in PHASES},
         rollout_tokens_per_s=median(tokens), evaluation=evaluation,
-        session=c.step.steps * median(whole) + evaluations * evaluation,
-        floor=median(operations(r, parameters) for r in rows) / rate, gflops=rate / 1e9, parameters=parameters,
+        session=c.step.steps * median(whole) + c.evaluation_count * evaluation,
+        floor=median(operations(r, parameters, c.step.prompts_per_step) for r in rows) / rate, gflops=rate / 1e9, parameters=parameters,
         memory=memory_held(policy.device), memory_left=memory_left(policy.device),
         device=str(policy.device), threads=torch.get_num_threads(), torch=torch.__version__,
     )  # fmt: skip
@@ -91,21 +89,17 @@ def seconds_of_evaluation(t: Training) -> float:
     return (time.perf_counter() - began) * len(t.validation) / len(part)
 
 
-def operations(row: dict[str, Any], parameters: int) -> float:
+def operations(row: dict[str, Any], parameters: int, prompts: int) -> float:
     """Of one step at the least: 2 per weight for a sampled token, 4 for a trained one (forward, and backward through
     frozen weights). Prompts, attention and the adapter are left out, so what a step needs is somewhat more."""
     sampled = row["tokens_student"] + row["tokens_privileged"]
-    trained = row["tokens_student"] * row["groups_mixed"] / max(1, groups_of(row)) + row["tokens_accepted"]
+    trained = row["tokens_student"] * row["groups_mixed"] / prompts + row["tokens_accepted"]
     return parameters * (2.0 * sampled + 4.0 * trained)
 
 
 def weights_of(policy: Policy) -> int:
     """Weights that are multiplied with: without the adapter, the tied embedding once."""
     return policy.causal.num_parameters() - sum(p.numel() for p in policy.trainable)
-
-
-def groups_of(row: dict[str, Any]) -> int:
-    return sum(v for k, v in row.items() if k.startswith("groups_") and "doubtful" not in k)
 
 
 def matrix_rate(hidden: int, device: torch.device, rows: int = 2048) -> float:

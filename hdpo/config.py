@@ -6,6 +6,7 @@ line's flags and the app's widgets are derived from it (`knobs`). Nothing here i
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import Enum
 
@@ -161,6 +162,11 @@ class TrainConfig:
     step: StepConfig = StepConfig()
     evaluation: EvalConfig = EvalConfig()
     seed: int = knob(0, "seed of every draw", low=0, high=2**31)
+
+    @property
+    def evaluation_count(self) -> int:
+        """One at step 0, one each `eval_every` steps, one at the end."""
+        return 1 + math.ceil(self.step.steps / self.evaluation.eval_every)
 
     def __post_init__(self) -> None:
         check(self)

@@ -1,7 +1,7 @@
 """The forward pass of a small Qwen2 in float32, in few and large calls, with the adapter folded into the weights.
 
-A model of this size spends its time in calls, not in arithmetic: the plain modules make some hundred a layer, this
-makes about twenty. Queries, keys and values are one product, gate and up another; the norms' scales lie in the weights;
+A model of this size spends much of its time in calls, not in arithmetic: behind an adapter the plain modules of the
+bundled model make 590 operations for one decoding step, views included, and this makes 218. Queries, keys and values are one product, gate and up another; the norms' scales lie in the weights;
 the rotation is one complex product (pairs of channels lie side by side, in queries and keys alike, so that their
 product is the same); the heads that share a key are further queries of it, so that no key is repeated. And a prompt is
 read once for all its completions, in training too: they lie in one row behind it and do not see each other.

@@ -209,7 +209,8 @@ class TransformersSampler:
     def _sample_chunk(self, draws: _Draws, weights: Weights, topk: int, on_token: OnToken | None) -> list[Completion]:
         policy, n, new = self.policy, draws.n, draws.how.max_new_tokens
         result = _Result.empty(len(draws.prompts) * n, new, topk, policy.device)
-        decoder, hidden = self._decoder(draws, weights)
+        decoder = self._decoder(draws, weights)
+        hidden = decoder.hidden
         ends = torch.tensor(sorted(policy.end_ids), device=policy.device)
         place = torch.arange(len(draws.prompts) * n, device=policy.device)
         running = torch.ones_like(place, dtype=torch.bool)
@@ -244,13 +245,11 @@ class TransformersSampler:
             found.append(token)
         return torch.cat(found)
 
-    def _decoder(self, draws: _Draws, weights: Weights) -> tuple[Decoder, torch.Tensor]:
+    def _decoder(self, draws: _Draws, weights: Weights) -> Decoder:
         policy, prompts = self.policy, [p.ids for p in draws.prompts]
         if policy.flat is None:
-            decoder: Decoder = PlainDecoder(policy, prompts, draws.n)
-        else:
-            decoder = FlatDecoder(policy.flat, policy.folded(weights), prompts, draws.n, draws.how.max_new_tokens)
-        return decoder, decoder.hidden
+            return PlainDecoder(policy, prompts, draws.n)
+        return FlatDecoder(policy.flat, policy.folded(weights), prompts, draws.n, draws.how.max_new_tokens)
 
 
 @contextmanager

@@ -80,7 +80,7 @@ def session_seconds(config: TrainConfig, timing: Timing) -> float:
         return seconds
     every, before = config.evaluation, timing.config.evaluation
     scale = every.eval_problems * every.eval_samples / (before.eval_problems * before.eval_samples)
-    return seconds + (1 + math.ceil(step.steps / every.eval_every)) * timing.evaluation * scale
+    return seconds + config.evaluation_count * timing.evaluation * scale
 
 
 def nearest(config: TrainConfig) -> Timing | None:

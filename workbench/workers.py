@@ -56,8 +56,8 @@ def ensure_worker(role: str) -> None:
 def spawn(role: str) -> subprocess.Popen[bytes]:
     """A worker process that outlives this server; it logs beside the runs. Raises HdpoError where it cannot start."""
     folder = runs_root() / "workers"
-    # One core for the pages and the browser: with all of them a step took 1.8 s beside an open page instead of 1.0 s,
-    # since threads that share an operation wait for the one that was put aside.
+    # One core for the pages and the browser: with all of them a step took 1.76 s beside an open page and 0.84 s without,
+    # as threads that share an operation wait for the one that was put aside.
     threads = str(max(1, (os.cpu_count() or 2) - 1))
     env = {
         "OMP_NUM_THREADS": threads,
