@@ -184,11 +184,13 @@ class TransformersSampler:
                 threads = max(1, min(torch.get_num_threads(), len(prompts), len(prompts) * n // ROWS_A_THREAD))
                 chunks = [part for chunk in chunks for i in range(threads) if (part := chunk[i::threads])]
 
+        logit_rows = max(1, CHUNK_ELEMENTS // self.policy.vocabulary // max(1, threads))  # the threads share the memory
+
         def complete(chunk: list[int]) -> list[Completion]:
             hear = None if on_token is None else lambda p, g, t: on_token(chunk[p], g, t)
             draws = _Draws([prompts[i] for i in chunk], n, how, key, greedy, self.policy.device)
             with torch.no_grad():
-                return self._sample_chunk(draws, weights, min(topk, self.policy.vocabulary), hear)
+                return self._sample_chunk(draws, weights, min(topk, self.policy.vocabulary), logit_rows, hear)
 
         found: list[list[Completion]] = [[] for _ in prompts]
         with self.policy.using(weights), _threads(threads) as run:
@@ -206,7 +208,9 @@ class TransformersSampler:
         mask = 4 * width * width * c.num_attention_heads // heads  # of the flat prefill, a prompt
         return max(1, min(MAX_SEQUENCES // n, CACHE_BYTES // (per_sequence * n + mask)))
 
-    def _sample_chunk(self, draws: _Draws, weights: Weights, topk: int, on_token: OnToken | None) -> list[Completion]:
+    def _sample_chunk(
+        self, draws: _Draws, weights: Weights, topk: int, logit_rows: int, on_token: OnToken | None
+    ) -> list[Completion]:
         policy, n, new = self.policy, draws.n, draws.how.max_new_tokens
         result = _Result.empty(len(draws.prompts) * n, new, topk, policy.device)
         decoder = self._decoder(draws, weights)
@@ -215,7 +219,7 @@ class TransformersSampler:
         place = torch.arange(len(draws.prompts) * n, device=policy.device)
         running = torch.ones_like(place, dtype=torch.bool)
         for t in range(new):
-            token = self._next_tokens(hidden, place, t, draws, result)
+            token = self._next_tokens(hidden, place, t, draws, logit_rows, result)
             if on_token:
                 for b, x in zip(place[running].tolist(), token[running].tolist(), strict=True):
                     on_token(b // n, b % n, x)
@@ -231,12 +235,11 @@ class TransformersSampler:
         return result.completions(ends, policy.name_of(weights))
 
     def _next_tokens(
-        self, hidden: torch.Tensor, place: torch.Tensor, t: int, draws: _Draws, result: _Result
+        self, hidden: torch.Tensor, place: torch.Tensor, t: int, draws: _Draws, logit_rows: int, result: _Result
     ) -> torch.Tensor:
-        """(R, H) → (R,) tokens, noted in the result; in chunks of CHUNK_ELEMENTS logits. Raises HdpoError for NaN."""
-        size = max(1, CHUNK_ELEMENTS // self.policy.vocabulary)
+        """(R, H) → (R,) tokens, noted in the result; `logit_rows` rows at once. Raises HdpoError for NaN."""
         found = []
-        for h, rows in zip(hidden.split(size), place.split(size), strict=True):
+        for h, rows in zip(hidden.split(logit_rows), place.split(logit_rows), strict=True):
             logits = self.policy.logits(h)
             token, logp = draws.next_token(logits, rows, t)
             if logp.isnan().any():
