@@ -9,19 +9,22 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from hdpo import cli_look, cli_runs
 from hdpo.cli_args import add_knobs, command, config_from, given_settings
 from hdpo.cli_runs import result_of, result_text
-from hdpo.config import EvaluateConfig, ModelConfig, ScanConfig, SweepConfig, TrainConfig
-from hdpo.errors import BadInput, Busy, HdpoError
-from hdpo.runs import Run, RunWriter, State, find_run
+from hdpo.config import EvaluateConfig, ScanConfig, SweepConfig, TrainConfig, model_of
+from hdpo.errors import BAD_INPUT, BUSY, FAILED, OK, STOPPED, BadInput, Busy, HdpoError
+from hdpo.execute import execute
+from hdpo.ranks import join
+from hdpo.runs import Run, RunWriter, find_run
 from hdpo.terminal import check_resumable, prepare_libraries, run_here, say
 
-OK, FAILED, BAD_INPUT, BUSY, STOPPED = 0, 1, 2, 3, 130
 HEAVY: dict[str, tuple[Any, str]] = {
     "scan": (ScanConfig(), "find the cliffs: K rollouts of every problem, no update"),
     "train": (TrainConfig(), "one HDPO run (Algorithm 1); λ = 0 is GRPO"),
@@ -75,8 +78,13 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def run_heavy(args: Any) -> int:
-    """Make or find the run folder, execute it here, and say what came out."""
+    """Make or find the run folder, execute it here, and say what came out; under a launcher the first rank does."""
     default, _ = HEAVY[args.kind]
+    prepare_libraries()
+    ranks = join(getattr(args, "device", "auto"))
+    if not ranks.first:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a launcher's stop goes through the first rank
+        return execute(Path(), False, ranks=ranks).code
     if args.resume:
         run = find_run(args.resume)
         refuse_settings(args, run, given_settings(args, default))
@@ -85,9 +93,8 @@ def run_heavy(args: Any) -> int:
     else:
         config = config_from(args, default)
         run = Run(RunWriter.create(args.kind, config, command=args.command_line).path)
-    prepare_libraries()
     say(f"Run folder: {run.path}")
-    ending = run_here(run, model_of(config), bool(args.resume), not args.no_wait)
+    ending = run_here(run, model_of(config), bool(args.resume), not args.no_wait, ranks)
     if args.json:
         print(json.dumps(result_of(run), ensure_ascii=False))
     else:
@@ -95,9 +102,7 @@ def run_heavy(args: Any) -> int:
         say(f"See it in the app: python -m workbench, page Runs, {run.id}")
     if ending.message:
         say(ending.message)
-    if ending.state is State.FAILED:
-        return BAD_INPUT if ending.bad_input else FAILED
-    return OK if ending.state is State.DONE else STOPPED
+    return ending.code
 
 
 def refuse_settings(args: Any, run: Run, values: dict[str, Any]) -> None:
@@ -106,7 +111,3 @@ def refuse_settings(args: Any, run: Run, values: dict[str, Any]) -> None:
         raise BadInput(f"resume: expected no settings, found {', '.join(sorted(values))}. A resumed run keeps its own; start a new one to change them.")  # fmt: skip
     if run.kind != args.kind:
         raise BadInput(f"resume: expected a run of kind {args.kind}, found {run.id} of kind {run.kind}. Use python -m hdpo {run.kind} --resume.")  # fmt: skip
-
-
-def model_of(config: Any) -> ModelConfig:
-    return config.train.model if isinstance(config, SweepConfig) else config.model

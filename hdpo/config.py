@@ -43,6 +43,7 @@ class ModelConfig:
     model: str = knob("bundled", "'bundled', or a folder in transformers' format")
     adapter: str = knob("", "LoRA checkpoint folder to start from; empty starts from the base model", paper="none")
     device: str = knob("auto", "where to compute", options=("auto", "cpu", "cuda", "mps"))
+    processes: int = knob(1, "processes that share the work, one per GPU; changes time, never the result", low=1, high=1024)  # fmt: skip
     dtype: str = knob("float32", "of the base weights; adapter and optimiser stay in float32", paper="bfloat16", options=("float32", "bfloat16", "float16"))  # fmt: skip
     rank: int = knob(16, "LoRA rank", paper="full fine-tuning", low=1, high=512)
     alpha: int = knob(32, "LoRA alpha; the update is scaled by alpha / rank", paper="full fine-tuning", low=1, high=1024)  # fmt: skip
@@ -222,6 +223,11 @@ class SweepConfig:
     def members(self) -> tuple[TrainConfig, ...]:
         """Seed by seed, so that pairs are complete as early as possible."""
         return tuple(replace_knobs(self.train, {"lambda_": lam, "seed": s}) for s in self.seeds for lam in self.lambdas)
+
+
+def model_of(config: TrainConfig | ScanConfig | EvaluateConfig | SweepConfig) -> ModelConfig:
+    """The model of a config of any kind."""
+    return config.train.model if isinstance(config, SweepConfig) else config.model
 
 
 KINDS: dict[str, type] = {"train": TrainConfig, "scan": ScanConfig, "evaluate": EvaluateConfig, "sweep": SweepConfig}

@@ -1,5 +1,7 @@
 """Errors as sentences: what was expected, what was found, what to do. Pages and the command line show them as they are."""
 
+OK, FAILED, BAD_INPUT, BUSY, STOPPED = 0, 1, 2, 3, 130  # exit codes
+
 
 class HdpoError(Exception):
     """Anything this project raises on purpose; its text is meant for a person."""

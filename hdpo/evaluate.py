@@ -18,6 +18,7 @@ from hdpo.groups import Collector
 from hdpo.policy import Policy, Weights, load_policy
 from hdpo.problems import ProblemFile, load_problems
 from hdpo.progress import Report
+from hdpo.ranks import ALONE, Ranks
 from hdpo.records import Group, GroupKind, Outcome, Problem
 from hdpo.runs import RunWriter
 from hdpo.sampling import TransformersSampler
@@ -116,16 +117,19 @@ def load_split(data: Any, split: str) -> ProblemFile:
     )
 
 
-def prepare(config: Any, others: Sequence[Problem], verifier: VerifierPool) -> tuple[Policy, Collector]:
+def prepare(
+    config: Any, others: Sequence[Problem], verifier: VerifierPool, ranks: Ranks = ALONE
+) -> tuple[Policy, Collector]:
     """Model, sampler and grader of a config with the sections model, prompts and sampling."""
     policy = load_policy(config.model, config.seed)
-    return policy, make_collector(policy, config.prompts, config.sampling, verifier, others)
+    return policy, make_collector(policy, config.prompts, config.sampling, verifier, others, ranks)
 
 
 def make_collector(
-    policy: Policy, prompts: PromptConfig, how: SamplingConfig, verifier: VerifierPool, others: Sequence[Problem]
-) -> Collector:
-    return Collector(policy, TransformersSampler(policy), verifier, prompts, how, others)
+    policy: Policy, prompts: PromptConfig, how: SamplingConfig, verifier: VerifierPool, others: Sequence[Problem],
+    ranks: Ranks = ALONE,
+) -> Collector:  # fmt: skip
+    return Collector(policy, TransformersSampler(policy), verifier, prompts, how, others, ranks)
 
 
 def scan(writer: RunWriter, config: ScanConfig, report: Report) -> None:
@@ -134,7 +138,7 @@ def scan(writer: RunWriter, config: ScanConfig, report: Report) -> None:
     report("loading the model", 0, len(file.problems), "problems")
     note_problems(writer, file)
     with VerifierPool() as verifier:
-        _, collector = prepare(config, file.problems, verifier)
+        _, collector = prepare(config, file.problems, verifier, report.ranks)
         for start in range(0, len(file.problems), CHUNK):
             groups = collector.collect(
                 file.problems[start : start + CHUNK], config.rollouts, DrawKey(config.seed, Purpose.SCAN)
@@ -162,7 +166,7 @@ def evaluate(writer: RunWriter, config: EvaluateConfig, report: Report) -> None:
     report("loading the model", 0, len(problems), "problems")
     note_problems(writer, file)
     with VerifierPool() as verifier:
-        _, collector = prepare(config, file.problems, verifier)
+        _, collector = prepare(config, file.problems, verifier, report.ranks)
         rows = measure(
             collector, problems, config.evaluation, DrawKey(config.seed, Purpose.EVALUATION),
             lambda done: report("evaluating", done, len(problems), "problems"),

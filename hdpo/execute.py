@@ -1,12 +1,18 @@
 """One attempt at a run folder, whoever asked for it: a trainer process or a terminal.
 
 Reads the frozen config, calls the engine's function for its kind, and leaves the status at done, stopped or failed,
-with a sentence. A sweep is run member by member; members are run folders of their own.
+with a sentence. A sweep is run member by member; members are run folders of their own. A run whose config asks for
+several processes is handed to `accelerate launch`, which starts this module once for each:
+`python -m hdpo.execute RUN`.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import os
+import signal
+import subprocess
 import sys
 import time
 import traceback
@@ -16,11 +22,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hdpo.config import SweepConfig, TrainConfig
-from hdpo.errors import BadInput, HdpoError, Stopped
+from hdpo.config import SweepConfig, TrainConfig, model_of
+from hdpo.errors import BAD_INPUT, FAILED, OK, STOPPED, BadInput, HdpoError, Stopped
 from hdpo.files import read_json, write_aside
 from hdpo.progress import Also, Progress, Report
-from hdpo.runs import Run, RunWriter, State, stop_requested
+from hdpo.ranks import ALONE, Ranks, join, launched
+from hdpo.runs import Run, RunWriter, SilentWriter, State, stop_requested
+
+POLL = 0.2  # seconds between looks at processes that were launched
+GRACE = 20.0  # seconds that they have to end by themselves
 
 
 @dataclass(frozen=True)
@@ -31,18 +41,80 @@ class Ending:
     message: str = ""
     bad_input: bool = False
 
+    @property
+    def code(self) -> int:
+        """The exit code of a command that ended so."""
+        if self.state is State.FAILED:
+            return BAD_INPUT if self.bad_input else FAILED
+        return OK if self.state is State.DONE else STOPPED
 
-def execute(run_path: Path, resume: bool, also: Also | None = None) -> Ending:
-    """Run one folder to its end, or to a stop. Raises nothing but KeyboardInterrupt and SystemExit (status: stopped)."""
-    return _attempt(run_path, resume, also, ())
+
+AT_ONCE = Ending(State.STOPPED, "Ended at once; resume goes on from the last checkpoint.")
 
 
-def _attempt(path: Path, resume: bool, also: Also | None, watch: tuple[Path, ...]) -> Ending:
-    report: Report | None = None
-    ending = Ending(State.STOPPED, "Ended at once; resume goes on from the last checkpoint.")
+def execute(run_path: Path, resume: bool, also: Also | None = None, ranks: Ranks = ALONE) -> Ending:
+    """Run one folder to its end, or to a stop. Raises nothing but KeyboardInterrupt and SystemExit (status: stopped).
+
+    Under a launcher every rank comes here; which folder, rank 0 says.
+    """
+    run_path, resume = ranks.agree((run_path, resume))
+    if not launched() and (count := _processes(run_path)) > 1:
+        return _launch(run_path, resume, also, count)
+    return _attempt(run_path, resume, also, (), ranks)
+
+
+def _processes(path: Path) -> int:
+    """How many the config asks for; 1 where it cannot be read, which the attempt then says."""
     try:
-        writer, checkpoint, step = _open(path, resume)
-        report = Report(writer, also, watch, max(step, 0))
+        return model_of(Run(path).load_config()).processes
+    except HdpoError:
+        return 1
+
+
+def _launch(path: Path, resume: bool, also: Also | None, count: int) -> Ending:
+    """Start the ranks in a process group of their own, show what rank 0 reports, and return when all have ended."""
+    options = ["--multi_gpu", "--num_processes", str(count), "--num_machines", "1", "--main_process_port", "0", "--mixed_precision", "no", "--dynamo_backend", "no"]  # fmt: skip
+    command = [sys.executable, "-m", "accelerate.commands.launch", *options, "-m", "hdpo.execute", str(path)]
+    with (path / "log.txt").open("ab") as log:
+        group = subprocess.Popen(
+            [*command, *(["--resume"] if resume else [])], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            env={**os.environ, "ACCELERATE_LOG_LEVEL": "error"}, start_new_session=True,
+        )  # fmt: skip
+    ending = AT_ONCE
+    try:
+        while group.poll() is None:
+            time.sleep(POLL)
+            now = Run(path).status()
+            if also is not None and now.state is State.RUNNING:
+                also(Progress(now.phase, now.done, now.total, _unit(path), now.seconds_left))
+        ending = Ending(State.FAILED, f"Expected {count} processes to go on together, found that one of them ended. log.txt holds the details; resume goes on from the last checkpoint.")  # fmt: skip
+    finally:
+        _end_group(group)
+        if (left := Run(path).status().state) is State.KILLED or not left.ended:
+            _settle(path, ending, None)
+    end = Run(path).status()
+    return Ending(end.state, end.message, group.returncode == BAD_INPUT)
+
+
+def _unit(path: Path) -> str:
+    return {"train": "steps", "sweep": "members"}.get(Run(path).kind, "problems")
+
+
+def _end_group(group: subprocess.Popen[bytes]) -> None:
+    """No rank outlives the launcher: asked first, then killed."""
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(group.pid, sign)
+        with suppress(subprocess.TimeoutExpired):
+            group.wait(GRACE)
+
+
+def _attempt(path: Path, resume: bool, also: Also | None, watch: tuple[Path, ...], ranks: Ranks) -> Ending:
+    report: Report | None = None
+    ending = AT_ONCE
+    try:
+        writer, checkpoint, step = _open(path, resume, ranks)
+        report = Report(writer, also, watch, max(step, 0), ranks)
         writer.status(State.RUNNING, phase="starting")
         _dispatch(writer, report, checkpoint)
         ending = Ending(State.DONE)
@@ -56,7 +128,8 @@ def _attempt(path: Path, resume: bool, also: Also | None, watch: tuple[Path, ...
         _log(path, traceback.format_exc())
         ending = Ending(State.FAILED, _unexpected(e))
     finally:
-        _settle(path, ending, report)
+        if ranks.first:
+            _settle(path, ending, report)
     return ending
 
 
@@ -96,12 +169,18 @@ def newest_checkpoint(path: Path) -> tuple[int, Path | None]:
     return -1, None
 
 
-def _open(path: Path, resume: bool) -> tuple[RunWriter, Path | None, int]:
+def _open(path: Path, resume: bool, ranks: Ranks) -> tuple[RunWriter, Path | None, int]:
+    """The writer (rank 0's writes, the others' is silent), and where to go on, the same on every rank."""
+    if not ranks.first:
+        attempt, checkpoint, step = ranks.agree((0, None, -1))
+        return SilentWriter(path, attempt), checkpoint, step
     step, checkpoint = newest_checkpoint(path)
     if checkpoint is not None and not resume:
         raise BadInput(f"{path.name}: expected a new run, found one with a checkpoint at step {step}. Resume it, or start another.")  # fmt: skip
     # Without a checkpoint the attempt starts over, and step -1 supersedes all that an earlier one wrote.
-    return RunWriter.resume(path, step), checkpoint, step
+    writer = RunWriter.resume(path, step)
+    ranks.agree((writer.attempt, checkpoint, step))
+    return writer, checkpoint, step
 
 
 def _dispatch(writer: RunWriter, report: Report, checkpoint: Path | None) -> None:
@@ -125,13 +204,15 @@ def _sweep(writer: RunWriter, config: SweepConfig, report: Report) -> None:
     """Member by member: a finished one is skipped, a begun one resumed. Raises HdpoError that names those that failed."""
     members, failed = config.members(), []
     for number, member in enumerate(members):
-        path = _member(writer, member)
-        if Run(path).status().state is State.DONE:
+        path, done = report.ranks.agree(_member(writer, member) if report.ranks.first else (writer.path, False))
+        if done:
             continue
         report(f"{_title(member)}: starting", number, len(members), "members")
         (path / "stop").unlink(missing_ok=True)
-        ending = _attempt(path, True, _told_as_sweep(report, member, number, len(members)), (writer.path,))
-        if stop_requested(writer.path):
+        ending = _attempt(
+            path, True, _told_as_sweep(report, member, number, len(members)), (writer.path,), report.ranks
+        )
+        if report.ranks.agree(stop_requested(writer.path)):
             raise Stopped(f"Stopped on request at member {number + 1} of {len(members)}.")
         if ending.state is not State.DONE:
             failed.append(f"{path.name} ({_title(member)}): {ending.message}")
@@ -159,16 +240,35 @@ def _title(member: TrainConfig) -> str:
     return f"λ = {member.objective.lambda_:g}, seed {member.seed}"
 
 
-def _member(writer: RunWriter, member: TrainConfig) -> Path:
-    """The member's run folder, made where there is none yet, and entered in members.json first come first."""
+def _member(writer: RunWriter, member: TrainConfig) -> tuple[Path, bool]:
+    """The member's run folder, made where there is none yet, and entered in members.json first come first; and
+    whether it is done."""
     book = writer.path / "members.json"
     known: list[dict[str, Any]] = read_json(book) if book.exists() else []
     key = {"lambda": member.objective.lambda_, "seed": member.seed}
     for entry in known:
         path = writer.path.parent / entry["id"]
         if key.items() <= entry.items() and (path / "config.json").exists():
-            return path
+            return path, Run(path).status().state is State.DONE
     command = f"member of {writer.path.name}"
     made = RunWriter.create("train", member, writer.path.parent, f"{Run(writer.path).name}: {_title(member)}", command)
     write_aside(book, json.dumps([*known, {"id": made.path.name, **key}], indent=1))
-    return made.path
+    return made.path, False
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """One rank of a launched run: 0 done or stopped, 1 failed, 2 bad input."""
+    from hdpo.terminal import prepare_libraries
+
+    parser = argparse.ArgumentParser(prog="python -m hdpo.execute", description=__doc__)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--resume", action="store_true")
+    given = parser.parse_args(arguments)
+    prepare_libraries()
+    ranks = join(model_of(Run(given.run).load_config()).device)
+    ending = execute(given.run, given.resume, ranks=ranks)
+    return OK if ending.state is State.STOPPED else ending.code  # a stop is no failure of the launcher's
+
+
+if __name__ == "__main__":
+    sys.exit(main())

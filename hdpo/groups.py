@@ -21,6 +21,7 @@ from hdpo.prompts import (
     render,
     student_messages,
 )
+from hdpo.ranks import ALONE, Ranks
 from hdpo.records import Doubt, Group, GroupKind, Problem, Rollout
 from hdpo.sampling import Completion, OnToken, Prompt, Sampler
 from hdpo.verify import VerifierPool, outcome_of
@@ -28,7 +29,8 @@ from hdpo.verify import VerifierPool, outcome_of
 
 @dataclass
 class Collector:
-    """Samples and grades. `others` is where a wrong reference is taken from; seconds add up by phase."""
+    """Samples and grades, each rank its share of the problems. `others` is where a wrong reference is taken from;
+    seconds add up by phase."""
 
     policy: Policy
     sampler: Sampler
@@ -36,6 +38,7 @@ class Collector:
     prompts: PromptConfig
     how: SamplingConfig
     others: Sequence[Problem] = ()
+    ranks: Ranks = ALONE
     seconds: dict[str, float] = field(default_factory=lambda: {"sample": 0.0, "verify": 0.0})
 
     def student_ids(self, problem: Problem) -> tuple[int, ...]:
@@ -54,6 +57,7 @@ class Collector:
         weights: Weights = Weights.CURRENT, topk: int = 0, on_token: OnToken | None = None,
     ) -> list[Group]:  # fmt: skip
         """One graded group of n rollouts a problem. A prompt that does not fit the context is sampled from never."""
+        problems = self.ranks.share(problems)
         started = time.perf_counter()
         ids = [self.privileged_ids(p) if privileged else self.student_ids(p) for p in problems]
         fitting = [i for i, x in enumerate(ids) if fits(len(x), self.how.max_new_tokens, self.policy.context)]
@@ -63,7 +67,7 @@ class Collector:
         )
         self.seconds["sample"] += time.perf_counter() - started
         by_problem = dict(zip(fitting, completions, strict=True))
-        return self._grade(problems, ids, by_problem)
+        return self.ranks.gather(self._grade(problems, ids, by_problem))
 
     def _grade(
         self, problems: Sequence[Problem], ids: Sequence[tuple[int, ...]], completions: dict[int, list[Completion]]

@@ -79,7 +79,7 @@ def start(writer: RunWriter, config: TrainConfig, report: Report, verifier: Veri
     if len(usable) < config.step.prompts_per_step:
         raise BadInput(f"problems: expected at least {config.step.prompts_per_step} with a parsable answer, one step's worth, found {len(usable)}. Lower prompts-per-step or give more problems.")  # fmt: skip
     writer.metric("gold", 0, train=len(usable), ungradable=len(file.problems) - len(usable), held_out=len(held_out))
-    policy, collector = prepare(config, file.problems, verifier)
+    policy, collector = prepare(config, file.problems, verifier, report.ranks)
     optimiser = torch.optim.AdamW(
         policy.trainable,
         lr=config.step.learning_rate,
@@ -141,7 +141,7 @@ def update(
     accepted_tokens = sum(len(r.token_ids) for _, r in kept)
     scale = Scale(tokens, accepted_tokens, c.sampling.temperature, c.step.micro_batch_tokens)
     grpo = policy_items(groups, c.objective)
-    terms = hdpo_gradient(t.policy, grpo, distil, c.objective, scale)
+    terms = hdpo_gradient(t.policy, grpo, distil, c.objective, scale, t.report.ranks)
     rate = learning_rate(step, c.step)
     for group in t.optimiser.param_groups:
         group["lr"] = rate
@@ -201,22 +201,23 @@ def evaluate_at(t: Training, step: int) -> None:
     summary = summarise(rows, c.evaluation, c.sampling)
     t.writer.metric("eval", step, **summary, seconds=time.perf_counter() - clock)
     if c.evaluation.probe_cliffs:
-        probe_at(t, step, weights)
+        probe_at(t, step, weights, rows)
 
 
-def probe_at(t: Training, step: int, weights: Weights) -> None:
-    """Measure the realizability gap on the probe set; at step 0 draw it and write it down."""
-    c = t.config
+def probe_at(t: Training, step: int, weights: Weights, evaluated: Sequence[dict[str, Any]]) -> None:
+    """Measure the realizability gap on the probe set; at step 0 draw it, among the cliffs, and write it down."""
+    c, ranks = t.config, t.report.ranks
     if step == 0:
-        cliffs = {r["problem_id"] for r in Run(t.writer.path).table("eval", 0) if r["kind"] == "cliff"}
+        cliffs = {r["problem_id"] for r in evaluated if r["kind"] == "cliff"}
         chosen = [p for p in t.validation if p.id in cliffs][: c.evaluation.probe_cliffs]
         pairs = draw_probe(t.collector, chosen, c)
         t.writer.table("probe", 0, [pair_row(p) for p in pairs])
     else:
         pairs = [pair_of(r) for r in Run(t.writer.path).table("probe", 0)]
-    gaps = token_gaps(
-        t.policy, pairs, topk=c.objective.topk, micro_batch_tokens=c.step.micro_batch_tokens, weights=weights
-    )
+    mine = token_gaps(
+        t.policy, ranks.share(pairs), topk=c.objective.topk, micro_batch_tokens=c.step.micro_batch_tokens, weights=weights
+    )  # fmt: skip
+    gaps = ranks.gather(mine)
     t.writer.table("gap", step, probe_rows(t.policy, pairs, gaps))
     for on in sorted({p.on for p in pairs}):
         t.writer.metric("probe", step, **probe_means(pairs, gaps, on))
@@ -242,7 +243,9 @@ def pair_of(row: dict[str, Any]) -> Pair:
 
 
 def save(t: Training, step: int) -> None:
-    """A checkpoint, written aside and renamed."""
+    """A checkpoint, written aside and renamed, by rank 0."""
+    if not t.report.ranks.first:
+        return
     aside = t.writer.checkpoint_folder(step)
     position = step * t.config.step.prompts_per_step
     t.policy.save(aside, t.optimiser, {"step": step, "data_position": position, "attempt": t.writer.attempt})

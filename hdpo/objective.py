@@ -20,6 +20,7 @@ from hdpo.advantages import advantages
 from hdpo.batching import Trace
 from hdpo.config import Divergence, ObjectiveConfig, Teacher
 from hdpo.policy import Policy, Weights
+from hdpo.ranks import ALONE, Ranks
 from hdpo.records import Group, TopK
 
 # Logits held at once, in elements (float32: 64 MB).
@@ -86,19 +87,24 @@ def policy_items(groups: Sequence[Group], objective: ObjectiveConfig) -> list[Po
 
 
 def hdpo_gradient(
-    policy: Policy, grpo: Sequence[PolicyItem], distil: Sequence[DistillItem], objective: ObjectiveConfig, scale: Scale
-) -> Terms:
+    policy: Policy, grpo: Sequence[PolicyItem], distil: Sequence[DistillItem], objective: ObjectiveConfig, scale: Scale,
+    ranks: Ranks = ALONE,
+) -> Terms:  # fmt: skip
     """Leave ∇(L_GRPO + λ L_JSD) in the adapter's `.grad` (Algorithm 1, step 7) and say what was optimised.
 
-    Empty lists give a term of exactly 0 and no NaN. λ = 0 is exactly GRPO.
+    Empty lists give a term of exactly 0 and no NaN. λ = 0 is exactly GRPO. grpo, distil: of all ranks; each passes its
+    share through the model, and all end with the same gradient and the same terms.
     """
     policy.model.zero_grad(set_to_none=True)
     with policy.accumulating():
-        grpo_sums = _grpo_backward(policy, grpo, objective, scale)
+        grpo_sums = _grpo_backward(policy, ranks.share(grpo), objective, scale)
+    add_up(policy, grpo_sums, ranks, grpo)
     grpo_norm, grpo_grads = grad_norm(policy), [p.grad for p in policy.trainable]
     policy.model.zero_grad(set_to_none=True)
     with policy.accumulating():
-        jsd_sums = _distil_backward(policy, distil, objective, scale) if objective.lambda_ > 0 else torch.zeros(5)
+        mine = ranks.share(distil) if objective.lambda_ > 0 else []
+        jsd_sums = _distil_backward(policy, mine, objective, scale)
+    add_up(policy, jsd_sums, ranks, distil if objective.lambda_ > 0 else [])
     jsd_norm = grad_norm(policy)
     for p, g in zip(policy.trainable, grpo_grads, strict=True):
         if g is not None:
@@ -114,6 +120,17 @@ def hdpo_gradient(
         entropy=mean_grpo[1], sampler_mismatch=mean_grpo[2],
         jsd_floor=mean_jsd[1], teacher_mass=mean_jsd[2], student_mass=mean_jsd[3], step_gap=mean_jsd[4],
     )  # fmt: skip
+
+
+def add_up(policy: Policy, sums: Tensor, ranks: Ranks, items: Sequence[object]) -> None:
+    """The gradient and the sums of all ranks, on every rank; one without a share of the items adds 0."""
+    if ranks.count == 1 or not items:
+        return
+    for p in policy.trainable:
+        p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+    found = sums.to(policy.device)
+    ranks.add([*(p.grad for p in policy.trainable), found])
+    sums.copy_(found)
 
 
 def group_gradient_norm(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hdpo.errors import Stopped
+from hdpo.ranks import ALONE, Ranks
 from hdpo.runs import RunWriter, State, stop_requested
 
 SECONDS_BETWEEN_WRITES = 0.25
@@ -39,11 +40,13 @@ class Report:
     """
 
     def __init__(
-        self, writer: RunWriter, also: Also | None = None, watch: tuple[Path, ...] = (), resumed_at: int = 0
-    ) -> None:
+        self, writer: RunWriter, also: Also | None = None, watch: tuple[Path, ...] = (), resumed_at: int = 0,
+        ranks: Ranks = ALONE,
+    ) -> None:  # fmt: skip
         """watch: further run folders whose stop counts as one for this run (the sweep that it belongs to).
-        resumed_at: steps that an earlier attempt did.
+        resumed_at: steps that an earlier attempt did. ranks: rank 0 decides whether a stop was asked for.
         """
+        self.ranks = ranks
         self.writer, self.also, self.watch = writer, also, (writer.path, *watch)
         self.resumed_at = resumed_at
         self.last = Progress("starting", 0, 0)
@@ -59,7 +62,7 @@ class Report:
             start = now
         self._clocks[unit, total] = start, first
         self.tell(Progress(phase, done, total, unit, seconds_left(now - start, done - first, total - first)))
-        if self.stop_asked():
+        if self.ranks.agree(self.stop_asked()):
             raise Stopped(f"Stopped on request at {done} of {total} {unit}.")
 
     def tell(self, p: Progress) -> None:

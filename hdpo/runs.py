@@ -215,6 +215,22 @@ class RunWriter:
         return final
 
 
+class SilentWriter(RunWriter):
+    """What every rank but the first has in hand: it knows the folder, and writes nothing into it."""
+
+    def status(self, state: State, **facts: Any) -> None:
+        pass
+
+    def metric(self, kind: str, step: int, **values: Any) -> None:
+        pass
+
+    def rollouts(self, step: int, groups: Sequence[Group], role: str, **extra: Sequence[Any]) -> None:
+        pass
+
+    def table(self, name: str, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        pass
+
+
 @dataclass(frozen=True)
 class Run:
     """The only reader of a run folder. Whatever is damaged is left out and named by `damage`."""

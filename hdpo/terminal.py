@@ -21,6 +21,7 @@ from hdpo.config import ModelConfig
 from hdpo.errors import BadInput, Busy
 from hdpo.execute import Ending, execute
 from hdpo.progress import Progress
+from hdpo.ranks import ALONE, Ranks
 from hdpo.runs import Run, RunWriter, State, request_stop
 
 POLL = 0.2  # seconds between looks at the queue
@@ -54,7 +55,7 @@ def memory_bytes(model: ModelConfig) -> int:
     return PROCESS_BYTES + 2 * weights + FOLDED_COPIES * (weights if weights < SMALL_BYTES else 0)
 
 
-def run_here(run: Run, model: ModelConfig, resume: bool, wait: bool) -> Ending:
+def run_here(run: Run, model: ModelConfig, resume: bool, wait: bool, ranks: Ranks = ALONE) -> Ending:
     """Submit the run, wait for its turn, and execute it in this process.
 
     wait: False raises Busy at once where another heavy job runs; a run made for this is then taken away again.
@@ -67,7 +68,7 @@ def run_here(run: Run, model: ModelConfig, resume: bool, wait: bool) -> Ending:
     try:
         _take_turn(run, job_id, wait)
         with _stop_on_signals(run.path), closing(Bar()) as bar:
-            ending = execute(run.path, resume, bar.show)
+            ending = execute(run.path, resume, bar.show, ranks)
     except Busy:
         jobs.cancel(job_id, root)
         if not resume:
