@@ -18,9 +18,11 @@ from typing import Any
 from hdpo import cli_look, cli_runs
 from hdpo.cli_args import add_knobs, command, config_from, given_settings
 from hdpo.cli_runs import result_of, result_text
-from hdpo.config import EvaluateConfig, ScanConfig, SweepConfig, TrainConfig, model_of
+from hdpo.config import EvaluateConfig, ScanConfig, SweepConfig, TrainConfig
 from hdpo.errors import BAD_INPUT, BUSY, FAILED, OK, STOPPED, BadInput, Busy, HdpoError
 from hdpo.execute import execute
+from hdpo.plan import plan
+from hdpo.presets import PRESETS
 from hdpo.ranks import join
 from hdpo.runs import Run, RunWriter, find_run
 from hdpo.terminal import check_resumable, prepare_libraries, run_here, say
@@ -68,6 +70,9 @@ def make_parser() -> argparse.ArgumentParser:
         p.add_argument(
             "--resume", metavar="RUN", help="go on with this run: its id, name or folder; it keeps its settings"
         )
+        presets = "; ".join(f"{name}: {preset.help}" for name, preset in PRESETS.items())
+        p.add_argument("--preset", metavar="NAME", default="", help=f"settings that belong together ({presets})")
+        p.add_argument("--dry-run", action="store_true", help="print plan, memory and commands, and start nothing")
         add_knobs(p, config, PER_MEMBER if kind == "sweep" else ())
     cli_look.add_commands(commands)
     cli_runs.add_commands(commands)
@@ -81,6 +86,9 @@ def run_heavy(args: Any) -> int:
     """Make or find the run folder, execute it here, and say what came out; under a launcher the first rank does."""
     default, _ = HEAVY[args.kind]
     prepare_libraries()
+    if args.dry_run:
+        print(plan(config_from(args, default), args.preset, args.command_line))
+        return OK
     ranks = join(getattr(args, "device", "auto"))
     if not ranks.first:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a launcher's stop goes through the first rank
@@ -94,7 +102,7 @@ def run_heavy(args: Any) -> int:
         config = config_from(args, default)
         run = Run(RunWriter.create(args.kind, config, command=args.command_line).path)
     say(f"Run folder: {run.path}")
-    ending = run_here(run, model_of(config), bool(args.resume), not args.no_wait, ranks)
+    ending = run_here(run, config, bool(args.resume), not args.no_wait, ranks)
     if args.json:
         print(json.dumps(result_of(run), ensure_ascii=False))
     else:

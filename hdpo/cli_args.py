@@ -11,6 +11,7 @@ from typing import Any
 
 from hdpo.config import knobs, replace_knobs
 from hdpo.knobs import Knob, words
+from hdpo.presets import settings_of
 from hdpo.prompts import INSTRUCT
 from hdpo.terminal import say
 
@@ -106,7 +107,8 @@ def given_settings(args: Any, config: Any) -> dict[str, Any]:
 def config_from(args: Any, default: Any) -> Any:
     """The config of a command line. A path is frozen whole, so that the run finds it from any folder; another model
     than the bundled one is asked in words it knows."""
-    values = given_settings(args, default)
+    values = settings_of(args.preset, default) if getattr(args, "preset", "") else {}
+    values |= given_settings(args, default)
     for name in ("model", "adapter", "problems"):
         path = Path(values.get(name, "")).expanduser()
         if values.get(name, "bundled") != "bundled" and path.exists():

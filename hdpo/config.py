@@ -40,7 +40,8 @@ class Divergence(str, Enum):
 
 @dataclass(frozen=True)
 class ModelConfig:
-    model: str = knob("bundled", "'bundled', or a folder in transformers' format")
+    model: str = knob("bundled", "'bundled', a folder in transformers' format, a .gguf file, or a hub id owner/name")
+    revision: str = knob("", "commit, tag or branch of a hub model; a run's config gets the commit")
     adapter: str = knob("", "LoRA checkpoint folder to start from; empty starts from the base model", paper="none")
     device: str = knob("auto", "where to compute", options=("auto", "cpu", "cuda", "mps"))
     processes: int = knob(1, "processes that share the work, one per GPU; changes time, never the result", low=1, high=1024)  # fmt: skip
@@ -55,8 +56,9 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class ProblemConfig:
-    problems: str = knob("bundled:steep", "'bundled:steep', 'bundled:gentle', or a JSONL, CSV or Parquet file", paper="OpenMathInstruct-2")  # fmt: skip
+    problems: str = knob("bundled:steep", "'bundled:steep', 'bundled:gentle', a JSONL, CSV or Parquet file, or a hub id owner/name", paper="OpenMathInstruct-2")  # fmt: skip
     columns: str = knob("", "column mapping of a file, such as text=question,solution=answer,answer=final")
+    sources: str = knob("", "sources (such as problem_source) whose problems count, with commas between; empty takes all", paper="MATH and GSM8K")  # fmt: skip
     limit: int = knob(0, "read at most this many problems; 0 reads all", low=0)
     split_seed: int = knob(42, "seed of the train/validation hash", paper="42", low=0)
     validation_share: float = knob(0.05, "share of a file's problems held out for validation", paper="0.05", low=0.0, high=0.9)  # fmt: skip

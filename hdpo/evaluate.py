@@ -14,6 +14,7 @@ from hdpo import stats
 from hdpo.config import EvalConfig, EvaluateConfig, PromptConfig, SamplingConfig, ScanConfig
 from hdpo.draws import DrawKey, Purpose
 from hdpo.errors import BadInput
+from hdpo.fit import check_fits
 from hdpo.groups import Collector
 from hdpo.policy import Policy, Weights, load_policy
 from hdpo.problems import ProblemFile, load_problems
@@ -112,15 +113,18 @@ def share(c: int, n: int) -> dict[str, float]:
 
 def load_split(data: Any, split: str) -> ProblemFile:
     """The problems of one split, as a ProblemConfig names them."""
+    sources = tuple(s.strip() for s in data.sources.split(",") if s.strip())
     return load_problems(
-        data.problems, split, data.mapping(), data.limit or None, data.split_seed, data.validation_share
+        data.problems, split, data.mapping(), data.limit or None, data.split_seed, data.validation_share, sources
     )
 
 
 def prepare(
     config: Any, others: Sequence[Problem], verifier: VerifierPool, ranks: Ranks = ALONE
 ) -> tuple[Policy, Collector]:
-    """Model, sampler and grader of a config with the sections model, prompts and sampling."""
+    """Model, sampler and grader of a config with the sections model, prompts and sampling. Raises BadInput where they
+    cannot fit in memory."""
+    check_fits(config)
     policy = load_policy(config.model, config.seed)
     return policy, make_collector(policy, config.prompts, config.sampling, verifier, others, ranks)
 

@@ -22,9 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hdpo.config import SweepConfig, TrainConfig, model_of
+from hdpo.config import SweepConfig, TrainConfig, model_of, replace_knobs
 from hdpo.errors import BAD_INPUT, FAILED, OK, STOPPED, BadInput, HdpoError, Stopped
 from hdpo.files import read_json, write_aside
+from hdpo.models import find, is_hub_id
 from hdpo.progress import Also, Progress, Report
 from hdpo.ranks import ALONE, Ranks, join, launched
 from hdpo.runs import Run, RunWriter, SilentWriter, State, stop_requested
@@ -116,6 +117,9 @@ def _attempt(path: Path, resume: bool, also: Also | None, watch: tuple[Path, ...
         writer, checkpoint, step = _open(path, resume, ranks)
         report = Report(writer, also, watch, max(step, 0), ranks)
         writer.status(State.RUNNING, phase="starting")
+        if ranks.first:
+            _pin_model(writer)
+        ranks.agree(None)  # the others read the config after it was pinned
         _dispatch(writer, report, checkpoint)
         ending = Ending(State.DONE)
         if also is not None:
@@ -131,6 +135,17 @@ def _attempt(path: Path, resume: bool, also: Also | None, watch: tuple[Path, ...
         if ranks.first:
             _settle(path, ending, report)
     return ending
+
+
+def _pin_model(writer: RunWriter) -> None:
+    """Fetch a hub model and note its commit, so that the run says what it ran on and a resumed one takes the same."""
+    config = Run(writer.path).load_config()
+    model = model_of(config)
+    if is_hub_id(model.model):
+        writer.status(State.RUNNING, phase=f"fetching {model.model}")
+        commit = find(model.model, model.revision).commit
+        if commit != model.revision:
+            writer.pin(replace_knobs(config, {"revision": commit}))
 
 
 def _settle(path: Path, ending: Ending, report: Report | None) -> None:

@@ -16,7 +16,7 @@ import torch
 
 from hdpo.advantages import advantages
 from hdpo.batching import Trace
-from hdpo.config import StepConfig, TrainConfig
+from hdpo.config import ProblemConfig, StepConfig, TrainConfig
 from hdpo.draws import DrawKey, Purpose, epoch_order
 from hdpo.errors import BadInput, Stopped
 from hdpo.evaluate import load_split, measure, note_problems, prepare, summarise
@@ -72,7 +72,7 @@ def train(writer: RunWriter, config: TrainConfig, report: Report, checkpoint: Pa
 def start(writer: RunWriter, config: TrainConfig, report: Report, verifier: VerifierPool) -> Training:
     """Problems, model and optimiser. Problems whose gold cannot be parsed leave, and are counted."""
     file = load_split(config.data, "train")
-    held_out = load_split(config.data, config.evaluation.eval_split).problems[: config.evaluation.eval_problems]
+    held_out = load_split(first_problems(config), config.evaluation.eval_split).problems
     note_problems(writer, file)
     fine = verifier.gold_ok([p.answer for p in file.problems])
     usable = [p for p, ok in zip(file.problems, fine, strict=True) if ok]
@@ -88,6 +88,12 @@ def start(writer: RunWriter, config: TrainConfig, report: Report, verifier: Veri
         weight_decay=config.step.weight_decay,
     )
     return Training(config, policy, collector, optimiser, usable, held_out, writer, report)
+
+
+def first_problems(config: TrainConfig) -> ProblemConfig:
+    """The problem set, read no further than the evaluation needs."""
+    wanted = config.evaluation.eval_problems
+    return replace(config.data, limit=min(wanted, config.data.limit or wanted))
 
 
 def hdpo_step(t: Training, step: int) -> dict[str, Any]:

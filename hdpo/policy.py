@@ -19,19 +19,18 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from hdpo import batching
 from hdpo.batching import Batch, Trace
 from hdpo.config import ModelConfig
 from hdpo.errors import BadInput
 from hdpo.flat import FlatModel, FoldedWeights
+from hdpo.models import facts, find
 
 # Completions of one prompt share a row of at most this many tokens where the forward pass allows it: more would save
 # little, as attention within a row grows with its square.
 SHARED_ROW = 128
-
-BUNDLED = Path(__file__).resolve().parent.parent / "assets" / "model"
 
 
 class Weights(str, Enum):
@@ -201,14 +200,6 @@ def load_moments(optimiser: torch.optim.Optimizer, moments: dict[str, torch.Tens
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
 
 
-def model_folder(model: str) -> Path:
-    """Where a model lies. Raises BadInput for a folder that is none."""
-    folder = BUNDLED if model == "bundled" else Path(model).expanduser()
-    if not (folder / "config.json").is_file():
-        raise BadInput(f"model: expected 'bundled' or a folder with config.json, weights and tokenizer, found {model!r}. Check the path.")  # fmt: skip
-    return folder
-
-
 def choose_device(device: str) -> torch.device:
     """Raises BadInput for a device that this machine has not."""
     here = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
@@ -224,20 +215,24 @@ def load_policy(config: ModelConfig, seed: int = 0) -> Policy:
 
     Raises BadInput for a folder that is no model, an unknown target, an adapter of another shape.
     """
-    folder, device = model_folder(config.model), choose_device(config.device)
+    place, device = find(config.model, config.revision), choose_device(config.device)
+    told = facts(place)
+    whole: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    if place.gguf:
+        whole |= {"gguf_file": place.gguf}
+    unpacked: dict[str, Any] = {"quantization_config": GgufConfig(dequantize=True)} if place.gguf else {}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        facts = AutoConfig.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(place.folder, **whole)
         base: Any = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=getattr(torch, config.dtype), local_files_only=True, use_safetensors=True
+            place.folder, dtype=getattr(torch, config.dtype), use_safetensors=True, **whole, **unpacked
         )
     except Exception as e:  # transformers raises a dozen classes for the ways in which a folder is no model
         reason = str(e).strip().splitlines()[0][:200] if str(e).strip() else type(e).__name__
-        raise BadInput(f"model: expected a causal language model with safetensors and a tokenizer in {config.model!r}, found '{reason}'. Check the folder.") from e  # fmt: skip
+        raise BadInput(f"model: expected a {told.architecture} that transformers can load from {config.model!r}, found '{reason}'. Check the folder.") from e  # fmt: skip
     for unsupported in ("final_logit_softcapping", "logit_scale"):
-        if getattr(facts, unsupported, None):
+        if getattr(base.config, unsupported, None):
             raise BadInput(f"model: expected plain logits, found {unsupported} in config.json. This architecture is not supported yet.")  # fmt: skip
-    policy = Policy(add_lora(base, config, seed), tokenizer, device, int(facts.max_position_embeddings))
+    policy = Policy(add_lora(base, config, seed), tokenizer, device, int(base.config.max_position_embeddings))
     if config.adapter:
         start_from_adapter(policy, config)
     policy.model.to(device).eval()

@@ -14,13 +14,15 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from hdpo.errors import BadInput
+from hdpo.hub_problems import hub_rows
+from hdpo.models import is_hub_id
 from hdpo.records import Problem
 
 Row = dict[str, object]
@@ -32,6 +34,7 @@ ASSETS = Path(__file__).resolve().parents[1] / "assets" / "problems"
 FIELDS = ("text", "solution", "answer", "source", "level", "id")
 REQUIRED = ("text", "solution", "answer")
 OWN = {name: name for name in FIELDS}
+MATH = {"text": "problem", "solution": "solution", "answer": "answer", "source": "subject", "level": "level", "id": "unique_id"}  # fmt: skip
 OPEN_MATH_INSTRUCT_2 = {
     "text": "problem",
     "solution": "generated_solution",
@@ -39,6 +42,7 @@ OPEN_MATH_INSTRUCT_2 = {
     "source": "problem_source",
 }
 BUNDLED = "bundled:"
+ENDLESS = {"nvidia/OpenMathInstruct-2"}
 MIXES = ("steep", "gentle")
 SPLITS = ("train", "validation", "test")
 _CALCULATOR_MARK = re.compile(r"<<[^>]*>>")
@@ -97,7 +101,8 @@ def read_problems(path: Path, mapping: Mapping[str, str] | None = None, limit: i
     Raises BadInput for a missing or empty file, an unknown suffix, a broken line, a wrong encoding, unknown columns,
     and where not one row is usable.
     """
-    return _read(Path(path), mapping, limit, lambda text: True)
+    path = Path(path)
+    return _read(_rows(path), path.name, path.stem, mapping, limit, lambda text, source: True)
 
 
 def load_problems(
@@ -107,28 +112,42 @@ def load_problems(
     limit: int | None = None,
     seed: int = 42,
     validation: float = 0.05,
+    sources: Sequence[str] = (),
 ) -> ProblemFile:
-    """`source` is "bundled:steep", "bundled:gentle" or a path; `split` is train, validation, all, or test.
+    """`source` is "bundled:steep", "bundled:gentle", a path, or a hub id; `split` is train, validation, all, or test.
 
-    A file's sides are made by `split_of`, all is the whole file, and test is refused. The bundled sets bring their own
-    splits; their test problems are for the model card alone, so all is train and validation.
+    The sides of a file or a hub set are made by `split_of`, all is the whole of it, and test is refused. The bundled
+    sets bring their own splits; their test problems are for the model card alone, so all is train and validation.
+    sources: where given, only problems of these count. A hub set is read in an order seeded by `seed`, up to the limit.
     """
     if source.startswith(BUNDLED):
         if mapping:
             raise BadInput(f"{source} is a bundled set and takes no column mapping; leave the mapping out.")
         mix = source.removeprefix(BUNDLED)
         names = ("train", "validation") if split == "all" else (split,)
-        problems = tuple(p for name in names for p in bundled(mix, name))[:limit]
+        problems = tuple(p for name in names for p in bundled(mix, name) if not sources or p.source in sources)[:limit]
+        if not problems:
+            raise BadInput(f"sources: expected some of the families of {source}, found {', '.join(sources)}. Leave it empty for all.")  # fmt: skip
         return ProblemFile(problems, len(problems), 0, ())
     if split not in ("train", "validation", "all"):
         raise BadInput(
             f"A problem file has the splits train, validation and all, found {split!r}; choose one of these."
         )
-    found = _read(
-        Path(source), mapping, limit, lambda text: split == "all" or split_of(text, seed, validation) == split
-    )
+
+    def wanted(text: str, of: str) -> bool:
+        return (not sources or of in sources) and (split == "all" or split_of(text, seed, validation) == split)
+
+    if is_hub_id(source):
+        if source in ENDLESS and limit is None:
+            raise BadInput(f"limit: expected how many problems of {source} to take, since it has millions, found none. Give --limit 50000.")  # fmt: skip
+        name = source.partition("/")[2]
+        found = _read(hub_rows(source, seed), source, name, mapping, limit, wanted)
+    else:
+        path = Path(source)
+        found = _read(_rows(path), path.name, path.stem, mapping, limit, wanted)
     if not found.problems:
-        raise BadInput(f"None of the {found.read} problems in {source} falls into {split}; choose the split all.")
+        of = f" and comes from {', '.join(sources)}" if sources else ""
+        raise BadInput(f"None of the {found.read} problems in {source} falls into {split}{of}; choose the split all.")
     return found
 
 
@@ -149,16 +168,16 @@ def bundled(mix: str, split: str) -> tuple[Problem, ...]:
 
 
 def _read(
-    path: Path, mapping: Mapping[str, str] | None, limit: int | None, wanted: Callable[[str], bool]
-) -> ProblemFile:
-    """`wanted` sees the text of each row; rows it refuses are read and not kept."""
+    rows: Iterator[tuple[str, Row]], name: str, stem: str, mapping: Mapping[str, str] | None, limit: int | None,
+    wanted: Callable[[str, str], bool],
+) -> ProblemFile:  # fmt: skip
+    """`wanted` sees text and source of each row; rows it refuses are read and not kept."""
     if limit is not None and limit < 1:
         raise BadInput(f"The limit is the number of problems to read, at least 1, found {limit}.")
-    rows = _rows(path)
     head = next(rows, None)
     if head is None:
-        raise BadInput(f"{path.name} has no rows; a problem file needs at least one problem.")
-    fields_of = _format(head[1], mapping, path)
+        raise BadInput(f"{name} has no rows; a problem file needs at least one problem.")
+    fields_of = _format(head[1], mapping, name, stem)
     problems: list[Problem] = []
     skipped: list[str] = []
     seen: set[bytes] = set()
@@ -169,25 +188,23 @@ def _read(
         fields = fields_of(row)
         lacking = _lacking(fields)
         if lacking:
-            skipped.append(f"{place} of {path.name} {lacking}; it was left out.")
+            skipped.append(f"{place} of {name} {lacking}; it was left out.")
             continue
         key = _digest(normalise(fields["text"]))
         if key in seen:
-            duplicates += wanted(fields["text"])
+            duplicates += wanted(fields["text"], fields["source"])
             continue
         seen.add(key)
-        if not wanted(fields["text"]):
+        if not wanted(fields["text"], fields["source"]):
             continue
         if fields["id"] and fields["id"] in given_ids:
-            raise BadInput(
-                f"{place} of {path.name} repeats the id {fields['id']!r} of another problem; ids must differ."
-            )
+            raise BadInput(f"{place} of {name} repeats the id {fields['id']!r} of another problem; ids must differ.")
         given_ids.add(fields["id"])
-        problems.append(_problem(fields, path.stem))
+        problems.append(_problem(fields, stem))
         if len(problems) == limit:
             break
     if len(skipped) == read:
-        raise BadInput(f"None of the {read} rows of {path.name} is usable. {skipped[0]}")
+        raise BadInput(f"None of the {read} rows of {name} is usable. {skipped[0]}")
     return ProblemFile(tuple(problems), read, duplicates, tuple(skipped))
 
 
@@ -219,27 +236,27 @@ def _lacking(fields: Fields) -> str:
     return ""
 
 
-def _format(head: Row, mapping: Mapping[str, str] | None, path: Path) -> Callable[[Row], Fields]:
+def _format(head: Row, mapping: Mapping[str, str] | None, name: str, stem: str) -> Callable[[Row], Fields]:
     """The format of a file by the columns of its first row, or by the mapping."""
     columns = set(head)
     if mapping is not None:
-        _check_mapping(mapping, columns, path)
-        return partial(_pick, columns=mapping, default_source=path.stem)
-    for known in (OWN, OPEN_MATH_INSTRUCT_2):
-        if all(known[name] in columns for name in REQUIRED):
-            return partial(_pick, columns=known, default_source=path.stem)
+        _check_mapping(mapping, columns, name)
+        return partial(_pick, columns=mapping, default_source=stem)
+    for known in (OWN, OPEN_MATH_INSTRUCT_2, MATH):
+        if all(known[field] in columns for field in REQUIRED):
+            return partial(_pick, columns=known, default_source=stem)
     if {"question", "answer"} <= columns and "####" in _text(head["answer"]):
         return _gsm8k
     raise BadInput(
-        f"{path.name} has the columns {', '.join(sorted(columns))}, which are none that are known by name (text, "
-        "solution, answer; or those of OpenMathInstruct-2; or question and answer with the final answer after ####). "
+        f"{name} has the columns {', '.join(sorted(columns))}, which are none that are known by name (text, "
+        "solution, answer; or those of OpenMathInstruct-2 or MATH-500; or question and answer with the final answer after ####). "
         "Name them, for example text=problem,solution=worked,answer=final."
     )
 
 
-def _check_mapping(mapping: Mapping[str, str], columns: set[str], path: Path) -> None:
+def _check_mapping(mapping: Mapping[str, str], columns: set[str], name: str) -> None:
     unknown = sorted(set(mapping) - set(FIELDS))
-    absent = [name for name in REQUIRED if name not in mapping]
+    absent = [field for field in REQUIRED if field not in mapping]
     missing = sorted(column for column in mapping.values() if column not in columns)
     if unknown or absent:
         wrong = f"unknown: {', '.join(unknown)}" if unknown else f"not given: {', '.join(absent)}"
@@ -249,7 +266,7 @@ def _check_mapping(mapping: Mapping[str, str], columns: set[str], path: Path) ->
         )
     if missing:
         raise BadInput(
-            f"{path.name} has no column {', '.join(missing)}; its columns are {', '.join(sorted(columns))}. "
+            f"{name} has no column {', '.join(missing)}; its columns are {', '.join(sorted(columns))}. "
             "Mend the mapping, for example text=problem,solution=worked,answer=final."
         )
 

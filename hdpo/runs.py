@@ -156,6 +156,12 @@ class RunWriter:
             writer.metric("resume", step)
         return writer
 
+    def pin(self, config: Any) -> None:
+        """Put what the first attempt found out (a hub model's commit) into the frozen config."""
+        write_aside(
+            self.path / "config.json", json.dumps({**Run(self.path).frozen(), "config": to_json(config)}, indent=1)
+        )
+
     def status(self, state: State, **facts: Any) -> None:
         """phase, done, total, seconds_left, message; the process adds itself."""
         me = psutil.Process()

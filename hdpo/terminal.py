@@ -16,8 +16,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from hdpo import jobs
-from hdpo.config import ModelConfig
+from hdpo import fit, jobs
 from hdpo.errors import BadInput, Busy
 from hdpo.execute import Ending, execute
 from hdpo.progress import Progress
@@ -26,10 +25,6 @@ from hdpo.runs import Run, RunWriter, State, request_stop
 
 POLL = 0.2  # seconds between looks at the queue
 SECONDS_BETWEEN_WORDS = 30.0  # while waiting
-BUNDLED = Path(__file__).resolve().parent.parent / "assets" / "model"
-PROCESS_BYTES = 600 << 20  # Python with torch, transformers and peft, before any weight
-SMALL_BYTES = 40_000_000  # weights of a model that goes the flat way (hdpo/flat.py) ...
-FOLDED_COPIES = 4  # ... and is held folded with the current and the initial adapter, and while it trains with gradients
 
 
 def say(words: str) -> None:
@@ -48,14 +43,7 @@ def prepare_libraries() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 
-def memory_bytes(model: ModelConfig) -> int:
-    """A rough need: the process, the weights once as they lie and once as they are cast, and a small model's folded ones."""
-    folder = BUNDLED if model.model == "bundled" else Path(model.model).expanduser()
-    weights = sum(f.stat().st_size for f in folder.glob("*.safetensors"))
-    return PROCESS_BYTES + 2 * weights + FOLDED_COPIES * (weights if weights < SMALL_BYTES else 0)
-
-
-def run_here(run: Run, model: ModelConfig, resume: bool, wait: bool, ranks: Ranks = ALONE) -> Ending:
+def run_here(run: Run, config: fit.Config, resume: bool, wait: bool, ranks: Ranks = ALONE) -> Ending:
     """Submit the run, wait for its turn, and execute it in this process.
 
     wait: False raises Busy at once where another heavy job runs; a run made for this is then taken away again.
@@ -64,7 +52,8 @@ def run_here(run: Run, model: ModelConfig, resume: bool, wait: bool, ranks: Rank
     if resume:
         before = run.status()
         RunWriter(run.path, 0).status(State.QUEUED, phase="waiting for its turn", done=before.done, total=before.total)
-    job_id = jobs.submit(jobs.HEAVY, {"run": run.id, "resume": resume}, memory_bytes(model), root, own=True)
+    found = fit.need(config)
+    job_id = jobs.submit(jobs.HEAVY, {"run": run.id, "resume": resume}, found.total if found else 0, root, own=True)
     try:
         _take_turn(run, job_id, wait)
         with _stop_on_signals(run.path), closing(Bar()) as bar:

@@ -10,10 +10,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
-from safetensors.numpy import save_file
 
 from hdpo import cli, cli_args, jobs
 from hdpo.config import ScanConfig, SweepConfig, TrainConfig, replace_knobs
@@ -204,16 +202,9 @@ def test_time_is_scaled_from_the_nearest_timed_run(runs_folder: Path, monkeypatc
     assert estimate.duration(replace_knobs(config, {"model": "/another"})).seconds is None
 
 
-def test_memory_is_read_from_the_model_file(tmp_path: Path) -> None:
-    weights = tmp_path / "model.safetensors"
-    save_file({"a": np.zeros((10, 100), "float32")}, weights)
-    assert estimate.model_shape(tmp_path) is None, "without config.json there is no vocabulary"
-    (tmp_path / "config.json").write_text('{"vocab_size": 50}')
-    assert estimate.model_shape(tmp_path) == (1000, 50)
-    config = replace_knobs(TrainConfig(), {"model": str(tmp_path), "micro_batch_tokens": 16})
-    assert estimate.memory_bytes(config) == estimate.PROCESS_BYTES + (2 + 4) * 4000 + 6 * 4 * 16 * 50
-    weights.write_bytes(b"\xff" * 40)
-    assert estimate.memory_bytes(config) == 0
+def test_memory_of_a_model_that_is_not_there_is_not_known() -> None:
+    assert 0.5e9 < estimate.memory_bytes(TrainConfig()) < 2e9
+    assert estimate.memory_bytes(replace_knobs(TrainConfig(), {"model": "/nowhere"})) == 0
 
 
 def test_what_a_session_can_detect_comes_from_the_baseline(runs_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,26 +7,18 @@ baseline evaluation of the same problem set.
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import streamlit as st
 
-from hdpo import runs, stats
+from hdpo import fit, runs, stats
 from hdpo.config import SweepConfig, TrainConfig
 from hdpo.errors import HdpoError
 from hdpo.runs import Run
-from hdpo.terminal import FOLDED_COPIES, SMALL_BYTES
 from workbench import catalog
-
-BUNDLED = Path(__file__).resolve().parent.parent / "assets" / "model"
-BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-PROCESS_BYTES = 600_000_000  # Python with torch, transformers and peft, before any weight
-LOGIT_COPIES = 6  # of the micro-batch's (tokens, V) in float32: logits, log-probs, their gradients, teacher, student
 
 
 @dataclass(frozen=True)
@@ -128,44 +120,10 @@ def alike(a: TrainConfig, b: TrainConfig) -> bool:
 # --- memory -------------------------------------------------------------------------------------------------
 
 
-def memory_bytes(config: Any) -> int:
-    """About what the heavy job's process will hold: libraries, weights, adapter moments, one micro-batch's logits.
-
-    0 where the model folder cannot be read (the job itself will say what is wrong with it).
-    """
-    inner = config.train if isinstance(config, SweepConfig) else config
-    found = model_shape(model_folder(inner.model.model))
-    if found is None:
-        return 0
-    parameters, vocabulary = found
-    weights = parameters * BYTES[inner.model.dtype]
-    tokens = inner.step.micro_batch_tokens if isinstance(inner, TrainConfig) else 4096
-    folded = FOLDED_COPIES * weights if weights < SMALL_BYTES else 0
-    return PROCESS_BYTES + 2 * weights + folded + LOGIT_COPIES * 4 * tokens * vocabulary
-
-
-def model_folder(model: str) -> Path:
-    return BUNDLED if model == "bundled" else Path(model).expanduser()
-
-
-def model_shape(folder: Path) -> tuple[int, int] | None:
-    """(parameters, V) from the headers of the safetensors files and config.json; None where they cannot be read."""
-    try:
-        vocabulary = int(json.loads((folder / "config.json").read_text(encoding="utf-8"))["vocab_size"])
-        parameters = sum(parameters_of(f) for f in sorted(folder.glob("*.safetensors")))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return (parameters, vocabulary) if parameters else None
-
-
-def parameters_of(file: Path) -> int:
-    """Numbers in one safetensors file: its header is JSON, preceded by its own length in eight bytes."""
-    with file.open("rb") as f:
-        length = int.from_bytes(f.read(8), "little")
-        if length > 100_000_000:
-            raise ValueError("no safetensors header")
-        header = json.loads(f.read(length))
-    return sum(math.prod(t["shape"]) for name, t in header.items() if name != "__metadata__")
+def memory_bytes(config: TrainConfig | SweepConfig) -> int:
+    """About what the heavy job's process will hold, 0 where that is not known (the job itself will say why)."""
+    found = fit.need(config)
+    return found.total if found else 0
 
 
 # --- what it can show ---------------------------------------------------------------------------------------

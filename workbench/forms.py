@@ -14,11 +14,11 @@ from typing import Any
 
 import streamlit as st
 
+from hdpo import models
 from hdpo.config import Knob, PromptConfig, SweepConfig, TrainConfig, knobs, replace_knobs
 from hdpo.errors import BadInput
 from hdpo.problems import MIXES, read_problems
 from hdpo.prompts import INSTRUCT
-from workbench import estimate
 
 LAMBDAS = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 BUNDLED = tuple(f"bundled:{mix}" for mix in MIXES)
@@ -246,9 +246,8 @@ def check_before_start(config: TrainConfig) -> None:
                 f"problems: expected {' or '.join(BUNDLED)} or a file, found {source!r}. Choose one of them."
             )
         read_problems(Path(source), config.data.mapping(), limit=3)
-    folder = estimate.model_folder(config.model.model)
-    if not (folder / "config.json").is_file():
-        raise BadInput(f"model: expected 'bundled' or a folder with config.json and safetensors weights, found {config.model.model!r}. Mend the path.")  # fmt: skip
+    if not models.is_hub_id(config.model.model):  # a hub model is fetched and looked at by the job
+        models.facts(models.find(config.model.model))
 
 
 def flat(config: dict[str, Any]) -> dict[str, str]:

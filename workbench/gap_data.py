@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
+from hdpo import models
 from hdpo.config import TrainConfig
 from hdpo.runs import Run
 from workbench import catalog
-from workbench.estimate import model_folder, model_shape
 
 NAMES = {
     ("privileged", "kl_drifting"): "KL privileged, drifting",
@@ -56,9 +56,10 @@ def probe_words(probe: pd.DataFrame) -> str:
 
 
 def vocabulary_of(run: Run) -> int | None:
-    """V of the model that the run trained, None where its folder is gone."""
-    shape = model_shape(model_folder(run.load_config().model.model))
-    return shape[1] if shape else None
+    """V of the model that the run trained, None where it is gone."""
+    model = run.load_config().model
+    found = models.known(model.model, model.revision)
+    return found.vocabulary if found else None
 
 
 def bound_words(facts: pd.DataFrame, vocabulary: int | None) -> list[str]:

@@ -35,7 +35,7 @@ MEASURE = (
 )
 # What does not change a training step, or is not part of an arm. With constant learning rate `steps` only says when to end.
 NOT_ARM = {
-    "lambda_", "seed", "steps", "device", "micro_batch_tokens", "checkpoint_every", "eval_every", "probe_cliffs",
+    "lambda_", "seed", "steps", "device", "processes", "micro_batch_tokens", "checkpoint_every", "eval_every", "probe_cliffs",
 }  # fmt: skip
 # What only the distillation term reads: at λ = 0 these settings do nothing.
 ONLY_JSD = {

@@ -12,7 +12,8 @@ from hdpo.config import EvalConfig, ModelConfig, PromptConfig, SamplingConfig
 from hdpo.draws import DrawKey, Purpose
 from hdpo.evaluate import measure
 from hdpo.groups import Collector
-from hdpo.policy import BUNDLED, Policy, load_policy
+from hdpo.models import BUNDLED
+from hdpo.policy import Policy, load_policy
 from hdpo.problems import bundled
 from hdpo.prompts import render, student_messages
 from hdpo.records import Problem

@@ -24,7 +24,7 @@ def random_model() -> Path:
     import torch
     from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
-    from hdpo.policy import BUNDLED
+    from hdpo.models import BUNDLED
 
     folder = Path(tempfile.mkdtemp())
     torch.manual_seed(0)

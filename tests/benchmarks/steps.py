@@ -10,7 +10,7 @@ from typing import Any
 
 from hdpo.config import TrainConfig, replace_knobs
 from hdpo.loop import Training, hdpo_step, start
-from hdpo.policy import BUNDLED
+from hdpo.models import BUNDLED
 from hdpo.problems import bundled
 from hdpo.progress import Report
 from hdpo.records import Problem

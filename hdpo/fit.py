@@ -1,0 +1,90 @@
+"""Will it fit: the memory of a run by what takes it, before it starts. Torch is imported where a GPU is asked for.
+
+Worked out from what the model says of itself, rounded up where libraries decide; the first step measures the rest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import psutil
+
+from hdpo.config import EvaluateConfig, ScanConfig, SweepConfig, TrainConfig, model_of
+from hdpo.errors import BadInput
+from hdpo.models import Facts, known
+
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+LIBRARIES = 600 << 20  # Python with torch, transformers and peft, before any weight
+SMALL_BYTES = 40_000_000  # weights of a model that goes the flat way (hdpo/flat.py) ...
+FOLDED_COPIES = 4  # ... and is held folded with the current and the initial adapter, and while it trains with gradients
+OPTIMISER_COPIES = 4  # of the adapter in float32: itself, gradient, two moments
+CACHE = 1 << 30  # keys and values, at most (hdpo/sampling.py)
+LOGIT_ELEMENTS = 1 << 24  # at once (hdpo/objective.py) ...
+LOGIT_COPIES = 6  # ... in float32: logits, log-probs, their gradients, teacher, student
+PROMPT_TOKENS = 512  # allowed for a privileged prompt
+# A layer keeps for the backward pass, in multiples of its widths: two norms, the attention's inputs and output, the
+# residual stream twice; gate, up, their product and what its activation keeps.
+KEPT_HIDDEN, KEPT_INNER = 10, 5
+
+Config = TrainConfig | ScanConfig | EvaluateConfig | SweepConfig
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes of one process, by what takes them."""
+
+    libraries: int
+    weights: int
+    adapter: int
+    cache: int
+    activations: int
+    logits: int
+
+    @property
+    def total(self) -> int:
+        return sum(getattr(self, f.name) for f in fields(self))
+
+
+def need(config: Config, found: Facts | None = None) -> Need | None:
+    """What one process of this job will hold; None where the model says too little of itself, or is not there."""
+    model = model_of(config)
+    found = found or known(model.model, model.revision)
+    if found is None or found.shape is None:
+        return None
+    inner = config.train if isinstance(config, SweepConfig) else config
+    width, shape = BYTES[model.dtype], found.shape
+    weights = found.parameters * width
+    folded = FOLDED_COPIES * weights if weights < SMALL_BYTES else 0
+    rollouts = inner.evaluation.eval_samples if isinstance(inner, EvaluateConfig) else inner.rollouts if isinstance(inner, ScanConfig) else inner.step.rollouts  # fmt: skip
+    prompts = inner.step.prompts_per_step if isinstance(inner, TrainConfig) else 48
+    sequence = 2 * shape.layers * shape.kv * width * (PROMPT_TOKENS + inner.sampling.max_new_tokens)
+    tokens = inner.step.micro_batch_tokens if isinstance(inner, TrainConfig) else 0
+    return Need(
+        libraries=LIBRARIES,
+        weights=2 * weights + folded,  # once as they lie in the file and once as they are cast
+        adapter=OPTIMISER_COPIES * 4 * shape.adapter(model.rank) * bool(tokens),
+        cache=min(CACHE, prompts * rollouts * sequence),
+        activations=tokens * shape.layers * (KEPT_HIDDEN * shape.hidden + KEPT_INNER * shape.inner) * width,
+        logits=LOGIT_COPIES * 4 * min(LOGIT_ELEMENTS, (tokens or prompts * rollouts) * found.vocabulary),
+    )
+
+
+def memory_here(device: str) -> tuple[str, int]:
+    """(what, bytes in all) of the memory that a process on this device uses."""
+    if device in ("auto", "cuda"):
+        import torch
+
+        if torch.cuda.is_available():
+            return f"memory of {torch.cuda.get_device_name()}", torch.cuda.get_device_properties().total_memory
+    return "main memory", psutil.virtual_memory().total
+
+
+def check_fits(config: Config) -> None:
+    """Raises BadInput where the estimate exceeds all the memory that there is: better now than in an hour."""
+    found = need(config)
+    what, total = memory_here(model_of(config).device)
+    if found is not None and found.total > total:
+        raise BadInput(
+            f"memory: expected that about {found.total / 2**30:.1f} GiB fit, found {total / 2**30:.1f} GiB of {what}. "
+            "Lower micro-batch-tokens, take dtype bfloat16, or a smaller model."
+        )
