@@ -26,6 +26,7 @@ from hdpo.objective import DistillItem, Scale, hdpo_gradient, policy_items, teac
 from hdpo.policy import Policy, Weights
 from hdpo.progress import Report
 from hdpo.records import Group, Outcome, Problem
+from hdpo.rehearsal import rehearse
 from hdpo.runs import Run, RunWriter
 from hdpo.verify import VerifierPool
 
@@ -52,6 +53,8 @@ def train(writer: RunWriter, config: TrainConfig, report: Report, checkpoint: Pa
         first = 0
         if checkpoint is not None:
             first = int(t.policy.load(checkpoint, t.optimiser)["step"])
+        if t.policy.device.type == "cuda":  # elsewhere the system gives way slowly, and the estimate must do
+            writer.metric("rehearsal", first, **rehearse(t.collector, config, t.train))
         for step in range(first + 1, config.step.steps + 1):
             try:
                 report("training", step - 1, config.step.steps)

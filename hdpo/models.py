@@ -19,6 +19,7 @@ from hdpo.errors import BadInput
 
 BUNDLED = Path(__file__).resolve().parent.parent / "assets" / "model"
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+FILES = {".jsonl", ".csv", ".parquet", ".json", ".gguf"}
 HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "README.md"]
 
 
@@ -110,12 +111,12 @@ def cached(model: str, revision: str) -> Path:
 
 
 def is_hub_id(name: str) -> bool:
-    """Whether a name that is no path here has the form of a hub id.
+    """Whether a name that is no path here, and no file's, has the form of a hub id.
 
-    >>> is_hub_id("Qwen/Qwen2.5-0.5B-Instruct"), is_hub_id("bundled"), is_hub_id("/models/mine")
-    (True, False, False)
+    >>> [is_hub_id(n) for n in ("Qwen/Qwen2.5-0.5B-Instruct", "bundled", "/models/mine", "data/mine.jsonl")]
+    [True, False, False, False]
     """
-    return bool(HUB_ID.fullmatch(name)) and not Path(name).expanduser().exists()
+    return bool(HUB_ID.fullmatch(name)) and Path(name).suffix not in FILES and not Path(name).expanduser().exists()
 
 
 def fetched(model: str, revision: str) -> Path:

@@ -17,6 +17,7 @@ import streamlit as st
 from hdpo import models
 from hdpo.config import Knob, PromptConfig, SweepConfig, TrainConfig, knobs, replace_knobs
 from hdpo.errors import BadInput
+from hdpo.presets import PRESETS
 from hdpo.problems import MIXES, read_problems
 from hdpo.prompts import INSTRUCT
 
@@ -34,10 +35,6 @@ SECTIONS = {
     "objective": "Objective",
     "step": "Step",
     "evaluation": "Evaluation",
-}
-PRESETS: dict[str, dict[str, Any]] = {
-    "Default: 32 × 8": {},
-    "Quick: 16 × 8": {"prompts_per_step": 16},
 }
 LABELS = {
     "problems": "Problem set",
@@ -172,10 +169,13 @@ def train_form(prefix: str) -> TrainConfig:
     known = {k.name: k for k in knobs(default)}
     lam = lambda_setting(known["lambda_"], prefix)
     with st.container(horizontal=True, vertical_alignment="center"):
-        for name, changes in PRESETS.items():
+        st.caption("Presets:")
+        for name, preset in PRESETS.items():
+            told = "".join(f"\n- {line}" for line in preset.differs)
             st.button(
-                name, key=f"{prefix}{name}", on_click=use_preset, args=(changes, prefix), help="60 steps, λ stays."
-            )
+                name, key=f"{prefix}{name}", on_click=use_preset, args=(preset.settings, prefix),
+                help=f"{preset.help[:1].upper()}{preset.help[1:]}. λ stays.{told}",
+            )  # fmt: skip
     values = settings((known[name] for name in MAIN), prefix)
     with st.expander("All other settings"):
         for section, title in SECTIONS.items():
@@ -212,7 +212,8 @@ def settled(config: TrainConfig) -> TrainConfig:
 
 
 def whole(path: str) -> str:
-    return str(Path(path).expanduser().resolve())
+    """A path from any folder; a hub id stays as it is."""
+    return path if models.is_hub_id(path) else str(Path(path).expanduser().resolve())
 
 
 def as_pair(config: TrainConfig) -> SweepConfig:
@@ -245,7 +246,8 @@ def check_before_start(config: TrainConfig) -> None:
             raise BadInput(
                 f"problems: expected {' or '.join(BUNDLED)} or a file, found {source!r}. Choose one of them."
             )
-        read_problems(Path(source), config.data.mapping(), limit=3)
+        if not models.is_hub_id(source):
+            read_problems(Path(source), config.data.mapping(), limit=3)
     if not models.is_hub_id(config.model.model):  # a hub model is fetched and looked at by the job
         models.facts(models.find(config.model.model))
 

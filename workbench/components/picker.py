@@ -15,6 +15,8 @@ from typing import Any
 import streamlit as st
 
 from hdpo.config import ModelConfig, ProblemConfig, PromptConfig, to_json
+from hdpo.errors import BadInput
+from hdpo.models import is_hub_id
 from hdpo.problems import BUNDLED as BUNDLED_PREFIX
 from hdpo.problems import MIXES, ProblemFile, load_problems
 from hdpo.prompts import INSTRUCT
@@ -191,6 +193,8 @@ def read_source(source: ProblemSource) -> ProblemFile:
 def _read(problems: str, split: str, columns: str, at: catalog.Stamp) -> ProblemFile:
     if problems.startswith(BUNDLED_PREFIX):
         return load_problems(problems, split)
+    if is_hub_id(problems):
+        raise BadInput(f"problems: expected a bundled set or a file here, found the hub id {problems!r}. Pages ask nobody outside: scan or train with it, or save a part of it as a file.")  # fmt: skip
     mapping = ProblemConfig(problems=problems, columns=columns).mapping()
     return load_problems(problems, split, mapping, MOST_READ)
 
