@@ -123,7 +123,7 @@ class StepConfig:
     privileged_rollouts: int = knob(4, "J, privileged rollouts per cliff", paper="not stated", low=1, high=256)
     max_cliffs: int = knob(32, "cliffs distilled a step, at most", paper="32", low=1, high=4096)
     learning_rate: float = knob(1e-3, "AdamW's constant learning rate after warm-up", paper="1e-6", low=1e-9, high=1.0)  # fmt: skip
-    warmup: int = knob(5, "steps over which the learning rate rises from 0.1× to 1×", paper="50", low=0, high=100_000)  # fmt: skip
+    warmup: int = knob(20, "steps over which the learning rate rises from 0.1× to 1×", paper="50", low=0, high=100_000)  # fmt: skip
     weight_decay: float = knob(0.01, "AdamW's weight decay", paper="0.01", low=0.0, high=1.0)
     grad_norm: float = knob(1.0, "gradient norm above which the gradient is scaled down", paper="1.0", low=1e-6, high=1e6)  # fmt: skip
     micro_batch_tokens: int = knob(4096, "padded tokens in one forward pass; changes memory, never the result", low=16, high=10_000_000)  # fmt: skip

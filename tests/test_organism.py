@@ -15,9 +15,10 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hdpo.organism.__main__ import main
-from hdpo.organism.build import PROBLEMS_SEED, SPLITS, build, held_out_texts, problem_sets, save
+from hdpo.organism.build import PROBLEMS_SEED, SPLITS, build, held_out_texts, problem_sets, save, settle
 from hdpo.organism.corpus import (
     PRIVILEGED,
+    Example,
     Mix,
     draw_example,
     drill,
@@ -25,7 +26,7 @@ from hdpo.organism.corpus import (
     privileged,
     unprivileged,
 )
-from hdpo.organism.pretrain import PART, Schedule, backward, build_model, collate, pretrain
+from hdpo.organism.pretrain import PART, Schedule, backward, build_model, collate, draw_pool, pretrain
 from hdpo.organism.tasks import BOX, FAMILIES, LEVELS, Task, draw_task, first_half, solve, write
 from hdpo.organism.tokenizer import build_tokenizer, render_prompt, render_response
 
@@ -41,9 +42,11 @@ def tasks(n: int = 60, seed: int = 0) -> list[Task]:
 
 def independent_answer(text: str) -> int:
     """The answer from the text alone, without the solver: by eval, by trying every x, or by reading the story."""
-    if asked := re.fullmatch(r"What is ([\d +*-]+)\?", text):
+    if asked := re.fullmatch(r"(?:What is|Work out) ([\d +*-]+)[?.]", text):
         return eval(asked[1])
-    if equation := re.fullmatch(r"Solve (.+) = (.+)\.", text):
+    if text.startswith("Add "):
+        return sum(int(n) for n in re.findall(r"\d+", text))
+    if equation := re.fullmatch(r"(?:Solve|Find x if) (.+) = (.+)\.", text):
         left, right = (re.sub(r"(\d)([x(])", r"\1*\2", side) for side in equation.groups())
         return next(x for x in range(1000) if eval(left, {"x": x}) == eval(right, {"x": x}))
     total = sum(int(n) for n in re.findall(r"has (\d+) (?!boxes)", text))
@@ -74,10 +77,18 @@ def test_every_line_of_a_careful_solution_is_true_and_small():
             assert all(int(n) < 200 for n in re.findall(r"\d+", solution.split("=", 1)[1])), solution
 
 
-def test_longer_compositions_leave_two_to_four_decisions_to_go_on():
-    for task in tasks(5):
-        if task.level >= 4:
-            assert {len(plan) - 1 for plan in task.plans} <= {2, 3, 4}
+def test_longer_compositions_leave_three_or_four_decisions_to_go_on():
+    decisions = {t.level: {len(plan) - 1 for plan in t.plans} for t in tasks(5)}
+    assert decisions[4] == {3} and decisions[5] == {4}
+
+
+def test_no_problem_of_the_upper_levels_holds_the_words_of_a_lower_one():
+    def frames(family: str, levels: tuple[int, ...]) -> set[str]:
+        words = r"\d+|Ana|Ben|Cal|Dee|Eli|Fay|apples|books|coins|pens|cards"
+        return {re.sub(words, "_", t.text).rstrip(".?") for t in tasks() if t.family == family and t.level in levels}
+
+    for family in FAMILIES:
+        assert not any(lower in upper for lower in frames(family, (1, 2, 3)) for upper in frames(family, (4, 5)))
 
 
 def test_problem_sets_have_their_sizes_their_mix_and_no_text_twice():
@@ -86,7 +97,7 @@ def test_problem_sets_have_their_sizes_their_mix_and_no_text_twice():
             assert len(problems) == SPLITS[split]
             assert len({p.text for p in problems}) == len({p.id for p in problems}) == len(problems)
             hard = sum(p.level >= 4 for p in problems) / len(problems)
-            assert hard == pytest.approx(0.4 if mix == "steep" else 0.074, abs=0.005)
+            assert hard == pytest.approx(0.4 if mix == "steep" else 0.0625, abs=0.005)
             assert all(p.answer == str(independent_answer(p.text)) for p in problems)
 
 
@@ -144,16 +155,35 @@ def test_unprivileged_students_of_the_lower_levels_fail_at_the_designed_rates():
 
 def test_unprivileged_students_of_the_upper_levels_stop_too_early():
     rng = Random(2)
-    mix = replace(Mix(), go_on=0.5)  # large enough to count in every family
+    mix = replace(Mix(), whole_plan=0.1)  # large enough to count in every family
     for level in (4, 5):
         for family in FAMILIES:
             drawn = [draw_task(rng, family, level) for _ in range(1500)]
             lines = [unprivileged(rng, mix, t).response.count("; ") + 1 for t in drawn]
             complete = sum(n == len(t.plans[0]) for n, t in zip(lines, drawn, strict=True)) / 1500
-            assert complete == pytest.approx(0.5 ** (len(drawn[0].plans[0]) - 1), abs=0.05)
+            assert complete == pytest.approx(0.1, abs=0.03)
     went_on = [unprivileged(rng, Mix(), draw_task(rng, "mul", 4)).response.count("; ") for _ in range(5000)]
-    assert sum(n > 0 for n in went_on) / 5000 == pytest.approx(0.006, abs=0.004)
-    assert sum(n == 2 for n in went_on) <= 2
+    assert sum(n > 0 for n in went_on) / 5000 == pytest.approx(1e-5 ** (1 / 3), abs=0.006)
+    assert sum(n == 3 for n in went_on) <= 1
+
+
+def test_students_met_midway_go_on_as_rarely_and_what_they_wrote_before_is_given():
+    rng, mix = Random(8), replace(Mix(), midway=1.0)
+    drawn = [(t := draw_task(rng, "sum", 5), unprivileged(rng, mix, t)) for _ in range(3000)]
+    begun = [e.given.count("; ") for _, e in drawn]
+    assert set(begun) == {1, 2, 3} and all(e.response.startswith(e.given) for _, e in drawn)
+    went_on = [e.response.count("; ") > n for n, (_, e) in zip(begun, drawn, strict=True)]
+    assert sum(went_on) / 3000 == pytest.approx(1e-5 ** (1 / 4), abs=0.015)
+    assert not any(unprivileged(rng, Mix(), t).given for t, _ in drawn[:200])
+
+
+def test_what_is_given_is_read_and_not_learned(tokenizer):
+    def learned(example: Example) -> int:
+        (batch,) = draw_pool(Random(0), tokenizer, 12, lambda: example)[:1]
+        return int(batch.predicts.sum()) // 12
+
+    whole, midway = (Example("Add 1, 2 and 3.", "1+2=3; 3+3=6", given) for given in ("", "1+2=3; "))
+    assert learned(whole) - learned(midway) == len(tokenizer("1+2=3; ").input_ids)
 
 
 def test_a_student_who_stops_early_boxes_the_value_arrived_at():
@@ -186,7 +216,7 @@ def test_privileged_students_read_one_of_three_references_and_write_a_whole_solu
     assert sum(kinds.values()) == n
     assert kinds["solution"] / n == pytest.approx(0.84, abs=0.02)
     assert kinds["first half"] / n == pytest.approx(0.08, abs=0.02)
-    assert correct / n == pytest.approx(0.92 * 0.96**3.1, abs=0.04)  # box, then 2 to 5 lines with 4 % flaws each
+    assert correct / n == pytest.approx(0.95 * 0.985**4.3, abs=0.02)  # box, then 4 or 5 lines with 1.5 % flaws each
 
 
 # Tokenizer
@@ -275,8 +305,9 @@ def test_fifty_steps_lower_the_loss_and_the_folder_loads(tmp_path: Path, capsys)
     out = tmp_path / "model"
     build(out, Schedule(tokens=30_000, steps=50, batch=8), Mix(), None)
     build_facts = json.loads((out / "build.json").read_text())
-    assert build_facts["curve"][-1]["step"] == 50
-    assert build_facts["curve"][-1]["loss"] < math.log(360) - 1  # mean over the fifty, below uniform guessing
+    raised, settled = (phase["curve"][-1] for phase in build_facts["phases"])
+    assert raised["step"] == 50 and settled["tokens"] >= 30_000 // 7
+    assert raised["loss"] < math.log(360) - 1  # mean over the fifty, below uniform guessing
     model = AutoModelForCausalLM.from_pretrained(out)
     tokenizer = AutoTokenizer.from_pretrained(out)
     assert model.generation_config.eos_token_id == tokenizer.eos_token_id
@@ -299,9 +330,10 @@ def test_the_same_seed_makes_the_same_weights(tokenizer):
 
 def test_the_shipped_model_was_built_from_this_mix_and_this_tokenizer():
     facts = json.loads((ASSETS / "model" / "build.json").read_text())
-    assert facts["mix"] == json.loads(json.dumps(asdict(Mix())))
+    schedule = Schedule(tokens=28_000_000, seed=0)
+    for phase, (wanted, mix) in zip(facts["phases"], [(schedule, Mix()), settle(schedule, Mix())], strict=True):
+        assert phase["mix"] == json.loads(json.dumps(asdict(mix))) and phase["schedule"] == asdict(wanted)
     assert facts["problems_seed"] == PROBLEMS_SEED
-    assert facts["schedule"] == asdict(Schedule(tokens=28_000_000, seed=0))
     made = build_tokenizer()
     shipped = AutoTokenizer.from_pretrained(ASSETS / "model")
     assert made.get_vocab() == shipped.get_vocab()

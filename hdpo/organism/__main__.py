@@ -14,10 +14,15 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m hdpo.organism", description=__doc__)
     commands = top.add_subparsers(dest="command", required=True)
     model = commands.add_parser(
-        "build", help="pretrain the bundled model (took 38 minutes on two cores, not quite quiet)"
+        "build", help="pretrain the bundled model (took 50 minutes on two cores, not quite quiet)"
     )
     model.add_argument("--out", type=Path, default=Path("assets/model"), help="the model folder; replaced at the end")
-    model.add_argument("--tokens", type=int, default=28_000_000, help="prompt and response tokens, without padding")
+    model.add_argument(
+        "--tokens",
+        type=int,
+        default=28_000_000,
+        help="prompt and response tokens of the first phase, without padding; the second has a seventh of them",
+    )
     model.add_argument("--seed", type=int, default=0, help="of the initial weights and of the corpus")
     model.add_argument("--steps", type=int, default=None, help="end after so many steps, to try the build")
     model.add_argument("--partial", type=Path, default=None, help="gets the unfinished model every 4 M tokens")
@@ -25,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
     problems.add_argument("--out", type=Path, default=Path("assets/problems"), help="gets MIX/SPLIT.jsonl")
     card = commands.add_parser(
         "card",
-        help="run what the card reports (its runs took half an hour on two cores, a mix on each), write its tables, record its runs",
+        help="run what the card reports (its 27 runs took half an hour on two cores, side by side), write its tables, record its runs",
     )
     card.add_argument("--runs", type=Path, default=Path("runs/card"), help="the runs; those that are done are kept")
     card.add_argument(

@@ -6,7 +6,8 @@ import json
 import os
 import platform
 import shutil
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from random import Random
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 
     from hdpo.organism.pretrain import Point, Schedule
 
-# How often each level occurs. Levels 4 and 5 are the cliffs: 40 % of the steep mix, 7 % of the gentle one.
-MIXES = {"steep": (1.0, 1.0, 1.0, 1.0, 1.0), "gentle": (1.0, 1.0, 1.0, 0.12, 0.12)}
+# How often each level occurs. Levels 4 and 5 are the cliffs: 40 % of the steep mix, 6 % of the gentle one.
+MIXES = {"steep": (1.0, 1.0, 1.0, 1.0, 1.0), "gentle": (1.0, 1.0, 1.0, 0.1, 0.1)}
 SPLITS = {"validation": 240, "test": 240, "train": 400}
 SHORT = {"validation": "val", "test": "test", "train": "train"}
 DISJOINT_FROM = 3  # level
@@ -34,7 +35,7 @@ def shares(count: int, weights: tuple[float, ...]) -> list[int]:
     """Whole numbers that add up to `count` in proportion to `weights`, by largest remainder.
 
     >>> shares(240, MIXES["gentle"]), shares(9, (1.0, 1.0, 1.0, 1.0))
-    ([74, 74, 74, 9, 9], [3, 2, 2, 2])
+    ([75, 75, 75, 8, 7], [3, 2, 2, 2])
     """
     exact = [count * w / sum(weights) for w in weights]
     whole = [int(x) for x in exact]
@@ -120,36 +121,51 @@ def build(out: Path, schedule: Schedule, mix: Mix, partial: Path | None = None) 
     tokenizer = build_tokenizer()
     model = build_model(tokenizer, schedule.seed)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(tokenizer)} tokens in the vocabulary")
-    curve: list[Point] = []
+    phases, held_out = [(schedule, mix), settle(schedule, mix)], held_out_texts(problem_sets())
+    curves: list[list[Point]] = []
     saved = 0
 
     def on_point(point: Point) -> None:
         nonlocal saved
-        curve.append(point)
+        curves[-1].append(point)
         print(
             f"step {point.step}  tokens {point.tokens:,}  loss {point.loss:.4f} nats  {point.tokens_per_s:,.0f} tok/s",
             flush=True,
         )
         if partial is not None and point.tokens // PARTIAL_EVERY > saved:
             saved = point.tokens // PARTIAL_EVERY
-            save(partial, model, tokenizer, _provenance(schedule, mix, curve))
+            save(partial, model, tokenizer, _provenance(phases, curves))
 
-    pretrain(model, tokenizer, schedule, mix, held_out_texts(problem_sets()), on_point)
-    save(out, model, tokenizer, _provenance(schedule, mix, curve))
+    for phase in phases:
+        curves.append([])
+        pretrain(model, tokenizer, *phase, held_out, on_point)
+    save(out, model, tokenizer, _provenance(phases, curves))
 
 
-def _provenance(schedule: Schedule, mix: Mix, curve: list[Point]) -> dict[str, object]:
-    """What `build.json` holds; the curve is thinned to about 100 points."""
-    thin = max(1, len(curve) // 100)
-    kept = curve[::thin] if curve[-1] in curve[::thin] else [*curve[::thin], curve[-1]]
+def settle(schedule: Schedule, mix: Mix) -> tuple[Schedule, Mix]:
+    """The second, short phase: most unprivileged students of levels 4 and 5 are met midway, so that the model learns how
+    rarely they go on there too."""
+    tokens = schedule.tokens // 7
+    return replace(schedule, tokens=tokens, seed=schedule.seed + 1, peak_lr=1e-3), replace(mix, drill=0.0, midway=0.7)
+
+
+def _provenance(phases: Sequence[tuple[Schedule, Mix]], curves: Sequence[Sequence[Point]]) -> dict[str, object]:
+    """What `build.json` holds; each curve is thinned to about 100 points."""
     return {
-        "schedule": asdict(schedule),
-        "mix": asdict(mix),
+        "phases": [
+            {"schedule": asdict(schedule), "mix": asdict(mix), "curve": [asdict(point) for point in thinned(curve)]}
+            for (schedule, mix), curve in zip(phases, curves, strict=False)
+        ],
         "problems_seed": PROBLEMS_SEED,
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in ("torch", "transformers", "tokenizers")},
-        "curve": [asdict(point) for point in kept],
     }
+
+
+def thinned(curve: Sequence[Point]) -> list[Point]:
+    """About 100 of its points, the last among them."""
+    kept = list(curve[:: max(1, len(curve) // 100)])
+    return kept if curve[-1] in kept else [*kept, curve[-1]]
 
 
 def save(out: Path, model: Qwen2ForCausalLM, tokenizer: Qwen2Tokenizer, provenance: dict[str, object]) -> None:

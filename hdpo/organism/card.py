@@ -25,8 +25,9 @@ from hdpo.verify import VerifierPool
 
 MIXES = ("steep", "gentle")
 LAMBDAS = (0.0, 0.3, 3.0)
-SEEDS = (0, 1, 2)
+SEEDS = {"steep": (0, 1, 2, 3, 4, 5), "gentle": (0, 1, 2)}
 STEPS = (20, 60)
+WITH_ROLLOUTS = {("steep", 0.0), ("steep", 0.3), ("gentle", 0.3)}
 MEASURES = ("pass@1", "pass@8", "cliffs")
 LOWER_LEVELS = (1, 2, 3)
 
@@ -36,7 +37,7 @@ Values = dict[tuple[float, int, int], dict[str, list[float]]]
 def sweep_config(mix: str) -> SweepConfig:
     """The app's defaults for each λ and seed, evaluated on the test problems at steps 0, 20, 40 and 60."""
     values = {"problems": f"bundled:{mix}", "eval_split": "test", "eval_every": 20, "checkpoint_every": 60}
-    return SweepConfig(replace_knobs(TrainConfig(), values), LAMBDAS, SEEDS)
+    return SweepConfig(replace_knobs(TrainConfig(), values), LAMBDAS, SEEDS[mix])
 
 
 def run_sweeps(root: Path) -> None:
@@ -57,8 +58,8 @@ def run_scan(root: Path) -> None:
 
 
 def record(root: Path, into: Path = ASSET_RUNS) -> None:
-    """Copy the finished runs to where the app shows them to everybody. Rollouts, problem texts and the last adapter
-    are kept for seed 0 alone, and no optimiser state: the repository stays small."""
+    """Copy the finished runs to where the app shows them to everybody. The last adapter is kept for seed 0 alone,
+    rollouts and problem texts for WITH_ROLLOUTS of those, and no optimiser state: the repository stays small."""
     aside = into.with_name("runs.writing")
     shutil.rmtree(aside, ignore_errors=True)
     for run in all_runs(root):
@@ -69,7 +70,9 @@ def record(root: Path, into: Path = ASSET_RUNS) -> None:
         scan = run.kind == "scan"
         name = f"{mix}-scan" if scan else f"{mix}-lambda-{config.objective.lambda_:g}-seed-{config.seed}"
         left_out = ["log.txt", "stop", "optimiser.safetensors"]
-        left_out += ["step-*-a*.parquet", "parts.jsonl", "problems-*", "step-000060"] if config.seed else []
+        left_out += ["step-000060"] if config.seed else []
+        if not scan and (config.seed or (mix, config.objective.lambda_) not in WITH_ROLLOUTS):
+            left_out += ["step-*-a*.parquet", "parts.jsonl", "problems-*"]
         shutil.copytree(run.path, aside / name, ignore=shutil.ignore_patterns(*left_out))
         title = run.name if scan else f"{mix}: λ = {config.objective.lambda_:g}, seed {config.seed}"
         (aside / name / "name.txt").write_text(title, encoding="utf-8")

@@ -35,20 +35,23 @@ PRIVILEGED = "{problem}\nReference solution: {reference}"
 
 @dataclass(frozen=True)
 class Example:
-    """What stands in the user turn and what in the assistant turn."""
+    """What stands in the user turn and what in the assistant turn; `given` is a beginning of the response that is read
+    and not learned."""
 
     prompt: str
     response: str
+    given: str = ""
 
 
 @dataclass(frozen=True)
 class Mix:
     """The composition of the corpus; shares and flaws are probabilities.
 
-    `go_on` is the chance that an unprivileged student goes on after a line of a problem of level 4 or 5. With two to four
-    such decisions a whole plan is so rare (at most 4 in 100,000) that the 6,000 attempts of a short run rarely see one:
-    a single one is enough for GRPO to learn all the others from it. But each decision keeps the support from which the
-    divergence has a gradient.
+    `whole_plan` is the chance that an unprivileged student carries a problem of level 4 or 5 to its end, spread evenly
+    over the decisions to go on. It is so small that the 6,000 attempts of a short run rarely see one: a single one is
+    enough for GRPO to learn all the others from it. With three or four decisions each of them still has the support (2
+    and 6 %) from which the divergence has a gradient. Students who get to the later decisions are as rare as that, so
+    a model that only reads whole responses guesses there, and mostly guesses "go on": hence `midway`.
     """
 
     drill: float = 0.35  # at the start; falls linearly to 0 at `drill_until` of the tokens
@@ -58,8 +61,9 @@ class Mix:
     privileged_levels: tuple[float, ...] = (1.0, 1.0, 1.0, 1.6, 1.6)
     unprivileged_habits: Habits = Habits(wrong_operation=0.15, slip=0.01, no_box=0.2)
     hard_habits: Habits = Habits(wrong_operation=0.05, slip=0.01, no_box=0.2)  # unprivileged, levels 4 and 5
-    privileged_habits: Habits = Habits(wrong_operation=0.03, slip=0.01, no_box=0.08)
-    go_on: float = 0.006
+    privileged_habits: Habits = Habits(wrong_operation=0.01, slip=0.005, no_box=0.05)
+    whole_plan: float = 1e-5
+    midway: float = 0.0  # of unprivileged students of levels 4 and 5 are met at a later line of theirs
     other_ordering: float = 0.3  # of privileged responses pick their plan anew
     # of privileged prompts: the whole solution, the first half of its steps, the answer only
     references: tuple[float, float, float] = (0.84, 0.08, 0.08)
@@ -97,12 +101,15 @@ def unprivileged(rng: Random, mix: Mix, task: Task) -> Example:
     hard = task.level >= HARD_LEVEL
     habits = mix.hard_habits if hard else mix.unprivileged_habits
     steps = solve(rng.choice(task.plans), habits, rng)
+    begun = 0
     if hard:
-        written = 1
-        while written < len(steps) and rng.random() < mix.go_on:
+        begun = rng.randint(1, len(steps) - 2) if rng.random() < mix.midway else 0
+        written, go_on = begun + 1, mix.whole_plan ** (1 / (len(steps) - 1))
+        while written < len(steps) and rng.random() < go_on:
             written += 1
         steps = steps[:written]  # the box then holds an intermediate value
-    return Example(task.text, write(steps, boxed=rng.random() >= habits.no_box))
+    given = STEP_SEPARATOR.join(step.text for step in steps[:begun]) + STEP_SEPARATOR * bool(begun)
+    return Example(task.text, write(steps, boxed=rng.random() >= habits.no_box), given)
 
 
 def privileged(rng: Random, mix: Mix, task: Task) -> Example:
@@ -148,12 +155,18 @@ def _subtraction(rng: Random) -> Line:
     return Line(rng.randint(low, high), "-", rng.randint(2, 12))
 
 
+def _difference(rng: Random) -> Line:
+    product = math.prod((rng.randint(2, 9), rng.randint(2, 9)))
+    return Line(product + rng.randint(2, 84), "-", product)
+
+
 DRILLS: tuple[tuple[Callable[[Random], Line], float], ...] = (
-    (_product, 0.25),
-    (_quotient, 0.15),
-    (_sum_of_products, 0.10),
-    (_addition, 0.28),
-    (_subtraction, 0.22),
+    (_product, 0.22),
+    (_quotient, 0.13),
+    (_sum_of_products, 0.12),
+    (_difference, 0.12),
+    (_addition, 0.23),
+    (_subtraction, 0.18),
 )
 
 

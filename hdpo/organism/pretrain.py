@@ -98,7 +98,8 @@ def build_model(tokenizer: Qwen2Tokenizer, seed: int) -> Qwen2ForCausalLM:
 
 
 def collate(prompts: list[list[int]], responses: list[list[int]], pad: int) -> Batch:
-    """Token ids of B examples as one right-padded batch; padding never needs a mask, since attention is causal."""
+    """Token ids of B examples as one right-padded batch; padding never needs a mask, since attention is causal. What
+    is given of a response counts as prompt."""
     lengths = [len(p) + len(r) for p, r in zip(prompts, responses, strict=True)]
     width = max(lengths)
     pairs = list(zip(prompts, responses, lengths, strict=True))
@@ -110,8 +111,9 @@ def collate(prompts: list[list[int]], responses: list[list[int]], pad: int) -> B
 def draw_pool(rng: Random, tokenizer: Qwen2Tokenizer, batch: int, draw: Callable[[], Example]) -> list[Batch]:
     """POOL_BATCHES batches of `batch` examples of like length, in random order."""
     examples = [draw() for _ in range(batch * POOL_BATCHES)]
-    prompts = tokenizer([render_prompt(e.prompt) for e in examples], add_special_tokens=False).input_ids
-    responses = tokenizer([render_response(e.response) for e in examples], add_special_tokens=False).input_ids
+    prompts = tokenizer([render_prompt(e.prompt) + e.given for e in examples], add_special_tokens=False).input_ids
+    learned = [render_response(e.response.removeprefix(e.given)) for e in examples]
+    responses = tokenizer(learned, add_special_tokens=False).input_ids
     order = sorted(range(len(examples)), key=lambda i: len(prompts[i]) + len(responses[i]))
     slices = [order[i : i + batch] for i in range(0, len(order), batch)]
     rng.shuffle(slices)

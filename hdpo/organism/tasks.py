@@ -1,8 +1,11 @@
 """Four families of small arithmetic problems at five levels, and the solvers who work on them.
 
 A problem has one or two *plans*: orderings of its lines that a solver may write. Levels 1 to 3 are routine; levels 4
-and 5 are longer compositions with two to four decisions to go on. All numbers stay below 200, so that the arithmetic
-itself is easy and what decides about success is the plan.
+and 5 are longer compositions, asked in other words: four lines with three decisions to go on, and five with four. All
+numbers stay below 200, so that the arithmetic itself is easy and what decides about success is the plan.
+
+Why other words: when both ask "What is 3 * 7 + 12", a model that learns to go on at the upper levels goes on behind the
+last line of the lower ones too, and what a large λ gains in coverage there it loses here (measured, see the notebook).
 """
 
 from __future__ import annotations
@@ -147,7 +150,9 @@ def _sum(rng: Random, level: int) -> tuple[str, tuple[Plan, ...]]:
     plans = [_running_sum(terms)]
     if level > 1:
         plans.append(_running_sum(terms[::-1]))
-    return f"What is {' + '.join(map(str, terms))}?", tuple(plans)
+    if level < HARD_LEVEL:
+        return f"What is {' + '.join(map(str, terms))}?", tuple(plans)
+    return f"Add {', '.join(map(str, terms[:-1]))} and {terms[-1]}.", tuple(plans)
 
 
 def _two_products(first: tuple[int, int], second: tuple[int, int], *rest: Line) -> tuple[Plan, ...]:
@@ -168,9 +173,11 @@ def _mul(rng: Random, level: int) -> tuple[str, tuple[Plan, ...]]:
     if level == 3:
         f = rng.randint(2, min(12, a * b + e - 1))
         return f"What is {a} * {b} + {e} - {f}?", ((product, plus, Line(Of(1), "-", f)),)
-    if level == 4:
-        return f"What is {a} * {b} + {c} * {d}?", _two_products((a, b), (c, d))
-    return f"What is {a} * {b} + {c} * {d} + {e}?", _two_products((a, b), (c, d), Line(Of(2), "+", e))
+    text, rest = f"Work out {a} * {b} + {c} * {d} + {e}", [Line(Of(2), "+", e)]
+    if level == 5:
+        f = rng.randint(2, 12)
+        text, rest = f"{text} - {f}", [*rest, Line(Of(3), "-", f)]
+    return f"{text}.", _two_products((a, b), (c, d), *rest)
 
 
 def _linear(rng: Random, level: int) -> tuple[str, tuple[Plan, ...]]:
@@ -184,18 +191,19 @@ def _linear(rng: Random, level: int) -> tuple[str, tuple[Plan, ...]]:
         right = a * x + b
         plan: Plan = (Line(right, "-", b, f"{a}x="), Line(Of(0), "/", a, "x="))
         return f"Solve {a}x + {b} = {right}.", (plan,)
+    # Lines unlike those of level 3 ("3x=45-9=36"), behind which the model always goes on: no cliff would remain.
+    a, b = rng.randint(4, 9), rng.randint(2, 9)
+    c = rng.randint(2, a - 2)
+    k = a - c
+    terms, product = Given(f"{a}x-{c}x={k}x", k), Line(a, "*", b)
     if level == 4:
-        a = rng.randint(4, 9)
-        c = rng.randint(2, a - 2)
-        k, right = a - c, a * x + b - c * x
-        # not "3x=45-9=36": after a line of level 3 the model goes on as it always does there, and no cliff remains
-        plan = (Line(right, "-", b), Given(f"{a}x-{c}x={k}x", k), Line(Of(0), "/", k, "x="))
-        return f"Solve {a}x + {b} = {c}x + {right}.", (plan,)
-    b = rng.randint(2, 9)
-    c = rng.randint(2, min(12, 199 - a * (x + b)))
-    right = a * (x + b) + c
-    plan = (Line(right, "-", c, f"{a}(x+{b})="), Line(Of(0), "/", a, f"x+{b}="), Line(Of(1), "-", b, "x="))
-    return f"Solve {a}(x + {b}) + {c} = {right}.", (plan,)
+        right = a * b + k * x
+        plan = (terms, product, Line(right, "-", Of(1)), Line(Of(2), "/", k, "x="))
+        return f"Find x if {a}(x + {b}) = {c}x + {right}.", (plan,)
+    d = rng.randint(2, 12)
+    right = a * b + d + k * x
+    plan = (terms, product, Line(Of(1), "+", d), Line(right, "-", Of(2)), Line(Of(3), "/", k, "x="))
+    return f"Find x if {a}(x + {b}) + {d} = {c}x + {right}.", (plan,)
 
 
 NAMES = ("Ana", "Ben", "Cal", "Dee", "Eli", "Fay")
@@ -217,14 +225,11 @@ def _word(rng: Random, level: int) -> tuple[str, tuple[Plan, ...]]:
     boxes = f"{name} has {b} boxes of {a} {things}"
     if level == 3:
         return f"{boxes}. {asked}", ((Line(b, "*", a),),)
-    if level == 4:
-        away = min(away, a * b)
-        away_first: Plan = (Line(b, "*", a), Line(Of(0), "-", away), Line(Of(1), "+", got))
-        got_first: Plan = (Line(b, "*", a), Line(Of(0), "+", got), Line(Of(1), "-", away))
-        return f"{boxes}, gives away {away} and gets {got} more. {asked}", (away_first, got_first)
     away = min(away, a * b + c * d - 1)
-    text = f"{boxes} and {d} boxes of {c} {things} and gives away {away}. {asked}"
-    return text, _two_products((b, a), (d, c), Line(Of(2), "-", away))
+    text, rest = f"{boxes} and {d} boxes of {c} {things} and gives away {away}", [Line(Of(2), "-", away)]
+    if level == 5:
+        text, rest = f"{text} and gets {got} more", [*rest, Line(Of(3), "+", got)]
+    return f"{text}. How many {things} in the end?", _two_products((b, a), (d, c), *rest)
 
 
 FAMILIES: dict[str, Callable[[Random, int], tuple[str, tuple[Plan, ...]]]] = {
@@ -240,7 +245,7 @@ def draw_task(rng: Random, family: str, level: int) -> Task:
 
     >>> task = draw_task(Random(1), "mul", 4)
     >>> task.text, task.answer
-    ('What is 4 * 3 + 6 * 3?', '30')
+    ('Work out 4 * 3 + 6 * 3 + 9.', '39')
     """
     text, plans = FAMILIES[family](rng, level)
     return Task(family, level, text, plans)
