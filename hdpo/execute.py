@@ -88,7 +88,7 @@ def _launch(path: Path, resume: bool, also: Also | None, count: int) -> Ending:
             now = Run(path).status()
             if also is not None and now.state is State.RUNNING:
                 also(Progress(now.phase, now.done, now.total, _unit(path), now.seconds_left))
-        ending = Ending(State.FAILED, f"Expected {count} processes to go on together, found that one of them ended. log.txt holds the details; resume goes on from the last checkpoint.")  # fmt: skip
+        ending = Ending(State.FAILED, _lost(count))
     finally:
         _end_group(group)
         if (left := Run(path).status().state) is State.KILLED or not left.ended:
@@ -130,7 +130,7 @@ def _attempt(path: Path, resume: bool, also: Also | None, watch: tuple[Path, ...
         ending = Ending(State.FAILED, str(e), isinstance(e, BadInput))
     except Exception as e:
         _log(path, traceback.format_exc())
-        ending = Ending(State.FAILED, _unexpected(e))
+        ending = Ending(State.FAILED, _unexpected(e, ranks))
     finally:
         if ranks.first:
             _settle(path, ending, report)
@@ -163,7 +163,13 @@ def _log(path: Path, text: str) -> None:
         log.write(text)
 
 
-def _unexpected(e: Exception) -> str:
+def _lost(count: int) -> str:
+    return f"Expected {count} processes to go on together, found that one of them ended. log.txt holds the details; resume goes on from the last checkpoint."
+
+
+def _unexpected(e: Exception, ranks: Ranks) -> str:
+    if ranks.count > 1 and any(word in str(e) for word in ("gloo", "NCCL", "Connection")):
+        return _lost(ranks.count)
     if isinstance(e, MemoryError) or "out of memory" in str(e).lower() or "can't allocate memory" in str(e).lower():
         return f"The machine's memory was not enough ({type(e).__name__}). Lower micro-batch-tokens, prompts-per-step or rollouts, then resume."  # fmt: skip
     return f"Expected the run to go on, found {type(e).__name__}: {e}. log.txt holds the details; resume goes on from the last checkpoint."  # fmt: skip

@@ -54,7 +54,7 @@ def from_cache(name: str) -> Any:
     shards = [str(f) for f in sorted(folder.rglob("*.parquet")) if wanted(f.relative_to(folder), name, split)]
     if not shards:
         raise BadInput(f"problems {name}: expected Parquet files of the split '{split}' in the cache, found none. Fetch it where there is a network: hf download --repo-type dataset {name}")  # fmt: skip
-    return datasets.load_dataset("parquet", data_files={split: shards}, split=split, streaming=True)
+    return datasets.Dataset.from_parquet(shards, streaming=True)
 
 
 def wanted(file: Path, name: str, split: str) -> bool:

@@ -101,6 +101,7 @@ def read_problems(path: Path, mapping: Mapping[str, str] | None = None, limit: i
     Raises BadInput for a missing or empty file, an unknown suffix, a broken line, a wrong encoding, unknown columns,
     and where not one row is usable.
     """
+    _check_limit(limit)
     path = Path(path)
     return _read(_rows(path), path.name, path.stem, mapping, limit, lambda text, source: True)
 
@@ -120,6 +121,7 @@ def load_problems(
     sets bring their own splits; their test problems are for the model card alone, so all is train and validation.
     sources: where given, only problems of these count. A hub set is read in an order seeded by `seed`, up to the limit.
     """
+    _check_limit(limit)
     if source.startswith(BUNDLED):
         if mapping:
             raise BadInput(f"{source} is a bundled set and takes no column mapping; leave the mapping out.")
@@ -172,8 +174,6 @@ def _read(
     wanted: Callable[[str, str], bool],
 ) -> ProblemFile:  # fmt: skip
     """`wanted` sees text and source of each row; rows it refuses are read and not kept."""
-    if limit is not None and limit < 1:
-        raise BadInput(f"The limit is the number of problems to read, at least 1, found {limit}.")
     head = next(rows, None)
     if head is None:
         raise BadInput(f"{name} has no rows; a problem file needs at least one problem.")
@@ -206,6 +206,11 @@ def _read(
     if len(skipped) == read:
         raise BadInput(f"None of the {read} rows of {name} is usable. {skipped[0]}")
     return ProblemFile(tuple(problems), read, duplicates, tuple(skipped))
+
+
+def _check_limit(limit: int | None) -> None:
+    if limit is not None and limit < 1:
+        raise BadInput(f"The limit is the number of problems to read, at least 1, found {limit}.")
 
 
 def _problem(fields: Fields, stem: str) -> Problem:

@@ -91,7 +91,7 @@ def test_start_writes_the_chosen_scan_and_stop_takes_it_from_the_queue(runs_fold
 @pytest.mark.parametrize(
     ("query", "words"),
     [
-        ({"cliffs_model": "/no/such/folder"}, "model: expected 'bundled' or a folder"),
+        ({"cliffs_model": "/no/such/folder"}, "model: expected 'bundled', a folder"),
         ({"cliffs_set": "/no/such/file.jsonl"}, "There is no file"),
         ({"cliffs_set": "bundled:flat"}, "expected bundled:steep or bundled:gentle"),
         ({"cliffs_set": "x.jsonl", "cliffs_columns": "text"}, "columns: expected"),
@@ -353,7 +353,7 @@ def test_a_prompt_that_does_not_fit_is_an_outcome_of_its_own(runs_folder: Path, 
 @pytest.mark.parametrize(
     ("query", "words"),
     [
-        ({"side_model": "/no/such/folder"}, "model: expected 'bundled' or a folder"),
+        ({"side_model": "/no/such/folder"}, "model: expected 'bundled', a folder"),
         ({"side_set": "/no/such/file.jsonl"}, "There is no file"),
         ({"side_privileged": "no placeholders"}, "must contain {problem} and {reference}"),
         (
