@@ -32,7 +32,7 @@ sets = data.comparable_sets(catalog.runs_of("train"))
 if not sets:
     st.info("No run has an evaluation yet. Start a pair in the λ lab: λ = 0 and a λ above it, with the same seed.")
 else:
-    words = {name: f"{name}: {len(runs)} runs" for name, runs in sets.items()}
+    words = {name: f"{name}: {len(runs)} run{'s' if len(runs) > 1 else ''}" for name, runs in sets.items()}
     name = state.linked_choice("Runs measured alike", words, "tradeoff_set")  # fmt: skip
     if len(sets) > 1:
         st.caption(OTHERS)

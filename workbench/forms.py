@@ -169,7 +169,7 @@ def train_form(prefix: str) -> TrainConfig:
     known = {k.name: k for k in knobs(default)}
     lam = lambda_setting(known["lambda_"], prefix)
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption("Presets:")
+        st.caption("Presets:", width="content")
         for name, preset in PRESETS.items():
             told = "".join(f"\n- {line}" for line in preset.differs)
             st.button(
