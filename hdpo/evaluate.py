@@ -14,6 +14,7 @@ from hdpo import stats
 from hdpo.config import EvalConfig, EvaluateConfig, PromptConfig, SamplingConfig, ScanConfig
 from hdpo.draws import DrawKey, Purpose
 from hdpo.errors import BadInput
+from hdpo.fit import PROBLEMS_AT_ONCE as CHUNK
 from hdpo.fit import check_fits
 from hdpo.groups import Collector
 from hdpo.policy import Policy, Weights, load_policy
@@ -24,9 +25,6 @@ from hdpo.records import Group, GroupKind, Outcome, Problem
 from hdpo.runs import RunWriter
 from hdpo.sampling import TransformersSampler
 from hdpo.verify import VerifierPool
-
-# Problems sampled between two looks at the clock and the stop flag.
-CHUNK = 48
 
 
 def measure(

@@ -235,6 +235,8 @@ def _sweep(writer: RunWriter, config: SweepConfig, report: Report) -> None:
         )
         if report.ranks.agree(stop_requested(writer.path)):
             raise Stopped(f"Stopped on request at member {number + 1} of {len(members)}.")
+        if ending.state is not State.DONE and report.ranks.count > 1:
+            raise HdpoError(f"{path.name} ({_title(member)}): {ending.message}")  # the other ranks may stand elsewhere
         if ending.state is not State.DONE:
             failed.append(f"{path.name} ({_title(member)}): {ending.message}")
     report("finished", len(members), len(members), "members")

@@ -1,6 +1,7 @@
 """Will it fit: the memory of a run by what takes it, before it starts. Torch is imported where a GPU is asked for.
 
-Worked out from what the model says of itself, rounded up where libraries decide; the first step measures the rest.
+Worked out from what the model says of itself, rounded up where libraries decide. What bounds the memory (keys and
+values, logits, problems at once) is said here, where nothing imports torch, and kept to by those who hold it.
 """
 
 from __future__ import annotations
@@ -15,12 +16,15 @@ from hdpo.models import Facts, known
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 LIBRARIES = 600 << 20  # Python with torch, transformers and peft, before any weight
-SMALL_BYTES = 40_000_000  # weights of a model that goes the flat way (hdpo/flat.py) ...
-FOLDED_COPIES = 4  # ... and is held folded with the current and the initial adapter, and while it trains with gradients
+# Above this many parameters the arithmetic outweighs the calls, and the folded copies of the weights outweigh both.
+# Measured at 0.74 M alone: what is much larger does not go the flat way (hdpo/flat.py).
+FLAT_BELOW = 10_000_000
+FOLDED_COPIES = 4  # of a smaller model: with the current and the initial adapter, and with gradients
 OPTIMISER_COPIES = 4  # of the adapter in float32: itself, gradient, two moments
-CACHE = 1 << 30  # keys and values, at most (hdpo/sampling.py)
-LOGIT_ELEMENTS = 1 << 24  # at once (hdpo/objective.py) ...
-LOGIT_COPIES = 6  # ... in float32: logits, log-probs, their gradients, teacher, student
+CACHE_BYTES = 1 << 30  # keys and values of one batch of sequences; more prompts go one batch after another
+CHUNK_ELEMENTS = 1 << 24  # logits held at once (float32: 64 MB) ...
+LOGIT_COPIES = 6  # ... with what is made of them: logits, log-probs, their gradients, teacher, student
+PROBLEMS_AT_ONCE = 48  # in a scan or an evaluation, between two looks at the clock and the stop flag
 PROMPT_TOKENS = 512  # allowed for a privileged prompt
 # A layer keeps for the backward pass, in multiples of its widths: two norms, the attention's inputs and output, the
 # residual stream twice; gate, up, their product and what its activation keeps.
@@ -54,18 +58,18 @@ def need(config: Config, found: Facts | None = None) -> Need | None:
     inner = config.train if isinstance(config, SweepConfig) else config
     width, shape = BYTES[model.dtype], found.shape
     weights = found.parameters * width
-    folded = FOLDED_COPIES * weights if weights < SMALL_BYTES else 0
+    folded = FOLDED_COPIES * weights if found.parameters < FLAT_BELOW else 0
     rollouts = inner.evaluation.eval_samples if isinstance(inner, EvaluateConfig) else inner.rollouts if isinstance(inner, ScanConfig) else inner.step.rollouts  # fmt: skip
-    prompts = inner.step.prompts_per_step if isinstance(inner, TrainConfig) else 48
+    prompts = inner.step.prompts_per_step if isinstance(inner, TrainConfig) else PROBLEMS_AT_ONCE
     sequence = 2 * shape.layers * shape.kv * width * (PROMPT_TOKENS + inner.sampling.max_new_tokens)
     tokens = inner.step.micro_batch_tokens if isinstance(inner, TrainConfig) else 0
     return Need(
         libraries=LIBRARIES,
         weights=2 * weights + folded,  # once as they lie in the file and once as they are cast
         adapter=OPTIMISER_COPIES * 4 * shape.adapter(model.rank) * bool(tokens),
-        cache=min(CACHE, prompts * rollouts * sequence),
+        cache=min(CACHE_BYTES, prompts * rollouts * sequence),
         activations=tokens * shape.layers * (KEPT_HIDDEN * shape.hidden + KEPT_INNER * shape.inner) * width,
-        logits=LOGIT_COPIES * 4 * min(LOGIT_ELEMENTS, (tokens or prompts * rollouts) * found.vocabulary),
+        logits=LOGIT_COPIES * 4 * min(CHUNK_ELEMENTS, (tokens or prompts * rollouts) * found.vocabulary),
     )
 
 

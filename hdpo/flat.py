@@ -26,10 +26,8 @@ from torch import Tensor
 from transformers import Qwen2ForCausalLM
 
 from hdpo.batching import Batch
+from hdpo.fit import FLAT_BELOW
 
-# Above this many parameters the arithmetic outweighs the calls, and the folded copies of the weights outweigh both.
-# Measured at 0.74 M alone: what is much larger goes the plain way.
-FLAT_BELOW = 10_000_000
 AGREE = 1e-4  # nats; what rounding leaves between the two ways is about 1e-6
 
 

@@ -17,8 +17,8 @@ from hdpo import losses
 from hdpo.batching import Trace, micro_batches
 from hdpo.config import TrainConfig
 from hdpo.draws import DrawKey, Purpose
+from hdpo.fit import CHUNK_ELEMENTS
 from hdpo.groups import Collector, accepted
-from hdpo.objective import CHUNK_ELEMENTS
 from hdpo.policy import Policy, Weights
 from hdpo.records import Problem
 from hdpo.stats import Estimate, mean_value

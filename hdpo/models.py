@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +147,10 @@ def hub_errors(what: str, way_on: str) -> Iterator[None]:
 
 def facts(place: Place) -> Facts:
     """Architecture, size and licence, and whether this project can take the model. Raises BadInput where it cannot."""
-    return gguf_facts(place) if place.gguf else folder_facts(place.folder)
+    if not place.gguf:
+        return folder_facts(place.folder)
+    now = (place.folder / place.gguf).stat()
+    return gguf_facts(place, (now.st_size, now.st_mtime_ns))
 
 
 def folder_facts(folder: Path) -> Facts:
@@ -164,7 +168,7 @@ def folder_facts(folder: Path) -> Facts:
         raise BadInput(f"model: expected a chat template, found none in {name}: a base model does not know a user's turn from its own. Take its instruct version.")  # fmt: skip
     return Facts(
         architecture, sum(parameters_of(f) for f in files), int(config.get("vocab_size", 0)),
-        int(config.get("max_position_embeddings", 0)), licence_of(folder), shape_of(config),
+        int(config.get("max_position_embeddings", 0)), licence_of(folder) or ("apache-2.0" if folder == BUNDLED else ""), shape_of(config),
     )  # fmt: skip
 
 
@@ -188,7 +192,9 @@ def has_chat_template(folder: Path) -> bool:
     return file.is_file() and bool(read(file).get("chat_template"))
 
 
-def gguf_facts(place: Place) -> Facts:
+@lru_cache(maxsize=8)
+def gguf_facts(place: Place, stamp: tuple[int, int]) -> Facts:
+    """Reading them takes seconds, and pages ask at every rerun; stamp: size and time of change."""
     from gguf import GGUFReader
 
     try:

@@ -19,12 +19,10 @@ from hdpo import losses
 from hdpo.advantages import advantages
 from hdpo.batching import Trace
 from hdpo.config import Divergence, ObjectiveConfig, Teacher
+from hdpo.fit import CHUNK_ELEMENTS
 from hdpo.policy import Policy, Weights
 from hdpo.ranks import ALONE, Ranks
 from hdpo.records import Group, TopK
-
-# Logits held at once, in elements (float32: 64 MB).
-CHUNK_ELEMENTS = 1 << 24
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from hdpo.config import TrainConfig
 from hdpo.errors import BadInput
 from hdpo.groups import Collector
 from hdpo.objective import DistillItem, PolicyItem, Scale, hdpo_gradient
+from hdpo.prompts import fits
 from hdpo.records import Problem
 
 
@@ -24,19 +25,18 @@ def rehearse(collector: Collector, config: TrainConfig, problems: Sequence[Probl
     memory is not enough.
     """
     policy, began = collector.policy, time.perf_counter()
-    fitting = [
-        p for p in problems if len(collector.privileged_ids(p)) + config.sampling.max_new_tokens <= policy.context
-    ]
-    longest = max(fitting or problems, key=lambda p: len(collector.privileged_ids(p)))
-    student, teacher = collector.student_ids(longest), collector.privileged_ids(longest)
-    new = max(1, min(config.sampling.max_new_tokens, policy.context - len(teacher)))
+    new = config.sampling.max_new_tokens
+    prompts = [(collector.student_ids(p), collector.privileged_ids(p)) for p in problems]
+    fitting = [both for both in prompts if fits(len(both[1]), new, policy.context)]
+    student, teacher = max(fitting, key=lambda both: len(both[1]), default=((), ()))
+    if not student:
+        return {"seconds": 0.0, "peak_bytes": 0, "tokens": 0}  # no prompt fits: nothing will be held
     draw = torch.Generator().manual_seed(config.seed)
     made = tuple(torch.randint(policy.vocabulary, (new,), generator=draw).tolist())
     count = max(1, config.step.micro_batch_tokens // (len(student) + new))
     grpo = [PolicyItem(Trace(student, made), 1.0, (0.0,) * new)] * count
-    distil = [
-        DistillItem(Trace(student, made), Trace(teacher, made))
-    ] * count  # the teacher is asked: the most there is
+    # no top-k kept: the teacher is asked, which is the most there is
+    distil = [DistillItem(Trace(student, made), Trace(teacher, made))] * count
     scale = Scale(count * new, count * new, config.sampling.temperature, config.step.micro_batch_tokens)
     on_gpu = policy.device.type == "cuda"
     if on_gpu:

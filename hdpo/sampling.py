@@ -20,15 +20,13 @@ from transformers import DynamicCache
 from hdpo.config import SamplingConfig
 from hdpo.draws import DrawKey, uniforms
 from hdpo.errors import HdpoError
+from hdpo.fit import CACHE_BYTES, CHUNK_ELEMENTS
 from hdpo.flat import FlatDecoder
-from hdpo.objective import CHUNK_ELEMENTS
 from hdpo.policy import Policy, Weights
 from hdpo.records import TopK
 
 # Rows leave the batch when this share of it has finished: copying the cache for fewer costs more than it saves.
 LEAVE_AT = 0.15
-# Keys and values of one batch of sequences may take this many bytes; more prompts than fit go one batch after another.
-CACHE_BYTES = 1 << 30
 MAX_SEQUENCES = 1024
 # In the flat model two batches side by side, a core each, beat one batch on two cores: its operations are too small to
 # be shared out. A batch of fewer sequences than this is not split, but still has one core.

@@ -28,7 +28,7 @@ def before_start(config: TrainConfig) -> None:
         border=True,
     )
     memory = estimate.memory_bytes(config)
-    grid.metric("Memory", f"{memory / 1e9:.1f} GB" if memory else "not known", border=True, help="Estimated from the model file: libraries, weights, one micro-batch of logits.")  # fmt: skip
+    grid.metric("Memory", f"{memory / 1e9:.1f} GB" if memory else "not known", border=True, help="Estimated from what the model says of itself: libraries, weights, adapter, cache, activations, logits.")  # fmt: skip
     st.caption(state.escape(alone.source))
     st.caption(state.escape(estimate.detectable(config)))
     st.code(launch.command_of(config), language=None, wrap_lines=True)

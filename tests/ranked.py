@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from hdpo.batching import Trace
 from hdpo.config import ModelConfig, ObjectiveConfig
 from hdpo.draws import DrawKey, Purpose
 from hdpo.objective import DistillItem, PolicyItem, Scale, hdpo_gradient, policy_items
@@ -31,7 +32,7 @@ def batches(policy: Policy) -> dict[str, Batch]:
     grpo, collector = policy_items(groups, objective), collector_of(policy)
     peeked = collector.collect(PROBLEMS[:3], 2, DrawKey(0, Purpose.PRIVILEGED, 1), privileged=True, topk=64)
     distil = [
-        DistillItem(_trace(collector.student_ids(g.problem), r), _trace(g.prompt_ids, r), r.topk)
+        DistillItem(Trace(collector.student_ids(g.problem), r.token_ids), Trace(g.prompt_ids, r.token_ids), r.topk)
         for g in peeked
         for r in g.rollouts
     ]
@@ -43,12 +44,6 @@ def batches(policy: Policy) -> dict[str, Batch]:
         "no accepted rollout anywhere": (grpo, [], 4096),
         "no signal at all": ([], [], 4096),
     }
-
-
-def _trace(prompt: tuple[int, ...], rollout: object):
-    from hdpo.batching import Trace
-
-    return Trace(prompt, rollout.token_ids)
 
 
 def gradients(model: str, ranks: Ranks) -> dict[str, dict[str, object]]:
