@@ -23,7 +23,9 @@ FOLDED_COPIES = 4  # of a smaller model: with the current and the initial adapte
 OPTIMISER_COPIES = 4  # of the adapter in float32: itself, gradient, two moments
 CACHE_BYTES = 1 << 30  # keys and values of one batch of sequences; more prompts go one batch after another
 CHUNK_ELEMENTS = 1 << 24  # logits held at once (float32: 64 MB) ...
-LOGIT_COPIES = 6  # ... with what is made of them: logits, log-probs, their gradients, teacher, student
+# ... with what is made of them: logits, log-probs, their gradients, teacher, student. A small model's privileged
+# rollouts are drawn beside the update and hold their own.
+LOGIT_COPIES = 6
 PROBLEMS_AT_ONCE = 48  # in a scan or an evaluation, between two looks at the clock and the stop flag
 PROMPT_TOKENS = 512  # allowed for a privileged prompt
 # A layer keeps for the backward pass, in multiples of its widths: two norms, the attention's inputs and output, the
@@ -63,13 +65,14 @@ def need(config: Config, found: Facts | None = None) -> Need | None:
     prompts = inner.step.prompts_per_step if isinstance(inner, TrainConfig) else PROBLEMS_AT_ONCE
     sequence = 2 * shape.layers * shape.kv * width * (PROMPT_TOKENS + inner.sampling.max_new_tokens)
     tokens = inner.step.micro_batch_tokens if isinstance(inner, TrainConfig) else 0
+    copies = LOGIT_COPIES * (2 if folded else 1)
     return Need(
         libraries=LIBRARIES,
         weights=2 * weights + folded,  # once as they lie in the file and once as they are cast
         adapter=OPTIMISER_COPIES * 4 * shape.adapter(model.rank) * bool(tokens),
         cache=min(CACHE_BYTES, prompts * rollouts * sequence),
         activations=tokens * shape.layers * (KEPT_HIDDEN * shape.hidden + KEPT_INNER * shape.inner) * width,
-        logits=LOGIT_COPIES * 4 * min(CHUNK_ELEMENTS, (tokens or prompts * rollouts) * found.vocabulary),
+        logits=copies * 4 * min(CHUNK_ELEMENTS, (tokens or prompts * rollouts) * found.vocabulary),
     )
 
 

@@ -93,28 +93,54 @@ def hdpo_gradient(
     Empty lists give a term of exactly 0 and no NaN. λ = 0 is exactly GRPO. grpo, distil: of all ranks; each passes its
     share through the model, and all end with the same gradient and the same terms.
     """
+    return add_distillation(
+        policy, grpo_gradient(policy, grpo, objective, scale, ranks), distil, objective, scale, ranks
+    )
+
+
+@dataclass(frozen=True)
+class GrpoPart:
+    """What the first term left: its gradient is in the adapter's `.grad`; sums (3,) over `tokens` tokens."""
+
+    sums: Tensor
+    tokens: int
+    norm: float
+
+
+def grpo_gradient(
+    policy: Policy, grpo: Sequence[PolicyItem], objective: ObjectiveConfig, scale: Scale, ranks: Ranks = ALONE
+) -> GrpoPart:
+    """∇L_GRPO alone. It needs no privileged rollout, so these can be drawn meanwhile; scale.tokens_accepted is not
+    looked at."""
     policy.model.zero_grad(set_to_none=True)
     with policy.accumulating():
-        grpo_sums = _grpo_backward(policy, ranks.share(grpo), objective, scale)
-    add_up(policy, grpo_sums, ranks, grpo)
-    grpo_norm, grpo_grads = grad_norm(policy), [p.grad for p in policy.trainable]
+        sums = _grpo_backward(policy, ranks.share(grpo), objective, scale)
+    add_up(policy, sums, ranks, grpo)
+    return GrpoPart(sums, sum(len(i.trace.completion_ids) for i in grpo), grad_norm(policy))
+
+
+def add_distillation(
+    policy: Policy, first: GrpoPart, distil: Sequence[DistillItem], objective: ObjectiveConfig, scale: Scale,
+    ranks: Ranks = ALONE,
+) -> Terms:  # fmt: skip
+    """λ ∇L_JSD onto the gradient of the first term."""
+    grpo_grads = [p.grad for p in policy.trainable]
     policy.model.zero_grad(set_to_none=True)
     with policy.accumulating():
         mine = ranks.share(distil) if objective.lambda_ > 0 else []
-        jsd_sums = _distil_backward(policy, mine, objective, scale)
-    add_up(policy, jsd_sums, ranks, distil if objective.lambda_ > 0 else [])
-    jsd_norm = grad_norm(policy)
+        sums = _distil_backward(policy, mine, objective, scale)
+    add_up(policy, sums, ranks, distil if objective.lambda_ > 0 else [])
+    norm = grad_norm(policy)
     for p, g in zip(policy.trainable, grpo_grads, strict=True):
         if g is not None:
             p.grad = g if p.grad is None else p.grad.add_(g)
-    n_grpo = sum(len(i.trace.completion_ids) for i in grpo)
     n_jsd = scale.tokens_accepted if objective.lambda_ > 0 else 0
-    mean_grpo = (grpo_sums / n_grpo).tolist() if n_grpo else [None] * 3
-    mean_jsd = (jsd_sums / n_jsd).tolist() if n_jsd else [None] * 5
+    mean_grpo = (first.sums / first.tokens).tolist() if first.tokens else [None] * 3
+    mean_jsd = (sums / n_jsd).tolist() if n_jsd else [None] * 5
     return Terms(
-        loss_grpo=float(grpo_sums[0]) / scale.tokens_student if scale.tokens_student else 0.0,
+        loss_grpo=float(first.sums[0]) / scale.tokens_student if scale.tokens_student else 0.0,
         loss_jsd=mean_jsd[0] or 0.0,
-        grad_norm_grpo=grpo_norm, grad_norm_jsd=jsd_norm,
+        grad_norm_grpo=first.norm, grad_norm_jsd=norm,
         entropy=mean_grpo[1], sampler_mismatch=mean_grpo[2],
         jsd_floor=mean_jsd[1], teacher_mass=mean_jsd[2], student_mass=mean_jsd[3], step_gap=mean_jsd[4],
     )  # fmt: skip

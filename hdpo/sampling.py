@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -191,7 +191,8 @@ class TransformersSampler:
                 return self._sample_chunk(draws, weights, min(topk, self.policy.vocabulary), logit_rows, hear)
 
         found: list[list[Completion]] = [[] for _ in prompts]
-        with self.policy.using(weights), _threads(threads) as run:
+        plain = self.policy.using(weights) if self.policy.flat is None else nullcontext()
+        with plain, _threads(threads) as run:
             for chunk, completions in zip(chunks, run(complete, chunks), strict=True):
                 for j, i in enumerate(chunk):
                     found[i] = completions[j * n : (j + 1) * n]

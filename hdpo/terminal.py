@@ -33,11 +33,10 @@ def say(words: str) -> None:
 
 
 def prepare_libraries() -> None:
-    """Before torch is imported: one core stays free, idle threads sleep, and no library draws a bar between ours.
+    """Before torch is imported: idle threads sleep, and no library draws a bar between ours.
 
     The environment, so that nothing is imported for it; what is set already stands.
     """
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 2) - 1)))
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
