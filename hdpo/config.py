@@ -135,7 +135,7 @@ class StepConfig:
 
 @dataclass(frozen=True)
 class EvalConfig:
-    eval_every: int = knob(10, "steps between evaluations", paper="10", low=1, high=1_000_000)
+    eval_every: int = knob(20, "steps between evaluations", paper="10", low=1, high=1_000_000)
     eval_problems: int = knob(240, "validation problems used, the first ones", paper="2048", low=2, high=1_000_000)
     eval_samples: int = knob(16, "n, samples per problem; at least twice the largest k", low=2, high=1024)
     ks: tuple[int, ...] = knob((1, 4, 8), "the k of pass@k", paper="1, 4, 8")

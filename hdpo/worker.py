@@ -22,7 +22,8 @@ from typing import Any
 import psutil
 
 from hdpo import jobs
-from hdpo.errors import HdpoError, Stopped
+from hdpo.config import ModelConfig
+from hdpo.errors import BadInput, HdpoError, Stopped
 from hdpo.execute import execute
 from hdpo.runs import State, request_stop, runs_root
 from hdpo.terminal import prepare_libraries
@@ -31,7 +32,7 @@ POLL = 0.05  # seconds between looks at the job table
 IDLE = 900.0  # seconds after which a worker without work exits
 HEAD_START = 10.0  # seconds that a job runs before the next spare imports the engine
 SPARE_BYTES = 2 << 30  # what must be free beside a job before another process with the engine is started
-ENGINE = ("torch", "transformers", "peft")
+ENGINE = ("hdpo.loop", "pandas", "pyarrow.parquet")
 
 
 def environment(root: Path) -> dict[str, str]:
@@ -62,9 +63,7 @@ def trainer(root: Path, idle: float = IDLE) -> int:
         return 0
     os.nice(10)
     _let_it_begin(root)
-    for name in ENGINE:
-        importlib.import_module(name)
-
+    _warm_up()
     job = _wait(root, idle)
     if job is None:
         return 0
@@ -78,6 +77,16 @@ def trainer(root: Path, idle: float = IDLE) -> int:
     print(f"{ending.state.value}. {ending.message}")
     jobs.finish(job.id, ending.state, ending.message, root)
     return int(ending.state is State.FAILED)
+
+
+def _warm_up() -> None:
+    """What would stand before a first step is done ahead: imports, and what transformers sets up at its first model."""
+    for name in ENGINE:
+        importlib.import_module(name)
+    from hdpo.policy import load_policy
+
+    with suppress(BadInput):  # a job with another model says for itself what is wrong
+        load_policy(ModelConfig(), seed=0)
 
 
 def _let_it_begin(root: Path) -> None:

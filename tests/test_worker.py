@@ -95,7 +95,7 @@ def test_a_second_spare_and_a_second_interactive_worker_exit_at_once(root):
 
 
 def test_an_idle_worker_exits_and_one_whose_runs_folder_is_gone_too(root, monkeypatch):
-    monkeypatch.setattr(worker, "ENGINE", ())
+    monkeypatch.setattr(worker, "_warm_up", lambda: None)
     monkeypatch.setattr(worker.os, "nice", lambda more: 0)
     assert worker.trainer(root, idle=0.1) == 0
     assert jobs.live_workers("trainer") == []
