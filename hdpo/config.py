@@ -45,6 +45,9 @@ class ModelConfig:
     adapter: str = knob("", "LoRA checkpoint folder to start from; empty starts from the base model", paper="none")
     device: str = knob("auto", "where to compute", options=("auto", "cpu", "cuda", "mps"))
     processes: int = knob(1, "processes that share the work, one per GPU; changes time, never the result", low=1, high=1024)  # fmt: skip
+    sampler: str = knob("transformers", "who draws the rollouts; vllm needs requirements-gpu.txt", options=("transformers", "vllm"))  # fmt: skip
+    vllm_url: str = knob("", "a running `vllm serve` that draws; empty starts vLLM beside the trainer")
+    vllm_memory: float = knob(0.3, "share of the GPU's memory that vLLM may take", low=0.05, high=0.95)
     dtype: str = knob("float32", "of the base weights; adapter and optimiser stay in float32", paper="bfloat16", options=("float32", "bfloat16", "float16"))  # fmt: skip
     rank: int = knob(16, "LoRA rank", paper="full fine-tuning", low=1, high=512)
     alpha: int = knob(32, "LoRA alpha; the update is scaled by alpha / rank", paper="full fine-tuning", low=1, high=1024)  # fmt: skip
@@ -52,6 +55,8 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         check(self)
+        if self.sampler == "vllm" and self.processes > 1 and not self.vllm_url:
+            raise BadInput("sampler: expected one process, or a vLLM server with --vllm-url, found --processes above 1. Start `vllm serve` as the README says.")  # fmt: skip
 
 
 @dataclass(frozen=True)

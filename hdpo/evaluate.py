@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from typing import Any
 
 from hdpo import stats
-from hdpo.config import EvalConfig, EvaluateConfig, PromptConfig, SamplingConfig, ScanConfig
+from hdpo.config import EvalConfig, EvaluateConfig, PromptConfig, SamplingConfig, ScanConfig, TrainConfig
 from hdpo.draws import DrawKey, Purpose
 from hdpo.errors import BadInput
 from hdpo.fit import PROBLEMS_AT_ONCE as CHUNK
@@ -124,7 +125,13 @@ def prepare(
     cannot fit in memory."""
     check_fits(config)
     policy = load_policy(config.model, config.seed)
-    return policy, make_collector(policy, config.prompts, config.sampling, verifier, others, ranks)
+    collector = make_collector(policy, config.prompts, config.sampling, verifier, others, ranks)
+    if config.model.sampler == "vllm":
+        from hdpo import vllm_sampler
+
+        topk = config.objective.topk if isinstance(config, TrainConfig) else 0
+        collector.sampler = vllm_sampler.make(policy, config.model, topk)
+    return policy, collector
 
 
 def make_collector(
@@ -141,16 +148,17 @@ def scan(writer: RunWriter, config: ScanConfig, report: Report) -> None:
     note_problems(writer, file)
     with VerifierPool() as verifier:
         _, collector = prepare(config, file.problems, verifier, report.ranks)
-        for start in range(0, len(file.problems), CHUNK):
-            groups = collector.collect(
-                file.problems[start : start + CHUNK], config.rollouts, DrawKey(config.seed, Purpose.SCAN)
-            )
-            writer.rollouts(start // CHUNK, groups, "student")
-            for g in groups:
-                row = problem_row(g)
-                writer.metric("scan_group", start // CHUNK, **{"group": row.pop("kind"), **row})
-            report("scanning", start + len(groups), len(file.problems), "problems")
-    writer.metric("scan", 0, problems=len(file.problems), seconds=collector.seconds)
+        with closing(collector.sampler):
+            for start in range(0, len(file.problems), CHUNK):
+                groups = collector.collect(
+                    file.problems[start : start + CHUNK], config.rollouts, DrawKey(config.seed, Purpose.SCAN)
+                )
+                writer.rollouts(start // CHUNK, groups, "student")
+                for g in groups:
+                    row = problem_row(g)
+                    writer.metric("scan_group", start // CHUNK, **{"group": row.pop("kind"), **row})
+                report("scanning", start + len(groups), len(file.problems), "problems")
+    writer.metric("scan", 0, problems=len(file.problems), seconds=collector.seconds, **collector.sampler.parity())
 
 
 def note_problems(writer: RunWriter, file: ProblemFile) -> None:
@@ -169,10 +177,11 @@ def evaluate(writer: RunWriter, config: EvaluateConfig, report: Report) -> None:
     note_problems(writer, file)
     with VerifierPool() as verifier:
         _, collector = prepare(config, file.problems, verifier, report.ranks)
-        rows = measure(
-            collector, problems, config.evaluation, DrawKey(config.seed, Purpose.EVALUATION),
-            lambda done: report("evaluating", done, len(problems), "problems"),
-        )  # fmt: skip
+        with closing(collector.sampler):
+            rows = measure(
+                collector, problems, config.evaluation, DrawKey(config.seed, Purpose.EVALUATION),
+                lambda done: report("evaluating", done, len(problems), "problems"),
+            )  # fmt: skip
     writer.table("eval", 0, rows)
-    summary = summarise(rows, config.evaluation, config.sampling)
+    summary = summarise(rows, config.evaluation, config.sampling) | collector.sampler.parity()
     writer.metric("eval", 0, **summary, seconds=time.perf_counter() - started)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import isnan
 
 import torch
 from torch import Tensor
@@ -141,7 +142,7 @@ def add_distillation(
         loss_grpo=float(first.sums[0]) / scale.tokens_student if scale.tokens_student else 0.0,
         loss_jsd=mean_jsd[0] or 0.0,
         grad_norm_grpo=first.norm, grad_norm_jsd=norm,
-        entropy=mean_grpo[1], sampler_mismatch=mean_grpo[2],
+        entropy=mean_grpo[1], sampler_mismatch=None if isnan(mean_grpo[2] or 0.0) else mean_grpo[2],
         jsd_floor=mean_jsd[1], teacher_mass=mean_jsd[2], student_mass=mean_jsd[3], step_gap=mean_jsd[4],
     )  # fmt: skip
 

@@ -151,6 +151,15 @@ class Policy:
         """(…, V) float32 raw logits."""
         return self.causal.get_output_embeddings()(hidden).float()
 
+    def save_peft(self, folder: Path, weights: Weights) -> None:
+        """The adapter that these weights stand for, in peft's own format (what vLLM reads)."""
+        name = self._adapter(weights)
+        assert name is not None
+        folder.mkdir(parents=True)
+        self.model.peft_config[name].save_pretrained(str(folder))
+        tensors = get_peft_model_state_dict(self.model, adapter_name=name)
+        save_file({k: v.contiguous() for k, v in tensors.items()}, folder / "adapter_model.safetensors")
+
     def save(self, folder: Path, optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:
         """Adapter and AdamW moments as safetensors, state as JSON; the caller renames the folder into place."""
         adapter = {k: v.contiguous() for k, v in get_peft_model_state_dict(self.model, adapter_name="default").items()}

@@ -76,6 +76,18 @@ class Sampler(Protocol):
         """
         ...  # fmt: skip
 
+    def parity(self) -> dict[str, float]:
+        """How far its log-probs are from the trained model's; empty where it is that model."""
+        ...  # fmt: skip
+
+    def release(self) -> None:
+        """Nothing will be sampled for a while: memory that training needs can go."""
+        ...  # fmt: skip
+
+    def close(self) -> None:
+        """Nothing will be sampled any more."""
+        ...  # fmt: skip
+
 
 class Decoder(Protocol):
     """The running sequences of one batch in the model. hidden: (R, H), what predicts their first token."""
@@ -197,6 +209,12 @@ class TransformersSampler:
                 for j, i in enumerate(chunk):
                     found[i] = completions[j * n : (j + 1) * n]
         return found
+
+    def parity(self) -> dict[str, float]:
+        return {}
+
+    def release(self) -> None: ...
+    def close(self) -> None: ...
 
     def _prompts_at_once(self, prompts: Sequence[Prompt], n: int, how: SamplingConfig) -> int:
         c = self.policy.causal.config

@@ -54,7 +54,13 @@ def by_token(run: Run, steps: list[int], facts: str) -> None:
             st.metric(row.name, f"{row.after:.3f}", f"{row.change:+.3f}", delta_color="inverse", help=CHANGE, border=True, width=210)  # fmt: skip
     old, new = catalog.gap_frame(run, before), catalog.gap_frame(run, after)
     table = gap.position_means(old, new)
-    show(gap.kl_by_position(old, new), note=POSITIONS, facts=facts, frame=table, key="gap-position")
+    show(
+        gap.kl_by_position(old, new, gap_data.noise_of(run)),
+        note=POSITIONS,
+        facts=facts,
+        frame=table,
+        key="gap-position",
+    )
     when = st.segmented_control("Bounds at", ["before", "after"], default="after", required=True, key="gap_when", bind="query-params")  # fmt: skip
     bounds(run, old if when == "before" else new, facts)
 

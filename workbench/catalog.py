@@ -33,7 +33,8 @@ STEP_COLUMNS = names(
     "groups_doubtful_truncation groups_doubtful_grader groups_no_signal groups_too_long groups_ungradable "
     "rollouts truncated no_answer grader_errors tokens_student tokens_privileged tokens_accepted "
     "privileged_rollouts accepted_rollouts length entropy jsd_floor teacher_mass student_mass step_gap "
-    "sampler_mismatch seconds_sample seconds_verify seconds_privileged seconds_update seconds"
+    "sampler_mismatch parity_mean parity_max parity_kl parity_tokens "
+    "seconds_sample seconds_verify seconds_privileged seconds_update seconds"
 )
 EVAL_COLUMNS = names("run step metric value low high n_problems n_samples temperature")
 SLICE_COLUMNS = names("run step slice metric value low high n_problems")

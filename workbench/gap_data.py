@@ -55,6 +55,12 @@ def probe_words(probe: pd.DataFrame) -> str:
     )
 
 
+def noise_of(run: Run) -> float | None:
+    """KL(vLLM ‖ trained model), nats a token, as last checked; None where the model that trains drew the rollouts."""
+    checked = catalog.steps_frame(run)["parity_kl"].dropna()
+    return float(checked.iloc[-1]) if len(checked) else None
+
+
 def vocabulary_of(run: Run) -> int | None:
     """V of the model that the run trained, None where it is gone."""
     model = run.load_config().model

@@ -33,6 +33,7 @@ CURVES = (
     ("after", "kl_drifting", "after, drifting teacher", LOOKS[0]),
     ("after", "kl_frozen", "after, frozen teacher", LOOKS[1]),
 )
+NOISE = Look(GREY.colour, "dashdot", GREY.symbol, "")
 BOUNDS = (
     ("lemma1", "Lemma 1: ‖δ‖²∞ / 2", LOOKS[1]),
     ("range_bound", "tighter: (max δ − min δ)² / 8", LOOKS[0]),
@@ -62,8 +63,11 @@ def position_means(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(POSITION_COLUMNS))
 
 
-def kl_by_position(before: pd.DataFrame, after: pd.DataFrame) -> go.Figure:
-    """KL(P_T‖P_S) by token position, before and after training, against the drifting and the frozen teacher."""
+def kl_by_position(before: pd.DataFrame, after: pd.DataFrame, noise: float | None = None) -> go.Figure:
+    """KL(P_T‖P_S) by token position, before and after training, against the drifting and the frozen teacher.
+
+    noise: what a sampler of another kind and the trained model differ by (nats a token); no gap below it means anything.
+    """
     means = position_means(before, after)
     if means.empty:
         return style.nothing("This run has no gap measured by token.")
@@ -75,6 +79,10 @@ def kl_by_position(before: pd.DataFrame, after: pd.DataFrame) -> go.Figure:
             ends = {"low": some["low"], "high": some["high"], "more": some["n_traces"], "hover": hover}
             series = Series(name, some["position"], some["value"], look, **ends)
             traces += style.line(series, style.place(i), legend=i == 0) if len(some) else []
+        if noise is not None:
+            ends_of = means["position"].agg(["min", "max"])
+            floor = Series("noise floor: vLLM against the trained model", ends_of, ends_of * 0.0 + noise, NOISE, marks=False)  # fmt: skip
+            traces += style.line(floor, style.place(i), legend=i == 0)
     x, y = {"title": {"text": "token of the completion"}}, {"rangemode": "tozero"}
     return style.figure(traces, 360, x, y, [f"{words} (nats)" for words in ON.values()], columns=2)
 

@@ -111,7 +111,8 @@ def probe_gap(probe: pd.DataFrame, steps: pd.DataFrame | None = None) -> go.Figu
     """KL(P_T‖P_S) per token on the fixed probe set, against the drifting and against the frozen teacher.
 
     `steps` adds the gap on each step's own accepted traces, which is another quantity: other traces each time, and
-    estimated from the top-k and its tail.
+    estimated from the top-k and its tail. Where vLLM drew the rollouts, what it and the trained model differ by is
+    drawn too: no gap below it means anything.
     """
     if probe.empty:
         return style.nothing("The probe set has not been measured yet.")
@@ -122,6 +123,7 @@ def probe_gap(probe: pd.DataFrame, steps: pd.DataFrame | None = None) -> go.Figu
             traces += probe_lines(label, rows, looks[label], style.place(i), legend=i == 0)
     if steps is not None and not steps.empty:
         traces += side_lines(steps, "step_gap", "each step's own accepted traces (estimate)", style.place(0))
+        traces += side_lines(steps, "parity_kl", "noise floor: vLLM against the trained model", style.place(0))
     return style.figure(traces, 340, STEP, {"rangemode": "tozero"}, list(PROBE.values()), columns=2)
 
 

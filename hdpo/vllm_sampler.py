@@ -1,0 +1,408 @@
+"""Rollouts by vLLM, the second implementation of `hdpo.sampling.Sampler`: beside the trainer, or on a server elsewhere.
+
+Draws are vLLM's own, with a seed for each rollout from the same key as ours, so they are reproducible but not the
+same tokens. The adapter goes over as files, under a new name for every version of the weights; without one the base
+samples. What comes back are raw log-probs (T = 1), so that the top-k may stand for the teacher. After every change of
+weights some completions are read again by the model that trains: where both disagree, nothing is distilled from noise.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import psutil
+import torch
+
+from hdpo.batching import Trace
+from hdpo.config import ModelConfig, SamplingConfig
+from hdpo.draws import DrawKey, generator
+from hdpo.errors import BadInput, HdpoError
+from hdpo.models import find
+from hdpo.policy import Policy, Weights
+from hdpo.records import TopK
+from hdpo.sampling import Completion, OnToken, Prompt
+
+RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # those that vLLM has room for
+STALL = 300.0  # seconds without a token after which vLLM is given up
+AT_ONCE = 64  # requests that a server is asked at the same time
+CHECKED = 8  # completions that are read again after a change of weights
+# Mean |Δ log p| a token that both may differ by (nats). The same adapter in the same dtype gives … (see the notebook);
+# another adapter gives more than ten times that.
+BOUND = {"float32": 0.001, "bfloat16": 0.1, "float16": 0.05}
+NUMBERS = itertools.count(1)  # of adapters: vLLM keeps what it has loaded under one
+TOGETHER = "Lower vllm-memory, or choose --sampler transformers."
+
+
+@dataclass(frozen=True)
+class Request:
+    """One rollout to draw."""
+
+    prompt: tuple[int, ...]
+    seed: int
+
+
+@dataclass(frozen=True)
+class Answer:
+    """token_ids (T,) with the end token, logprobs (T,) raw; topk_ids and topk_logprobs (T, k), most probable first."""
+
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    topk_ids: np.ndarray
+    topk_logprobs: np.ndarray
+    ended: bool
+
+
+@dataclass(frozen=True)
+class How:
+    """temperature 0 is greedy. ends: tokens that end a completion."""
+
+    temperature: float
+    top_p: float
+    max_new_tokens: int
+    topk: int
+    ends: tuple[int, ...]
+
+
+class Engine(Protocol):
+    """A vLLM that can be reached."""
+
+    def put(self, name: str, number: int, folder: Path) -> None:
+        """Have the adapter in this folder at hand under a name and a number, both never used before."""
+        ...  # fmt: skip
+
+    def drop(self, name: str, number: int) -> None: ...
+    def complete(
+        self, requests: Sequence[Request], how: How, adapter: tuple[str, int, Path] | None
+    ) -> list[Answer]: ...
+    def release(self) -> None:
+        """Give the GPU's memory to the training until the next call."""
+        ...  # fmt: skip
+
+    def close(self) -> None: ...
+
+
+class VllmSampler:
+    """See `Sampler`. Completion.logprobs are NaN where T is not 1: vLLM tells raw ones, and those are others."""
+
+    def __init__(self, policy: Policy, engine: Engine, dtype: str) -> None:
+        self.policy, self.engine, self.bound = policy, engine, BOUND[dtype]
+        self.folder = Path(tempfile.mkdtemp(prefix="hdpo-adapters-"))
+        self._sent: dict[Weights, tuple[str, tuple[str, int, Path] | None]] = {}
+        self._parity: dict[str, float] = {}
+
+    def sample(
+        self, prompts: Sequence[Prompt], n: int, how: SamplingConfig, key: DrawKey, *,
+        weights: Weights = Weights.CURRENT, topk: int = 0, greedy: bool = False, on_token: OnToken | None = None,
+    ) -> list[list[Completion]]:  # fmt: skip
+        """See `Sampler.sample`. Raises HdpoError where vLLM does not answer, or not what the trained model says."""
+        if not prompts:
+            return []
+        if how.temperature > 2.0:
+            raise BadInput(f"temperature: expected at most 2 for vLLM, found {how.temperature:g}. Lower it, or choose --sampler transformers.")  # fmt: skip
+        fresh, adapter = self._at_hand(weights)
+        requests = [Request(p.ids, seed_of(key, p.problem_id, g)) for p in prompts for g in range(n)]
+        asked = How(
+            0.0 if greedy else how.temperature, how.top_p, how.max_new_tokens, min(topk, self.policy.vocabulary),
+            tuple(sorted(self.policy.end_ids)),
+        )  # fmt: skip
+        answers = self.engine.complete(requests, asked, adapter)
+        if fresh:
+            self._check(
+                requests[:: max(1, len(requests) // CHECKED)], answers[:: max(1, len(requests) // CHECKED)], weights
+            )
+        if on_token is not None:
+            for i, a in enumerate(answers):
+                for token in a.token_ids:
+                    on_token(i // n, i % n, token)
+        tempered = how.temperature != 1.0 and not greedy
+        name = self.policy.name_of(weights)
+        found = [
+            Completion(
+                a.token_ids, (float("nan"),) * len(a.token_ids) if tempered else a.logprobs, not a.ended,
+                TopK(a.topk_ids, a.topk_logprobs, name) if topk else None,
+            )
+            for a in answers
+        ]  # fmt: skip
+        return [found[i : i + n] for i in range(0, len(found), n)]
+
+    def _at_hand(self, weights: Weights) -> tuple[bool, tuple[str, int, Path] | None]:
+        """Whether these weights have just been sent, and the adapter that stands for them (None: the base)."""
+        name = self.policy.name_of(weights)
+        before = self._sent.get(weights)
+        if before is not None and before[0] == name:
+            return False, before[1]
+        if before is not None and before[1] is not None:
+            self.engine.drop(*before[1][:2])
+            shutil.rmtree(before[1][2], ignore_errors=True)
+        adapter = None
+        if weights is Weights.CURRENT or self.policy.starts_from_adapter:
+            number = next(NUMBERS)
+            folder = self.folder / str(number)
+            self.policy.save_peft(folder, weights)
+            adapter = f"{self.folder.name}-{number}", number, folder
+            self.engine.put(*adapter)
+        self._sent[weights] = name, adapter
+        return True, adapter
+
+    def _check(self, requests: Sequence[Request], answers: Sequence[Answer], weights: Weights) -> None:
+        """The parity check: log-probs of the same tokens by vLLM and by the model that trains."""
+        traces = [Trace(r.prompt, a.token_ids) for r, a in zip(requests, answers, strict=True)]
+        ours: list[float] = []
+        with torch.no_grad():
+            for trace in traces:
+                batch = self.policy.batch([trace])
+                logp = self.policy.logits(self.policy.hidden(batch, weights)).log_softmax(-1)
+                ours += logp.gather(-1, batch.targets_N[:, None])[:, 0].tolist()
+        theirs = np.array([x for a in answers for x in a.logprobs])
+        self._parity = parity(theirs, np.array(ours))
+        apart = self._parity["parity_mean"]
+        if not apart <= self.bound:
+            raise HdpoError(f"vLLM: expected log-probs within {self.bound:g} nats a token of the trained model's, found {apart:.3g} (mean over {len(ours)} tokens). Its adapter or its dtype is another one; choose --sampler transformers.")  # fmt: skip
+
+    def parity(self) -> dict[str, float]:
+        """Of the last check: mean and largest |Δ log p| (nats a token), KL(vLLM ‖ trained model) a token, tokens."""
+        return dict(self._parity)
+
+    def release(self) -> None:
+        self.engine.release()
+
+    def close(self) -> None:
+        self.engine.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def parity(theirs: np.ndarray, ours: np.ndarray) -> dict[str, float]:
+    """Two log-probs of each of (N,) tokens that the first drew, compared. The KL is estimated without bias and never
+    negative a token: E[r − 1 − ln r], r = ours / theirs (Schulman's k3).
+
+    >>> parity(np.log([0.5, 0.5]), np.log([0.5, 0.5]))
+    {'parity_mean': 0.0, 'parity_max': 0.0, 'parity_kl': 0.0, 'parity_tokens': 2}
+    """
+    d = ours - theirs
+    kl = float(np.mean(np.expm1(d) - d))
+    return {"parity_mean": float(np.abs(d).mean()), "parity_max": float(np.abs(d).max()), "parity_kl": kl, "parity_tokens": len(d)}  # fmt: skip
+
+
+def seed_of(key: DrawKey, problem_id: str, rollout: int) -> int:
+    """The seed of one rollout, from the key of our own draws.
+
+    >>> from hdpo.draws import Purpose
+    >>> seed_of(DrawKey(0, Purpose.SCAN), "a", 0) == seed_of(DrawKey(0, Purpose.SCAN), "a", 1)
+    False
+    """
+    return int(generator(key, problem_id, rollout).integers(2**63))
+
+
+class LocalEngine:
+    """vLLM in a process of its own, a child of this one: it ends with it."""
+
+    def __init__(self, config: ModelConfig, context: int, topk: int) -> None:
+        place, cuda = (
+            find(config.model, config.revision),
+            torch.cuda.is_available() and config.device in ("auto", "cuda"),
+        )
+        if place.gguf:
+            raise BadInput(f"sampler: expected a folder of safetensors for vLLM, found the GGUF file {place.gguf}. Convert it (README, real models) or choose --sampler transformers.")  # fmt: skip
+        if config.rank > RANKS[-1]:
+            raise BadInput(f"rank: expected at most {RANKS[-1]} for vLLM, found {config.rank}. Lower it or choose --sampler transformers.")  # fmt: skip
+        quiet = {"VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "ERROR", "VLLM_WORKER_MULTIPROC_METHOD": "spawn", "VLLM_CPU_KVCACHE_SPACE": "1"}  # fmt: skip
+        for name, value in quiet.items():
+            os.environ.setdefault(name, value)
+        try:
+            from vllm import LLM
+        except ImportError as e:
+            raise BadInput(f"sampler: expected vLLM 0.32, found none that imports ({e}). pip install -r requirements-gpu.txt, or choose --sampler transformers.") from e  # fmt: skip
+        before = set(psutil.Process().children(recursive=True))
+        try:
+            self.llm = LLM(
+                model=str(place.folder), dtype=config.dtype, enforce_eager=not cuda, max_model_len=context,
+                enable_lora=True, max_loras=2, max_lora_rank=min(r for r in RANKS if r >= config.rank),
+                max_logprobs=topk, logprobs_mode="raw_logprobs", enable_prefix_caching=True, skip_tokenizer_init=True,
+                gpu_memory_utilization=config.vllm_memory, enable_sleep_mode=cuda, disable_log_stats=True, seed=0,
+                worker_extension_cls="hdpo.vllm_leash.Leash",
+            )  # fmt: skip
+        except Exception as e:  # whatever it is, a person needs one sentence
+            raise HdpoError(f"vLLM: expected to start it on {place.folder.name}, found '{first_line(e)}'. {TOGETHER}") from e  # fmt: skip
+        self.children = [p for p in psutil.Process().children(recursive=True) if p not in before]
+        self.cuda, self.asleep = cuda, False
+
+    def put(self, name: str, number: int, folder: Path) -> None:
+        self._wake()  # the adapter itself goes with the requests
+
+    def drop(self, name: str, number: int) -> None:
+        self._wake()
+        self.llm.llm_engine.remove_lora(number)
+
+    def complete(self, requests: Sequence[Request], how: How, adapter: tuple[str, int, Path] | None) -> list[Answer]:
+        from vllm import SamplingParams
+        from vllm.lora.request import LoRARequest
+        from vllm.sampling_params import RequestOutputKind
+
+        self._wake()
+        engine = self.llm.llm_engine
+        lora = None if adapter is None else LoRARequest(adapter[0], adapter[1], str(adapter[2]))
+        for i, r in enumerate(requests):
+            params = SamplingParams(
+                temperature=how.temperature, top_p=how.top_p, max_tokens=how.max_new_tokens, seed=r.seed,
+                stop_token_ids=list(how.ends), logprobs=how.topk, flat_logprobs=True, detokenize=False,
+                output_kind=RequestOutputKind.FINAL_ONLY,
+            )  # fmt: skip
+            engine.add_request(str(i), {"prompt_token_ids": list(r.prompt)}, params, lora_request=lora)
+        answers: dict[int, Answer] = {}
+        with Watchdog(self.children) as watchdog:
+            try:
+                while engine.has_unfinished_requests():
+                    answers |= {int(o.request_id): told(o.outputs[0], how.topk) for o in engine.step() if o.finished}
+                    watchdog.beat()
+            except Exception as e:
+                why = f"no token within {STALL:.0f} s" if watchdog.barked else f"'{first_line(e)}'"
+                raise HdpoError(f"vLLM: expected rollouts, found {why}. Resume goes on from the last checkpoint. {TOGETHER}") from e  # fmt: skip
+        return [answers[i] for i in range(len(requests))]
+
+    def _wake(self) -> None:
+        if self.asleep:
+            self.llm.wake_up()
+            self.asleep = False
+
+    def release(self) -> None:
+        if self.cuda and not self.asleep:
+            self.llm.sleep(level=1)
+            self.asleep = True
+
+    def close(self) -> None:
+        with suppress(Exception):
+            self.llm.llm_engine.engine_core.shutdown()
+        end(self.children)
+
+
+def told(output: Any, k: int) -> Answer:
+    """vLLM's flat log-probs: at each position the drawn token first, then the k most probable."""
+    flat, length = output.logprobs, len(output.token_ids)
+    ids = np.array(flat.token_ids, np.int32).reshape(length, -1)
+    logprobs = np.array(flat.logprobs, np.float32).reshape(length, -1)
+    return Answer(
+        tuple(output.token_ids), tuple(logprobs[:, 0].tolist()), ids[:, 1 : k + 1], logprobs[:, 1 : k + 1],
+        output.finish_reason == "stop",
+    )  # fmt: skip
+
+
+class Watchdog:
+    """Ends vLLM's processes where it gives no token for STALL seconds: the call that waits for it then returns."""
+
+    def __init__(self, children: Sequence[psutil.Process], patience: float = 0.0) -> None:
+        self.children, self.patience, self.barked = children, patience or STALL, False
+        self._last, self._over = time.monotonic(), threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def _watch(self) -> None:
+        while not self._over.wait(min(1.0, self.patience / 4)):
+            if time.monotonic() - self._last > self.patience:
+                self.barked = True
+                end(self.children)
+                return
+
+    def beat(self) -> None:
+        self._last = time.monotonic()
+
+    def __enter__(self) -> Watchdog:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+
+def end(processes: Sequence[psutil.Process]) -> None:
+    for p in processes:
+        with suppress(psutil.Error):
+            p.kill()
+
+
+def first_line(e: BaseException) -> str:
+    return (str(e).strip().splitlines() or [type(e).__name__])[0][:200]
+
+
+class ServerEngine:
+    """A `vllm serve` elsewhere that shares this file system, with runtime loading of adapters allowed."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+        models = self._ask("/v1/models")["data"]
+        self.base = next((m["id"] for m in models if not m.get("parent")), "")
+
+    def _ask(self, path: str, body: dict[str, Any] | None = None) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        asked = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json"})
+        try:
+            with urllib.request.urlopen(asked, timeout=STALL) as answer:
+                text = answer.read().decode()
+        except urllib.error.HTTPError as e:
+            raise HdpoError(f"vllm-url: expected {self.url}{path} to answer, found {e.code}: {e.read().decode(errors='replace')[:200]}. Start the server as the README says.") from e  # fmt: skip
+        except (OSError, ValueError) as e:
+            raise HdpoError(f"vllm-url: expected a vLLM server at {self.url}, found '{first_line(e)}'. Start it as the README says, or choose --sampler transformers.") from e  # fmt: skip
+        return json.loads(text) if text.startswith("{") else text
+
+    def put(self, name: str, number: int, folder: Path) -> None:
+        self._ask("/v1/load_lora_adapter", {"lora_name": name, "lora_path": str(folder)})
+
+    def drop(self, name: str, number: int) -> None:
+        self._ask("/v1/unload_lora_adapter", {"lora_name": name})
+
+    def complete(self, requests: Sequence[Request], how: How, adapter: tuple[str, int, Path] | None) -> list[Answer]:
+        def one(r: Request) -> Answer:
+            found = self._ask(
+                "/v1/completions",
+                {
+                    "model": adapter[0] if adapter else self.base, "prompt": list(r.prompt), "seed": r.seed,
+                    "temperature": how.temperature, "top_p": how.top_p, "max_tokens": how.max_new_tokens,
+                    "stop_token_ids": list(how.ends), "logprobs": how.topk, "return_tokens_as_token_ids": True,
+                },
+            )["choices"][0]  # fmt: skip
+            return heard(found, how.topk)
+
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            return list(pool.map(one, requests))
+
+    def release(self) -> None:
+        """The server's memory is its own."""
+
+    def close(self) -> None:
+        for name in [m["id"] for m in self._ask("/v1/models")["data"] if m["id"].startswith("hdpo-adapters-")]:
+            with suppress(HdpoError):
+                self.drop(name, 0)
+
+
+def heard(choice: dict[str, Any], k: int) -> Answer:
+    """A completion as the server tells it, tokens as 'token_id:N'."""
+    told_ = choice["logprobs"]
+    best = [
+        sorted(((int(t.partition(":")[2]), p) for t, p in place.items()), key=lambda x: -x[1])[:k]
+        for place in told_["top_logprobs"] or [{}] * len(told_["tokens"])
+    ]
+    return Answer(
+        tuple(int(t.partition(":")[2]) for t in told_["tokens"]), tuple(told_["token_logprobs"]),
+        np.array([[i for i, _ in b] for b in best], np.int32), np.array([[p for _, p in b] for b in best], np.float32),
+        choice["finish_reason"] == "stop",
+    )  # fmt: skip
+
+
+def make(policy: Policy, config: ModelConfig, topk: int) -> VllmSampler:
+    """As the settings say: on a server, or beside this process."""
+    engine: Engine = ServerEngine(config.vllm_url) if config.vllm_url else LocalEngine(config, policy.context, max(topk, 1))  # fmt: skip
+    return VllmSampler(policy, engine, config.dtype)
