@@ -17,7 +17,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import psutil
 import torch
 
 from hdpo.batching import Trace
@@ -36,6 +35,7 @@ from hdpo.models import find
 from hdpo.policy import Policy, Weights
 from hdpo.records import TopK
 from hdpo.sampling import Completion, OnToken, Prompt
+from hdpo.vllm_guard import end_all, guard
 
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # those that vLLM has room for
 STALL = 300.0  # seconds without a token after which vLLM is given up
@@ -227,18 +227,18 @@ class LocalEngine:
             from vllm import LLM
         except ImportError as e:
             raise BadInput(f"sampler: expected vLLM 0.32, found none that imports ({e}). pip install -r requirements-gpu.txt, or choose --sampler transformers.") from e  # fmt: skip
-        before = set(psutil.Process().children(recursive=True))
+        self.name = f"{os.getpid()}-{next(NUMBERS)}"
+        self.guard = guard(self.name)
         try:
             self.llm = LLM(
                 model=str(place.folder), dtype=config.dtype, enforce_eager=not cuda, max_model_len=context,
                 enable_lora=True, max_loras=2, max_lora_rank=min(r for r in RANKS if r >= config.rank),
                 max_logprobs=topk, logprobs_mode="raw_logprobs", enable_prefix_caching=True, skip_tokenizer_init=True,
                 gpu_memory_utilization=config.vllm_memory, enable_sleep_mode=cuda, disable_log_stats=True, seed=0,
-                worker_extension_cls="hdpo.vllm_leash.Leash",
             )  # fmt: skip
         except Exception as e:  # whatever it is, a person needs one sentence
+            self._end()
             raise HdpoError(f"vLLM: expected to start it on {place.folder.name}, found '{first_line(e)}'. {TOGETHER}") from e  # fmt: skip
-        self.children = [p for p in psutil.Process().children(recursive=True) if p not in before]
         self.cuda, self.asleep = cuda, False
 
     def put(self, name: str, number: int, folder: Path) -> None:
@@ -264,7 +264,7 @@ class LocalEngine:
             )  # fmt: skip
             engine.add_request(str(i), {"prompt_token_ids": list(r.prompt)}, params, lora_request=lora)
         answers: dict[int, Answer] = {}
-        with Watchdog(self.children) as watchdog:
+        with Watchdog(lambda: end_all(self.name)) as watchdog:
             try:
                 while engine.has_unfinished_requests():
                     answers |= {int(o.request_id): told(o.outputs[0], how.topk) for o in engine.step() if o.finished}
@@ -287,7 +287,13 @@ class LocalEngine:
     def close(self) -> None:
         with suppress(Exception):
             self.llm.llm_engine.engine_core.shutdown()
-        end(self.children)
+        self._end()
+
+    def _end(self) -> None:
+        """The guard ends what is left."""
+        if self.guard.stdin is not None:
+            self.guard.stdin.close()
+        self.guard.wait()
 
 
 def told(output: Any, k: int) -> Answer:
@@ -302,10 +308,10 @@ def told(output: Any, k: int) -> Answer:
 
 
 class Watchdog:
-    """Ends vLLM's processes where it gives no token for STALL seconds: the call that waits for it then returns."""
+    """Ends vLLM where it gives no token for STALL seconds: the call that waits for it then returns."""
 
-    def __init__(self, children: Sequence[psutil.Process], patience: float = 0.0) -> None:
-        self.children, self.patience, self.barked = children, patience or STALL, False
+    def __init__(self, bark: Callable[[], None], patience: float = STALL) -> None:
+        self.bark, self.patience, self.barked = bark, patience, False
         self._last, self._over = time.monotonic(), threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -313,7 +319,7 @@ class Watchdog:
         while not self._over.wait(min(1.0, self.patience / 4)):
             if time.monotonic() - self._last > self.patience:
                 self.barked = True
-                end(self.children)
+                self.bark()
                 return
 
     def beat(self) -> None:
@@ -326,12 +332,6 @@ class Watchdog:
     def __exit__(self, *_: object) -> None:
         self._over.set()
         self._thread.join()
-
-
-def end(processes: Sequence[psutil.Process]) -> None:
-    for p in processes:
-        with suppress(psutil.Error):
-            p.kill()
 
 
 def first_line(e: BaseException) -> str:

@@ -3,29 +3,31 @@ elsewhere; HDPO_NEEDS_VLLM=1 makes a missing vLLM a failure."""
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import psutil
 import pytest
 import torch
 
-from hdpo import vllm_sampler
-from hdpo.config import ModelConfig, SamplingConfig, TrainConfig, replace_knobs
+from hdpo.config import ModelConfig, SamplingConfig
 from hdpo.draws import DrawKey, Purpose
 from hdpo.errors import BadInput, HdpoError
 from hdpo.policy import Policy, Weights
 from hdpo.runs import Run, State
 from hdpo.sampling import TransformersSampler
-from hdpo.vllm_sampler import LocalEngine, ServerEngine, VllmSampler
+from hdpo.vllm_guard import NAMED, bearing, guard
+from hdpo.vllm_sampler import LocalEngine, ServerEngine, VllmSampler, Watchdog, heard, make, parity
 from tests.engine import prompts_of, push, random_model, random_policy
 
 KEY = DrawKey(0, Purpose.STUDENT, 1)
@@ -44,9 +46,9 @@ def engine() -> Iterator[LocalEngine]:
     config = ModelConfig(model=str(random_model()), rank=4, alpha=8)
     found = LocalEngine(config, context=512, topk=64)
     yield found
-    children = found.children
+    assert bearing(found.name)
     found.close()
-    assert gone(children)
+    assert gone(bearing(found.name))
 
 
 def gone(processes: list[psutil.Process], seconds: float = 20.0) -> bool:
@@ -172,3 +174,99 @@ def seen_children(process: subprocess.Popen[bytes], steps: int) -> list[psutil.P
         assert process.poll() is None, "the training ended before vLLM was up"
         time.sleep(0.2)
     raise AssertionError("no engine of vLLM was seen")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    needs_vllm()
+    log = (tmp_path_factory.mktemp("server") / "log.txt").open("w+")
+    command = ["-m", "vllm.entrypoints.openai.api_server", "--model", str(random_model()), "--enable-lora", "--max-lora-rank", "8", "--max-logprobs", "64", "--logprobs-mode", "raw_logprobs", "--dtype", "float32", "--enforce-eager", "--max-model-len", "512", "--port", "8139"]  # fmt: skip
+    process = subprocess.Popen([sys.executable, *command], env={**os.environ, **SERVED}, stdout=log, stderr=log, start_new_session=True)  # fmt: skip
+    for _ in range(400):
+        with suppress(HdpoError):
+            ServerEngine("http://127.0.0.1:8139")
+            break
+        assert process.poll() is None, Path(log.name).read_text()[-2000:]
+        time.sleep(0.3)
+    yield "http://127.0.0.1:8139"
+    os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_a_server_takes_each_adapter_and_draws_as_the_trained_model_would(server: str, engine: LocalEngine) -> None:
+    policy = random_policy()
+    prompts = prompts_of(policy)[:3]
+    some = sampler(ServerEngine(server), policy)
+    for version in (0, 1):
+        policy.version = version
+        push(policy, seed=version, size=0.1)
+        found = some.sample(prompts, 2, HOW, KEY, topk=64)
+        assert 0 < some.parity()["parity_mean"] < some.bound
+        beside = sampler(engine, policy).sample(prompts, 2, HOW, KEY, topk=64)
+        for a, b in ((a, b) for g, h in zip(found, beside, strict=True) for a, b in zip(g, h, strict=True)):
+            assert (
+                a.token_ids == b.token_ids and a.truncated == b.truncated and a.topk is not None and b.topk is not None
+            )
+            assert np.abs(a.topk.logprobs - b.topk.logprobs).max() < 1e-3
+    assert some.sample(prompts, 1, HOW, KEY, weights=Weights.INITIAL) and some.parity()["parity_mean"] < some.bound
+    some.close()
+
+
+# what needs no vLLM
+
+
+def test_the_kl_of_the_parity_check_is_right_in_the_mean() -> None:
+    p, q = np.array([0.7, 0.2, 0.1]), np.array([0.5, 0.3, 0.2])
+    drawn = np.random.default_rng(0).choice(3, 200_000, p=p)
+    exact = float((p * np.log(p / q)).sum())
+    assert parity(np.log(p[drawn]), np.log(q[drawn]))["parity_kl"] == pytest.approx(exact, rel=0.02)
+
+
+def test_a_servers_words_become_an_answer_with_the_extra_token_dropped() -> None:
+    places = [{"token_id:5": -0.1, "token_id:9": -3.0}, {"token_id:2": -0.5, "token_id:7": -0.9, "token_id:4": -6.0}]
+    told = {"tokens": ["token_id:5", "token_id:4"], "token_logprobs": [-0.1, -6.0], "top_logprobs": places}
+    answer = heard({"logprobs": told, "finish_reason": "length"}, 2)
+    assert answer.token_ids == (5, 4) and answer.logprobs == (-0.1, -6.0) and not answer.ended
+    assert answer.topk_ids.tolist() == [[5, 9], [2, 7]]
+
+
+def test_the_watchdog_ends_what_gives_no_token_and_nothing_else() -> None:
+    barks: list[int] = []
+    with Watchdog(lambda: barks.append(1), patience=0.2) as dog:
+        for _ in range(10):
+            time.sleep(0.05)
+            dog.beat()
+        assert not barks
+        time.sleep(0.6)
+    assert barks == [1] and dog.barked
+
+
+def test_the_guard_ends_what_bears_its_name_once_its_starter_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(NAMED, "")
+    watching = guard("test-guard")
+    named = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    monkeypatch.setenv(NAMED, "another")
+    other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    assert watching.stdin is not None
+    watching.stdin.close()
+    assert watching.wait(20) == 0 and named.wait(20) == -signal.SIGKILL and other.poll() is None
+    other.kill()
+    other.wait(20)
+
+
+def test_what_vllm_cannot_do_is_said_before_anything_starts(tmp_path: Path) -> None:
+    policy = random_policy()
+    (tmp_path / "a.gguf").write_bytes(b"GGUF")
+    for settings, words in (
+        ({"model": str(tmp_path / "a.gguf")}, "expected a folder of safetensors for vLLM, found the GGUF file a.gguf"),
+        (
+            {"model": str(random_model()), "vllm_url": "http://127.0.0.1:9"},
+            "expected a vLLM server at http://127.0.0.1:9",
+        ),
+    ):
+        with pytest.raises(HdpoError, match=re.escape(words)):
+            make(policy, ModelConfig(sampler="vllm", **settings), 64)
+    with pytest.raises(BadInput, match="expected one process, or a vLLM server"):
+        ModelConfig(sampler="vllm", processes=2)
+    if importlib.util.find_spec("vllm") is None:
+        with pytest.raises(BadInput, match="pip install -r requirements-gpu.txt"):
+            make(policy, ModelConfig(sampler="vllm", model=str(random_model())), 64)
