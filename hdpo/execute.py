@@ -209,7 +209,7 @@ def _dispatch(writer: RunWriter, report: Report, checkpoint: Path | None) -> Non
     run = Run(writer.path)
     config = run.load_config()
     if run.kind == "sweep":
-        _sweep(writer, config, report)
+        (_sweep_by_ray if config.ray else _sweep)(writer, config, report)
     elif run.kind == "train":
         from hdpo.loop import train
 
@@ -239,9 +239,34 @@ def _sweep(writer: RunWriter, config: SweepConfig, report: Report) -> None:
             raise HdpoError(f"{path.name} ({_title(member)}): {ending.message}")  # the other ranks may stand elsewhere
         if ending.state is not State.DONE:
             failed.append(f"{path.name} ({_title(member)}): {ending.message}")
-    report("finished", len(members), len(members), "members")
+    _finished(report, failed, len(members))
+
+
+def _finished(report: Report, failed: list[str], members: int) -> None:
+    report("finished", members, members, "members")
     if failed:
-        raise HdpoError(f"{len(failed)} of {len(members)} members did not finish. {' '.join(failed)} Resume tries them again.")  # fmt: skip
+        raise HdpoError(f"{len(failed)} of {members} members did not finish. {' '.join(failed)} Resume tries them again.")  # fmt: skip
+
+
+def _sweep_by_ray(writer: RunWriter, config: SweepConfig, report: Report) -> None:
+    """The members side by side, those that are done left out. Raises HdpoError that names those that did not finish."""
+    from hdpo.ray_sweep import run_members
+
+    if report.ranks.count > 1:
+        raise BadInput("ray: expected one process that hands out the members, found several. Start the sweep without a launcher.")  # fmt: skip
+    made = [(_member(writer, m), m) for m in config.members()]
+    waiting = [path for (path, done), _ in made if not done]
+    for path in waiting:
+        (path / "stop").unlink(missing_ok=True)
+    model = model_of(config)
+    before = len(made) - len(waiting)
+    run_members(
+        waiting, config.ray, 0 if model.device == "cpu" else model.processes,
+        lambda ended: report("members on Ray", before + ended, len(made), "members"),
+    )  # fmt: skip
+    ends = [(path, m, Run(path).status()) for (path, _), m in made]
+    failed = [f"{p.name} ({_title(m)}): {s.message or s.state.value}" for p, m, s in ends if s.state is not State.DONE]
+    _finished(report, failed, len(made))
 
 
 def _told_as_sweep(report: Report, member: TrainConfig, number: int, total: int) -> Also:

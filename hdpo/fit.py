@@ -26,6 +26,7 @@ CHUNK_ELEMENTS = 1 << 24  # logits held at once (float32: 64 MB) ...
 # ... with what is made of them: logits, log-probs, their gradients, teacher, student. A small model's privileged
 # rollouts are drawn beside the update and hold their own.
 LOGIT_COPIES = 6
+VLLM_CACHE = 1 << 30  # keys and values of a vLLM beside the trainer, at the least; on a GPU it takes its share whole
 PROBLEMS_AT_ONCE = 48  # in a scan or an evaluation, between two looks at the clock and the stop flag
 PROMPT_TOKENS = 512  # allowed for a privileged prompt
 # A layer keeps for the backward pass, in multiples of its widths: two norms, the attention's inputs and output, the
@@ -45,6 +46,7 @@ class Need:
     cache: int
     activations: int
     logits: int
+    vllm: int
 
     @property
     def total(self) -> int:
@@ -73,6 +75,7 @@ def need(config: Config, found: Facts | None = None) -> Need | None:
         cache=min(CACHE_BYTES, prompts * rollouts * sequence),
         activations=tokens * shape.layers * (KEPT_HIDDEN * shape.hidden + KEPT_INNER * shape.inner) * width,
         logits=copies * 4 * min(CHUNK_ELEMENTS, (tokens or prompts * rollouts) * found.vocabulary),
+        vllm=(LIBRARIES + weights + VLLM_CACHE) * (model.sampler == "vllm" and not model.vllm_url),
     )
 
 
