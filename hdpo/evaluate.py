@@ -16,6 +16,7 @@ from hdpo.config import EvalConfig, EvaluateConfig, PromptConfig, SamplingConfig
 from hdpo.draws import DrawKey, Purpose
 from hdpo.errors import BadInput
 from hdpo.fit import PROBLEMS_AT_ONCE as CHUNK
+from hdpo.fit import SLOW_PROBLEMS_AT_ONCE as SLOW_CHUNK
 from hdpo.fit import check_fits
 from hdpo.groups import Collector
 from hdpo.policy import Policy, Weights, load_policy
@@ -33,14 +34,20 @@ def measure(
     weights: Weights = Weights.CURRENT,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """One row a problem: n, correct, greedy, what became of the rest. tell(done problems) may raise Stopped."""
-    rows = []
-    for start in range(0, len(problems), CHUNK):
-        part = problems[start : start + CHUNK]
+    rows, size = [], at_once(collector)
+    for start in range(0, len(problems), size):
+        part = problems[start : start + size]
         sampled = collector.collect(part, config.eval_samples, key, weights=weights)
         greedy = collector.collect(part, 1, key, greedy=True, weights=weights)
         rows += [problem_row(g, h) for g, h in zip(sampled, greedy, strict=True)]
         tell(len(rows))
     return rows
+
+
+def at_once(collector: Collector) -> int:
+    """Problems between two looks at the clock and the stop flag: few where they take minutes."""
+    policy = collector.policy
+    return SLOW_CHUNK if policy.flat is None and policy.device.type == "cpu" else CHUNK
 
 
 def problem_row(group: Group, greedy: Group | None = None) -> dict[str, Any]:
@@ -149,14 +156,16 @@ def scan(writer: RunWriter, config: ScanConfig, report: Report) -> None:
     with VerifierPool() as verifier:
         _, collector = prepare(config, file.problems, verifier, report.ranks)
         with closing(collector.sampler):
-            for start in range(0, len(file.problems), CHUNK):
+            size = at_once(collector)
+            report("scanning", 0, len(file.problems), "problems")
+            for start in range(0, len(file.problems), size):
                 groups = collector.collect(
-                    file.problems[start : start + CHUNK], config.rollouts, DrawKey(config.seed, Purpose.SCAN)
+                    file.problems[start : start + size], config.rollouts, DrawKey(config.seed, Purpose.SCAN)
                 )
-                writer.rollouts(start // CHUNK, groups, "student")
+                writer.rollouts(start // size, groups, "student")
                 for g in groups:
                     row = problem_row(g)
-                    writer.metric("scan_group", start // CHUNK, **{"group": row.pop("kind"), **row})
+                    writer.metric("scan_group", start // size, **{"group": row.pop("kind"), **row})
                 report("scanning", start + len(groups), len(file.problems), "problems")
     writer.metric("scan", 0, problems=len(file.problems), seconds=collector.seconds, **collector.sampler.parity())
 

@@ -28,6 +28,7 @@ CHUNK_ELEMENTS = 1 << 24  # logits held at once (float32: 64 MB) ...
 LOGIT_COPIES = 6
 VLLM_CACHE = 1 << 30  # keys and values of a vLLM beside the trainer, at the least; on a GPU it takes its share whole
 PROBLEMS_AT_ONCE = 48  # in a scan or an evaluation, between two looks at the clock and the stop flag
+SLOW_PROBLEMS_AT_ONCE = 5  # of a real model on a CPU, where one takes some ten seconds
 PROMPT_TOKENS = 512  # allowed for a privileged prompt
 # A layer keeps for the backward pass, in multiples of its widths: two norms, the attention's inputs and output, the
 # residual stream twice; gate, up, their product and what its activation keeps.

@@ -272,9 +272,21 @@ def lora_config(config: ModelConfig, targets: Any) -> LoraConfig:
     )
 
 
+def trained_on(folder: Path) -> str:
+    """The model of the run that this checkpoint lies in; '' where it lies in none."""
+    try:
+        frozen = json.loads((folder.parent.parent / "config.json").read_text(encoding="utf-8"))
+        return str(frozen["config"]["model"]["model"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
 def start_from_adapter(policy: Policy, config: ModelConfig) -> None:
     """A start that is not the base: the adapter is read twice, once to train and once to stay."""
     folder = Path(config.adapter).expanduser()
+    base = trained_on(folder)
+    if base not in ("", config.model) and Path(base).resolve() != Path(config.model).expanduser().resolve():
+        raise BadInput(f"adapter: expected one trained on {config.model!r}, found one trained on {base!r} in {folder.name}. Give --model {base}, or another adapter.")  # fmt: skip
     policy.model.add_adapter("initial", policy.model.peft_config["default"])
     for name in ("initial", "default"):
         load_adapter(policy.model, folder, name)

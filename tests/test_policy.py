@@ -94,6 +94,20 @@ def test_an_adapter_of_another_shape_is_told(tmp_path) -> None:
         load_policy(ModelConfig(model=str(random_model()), rank=8, adapter=str(tmp_path)))
 
 
+def test_an_adapter_of_another_base_is_told_by_the_run_it_lies_in(tmp_path) -> None:
+    policy = random_policy()
+    checkpoint = tmp_path / "checkpoints" / "step-000002"
+    checkpoint.mkdir(parents=True)
+    policy.save(checkpoint, torch.optim.AdamW(policy.trainable), {"step": 2})
+    for base, ok in ((str(random_model()), True), ("owner/another", False)):
+        (tmp_path / "config.json").write_text(json.dumps({"config": {"model": {"model": base}}}))
+        if ok:
+            random_policy(adapter=str(checkpoint))
+        else:
+            with pytest.raises(BadInput, match="found one trained on 'owner/another' in step-000002"):
+                random_policy(adapter=str(checkpoint))
+
+
 def test_a_cut_checkpoint_is_told(tmp_path) -> None:
     a = random_policy()
     opt = optimiser(a)
