@@ -23,6 +23,7 @@ def steps(run: str | None = None, rows: int = 3) -> pd.DataFrame:
         frame[f"groups_{name}"] = i + s
     for i, name in enumerate(("reward", "loss_grpo", "loss_jsd", "jsd_floor", "grad_norm", "grad_norm_grpo", "grad_norm_jsd", "length", "entropy", "step_gap")):  # fmt: skip
         frame[name] = 0.1 * i + 0.01 * s
+    frame["parity_kl"] = np.nan
     return frame if run is None else frame.assign(run=run)
 
 
@@ -284,6 +285,14 @@ def test_probe_gap_tells_traces_teachers_and_the_steps_own_gap_apart() -> None:
     assert trace(fig, "frozen teacher").line.dash != drifting.line.dash
     estimate = trace(fig, "each step's own accepted traces (estimate)")
     assert estimate.xaxis == "x" and estimate.y[0] == pytest.approx(0.91)
+    assert not any("noise floor" in (t.name or "") for t in fig.data)
+    noisy = live.probe_gap(probe(), steps().assign(parity_kl=0.003))
+    assert list(trace(noisy, "noise floor: vLLM against the trained model").y) == [0.003] * 3
+
+
+def test_the_noise_floor_of_another_sampler_lies_under_the_gap_by_position() -> None:
+    fig = gap.kl_by_position(tokens(), tokens(at=1), 0.003)
+    assert set(trace(fig, "noise floor: vLLM against the trained model").y) == {0.003}
 
 
 def test_pass_at_draws_values_and_bands() -> None:
