@@ -219,11 +219,21 @@ def choose_device(device: str) -> torch.device:
     return torch.device(device)
 
 
+_ahead: dict[tuple[ModelConfig, int], Policy] = {}
+
+
+def load_ahead(config: ModelConfig, seed: int) -> None:
+    """Load a policy that nobody asked for yet: the first `load_policy` of the same gets it at once."""
+    _ahead[config, seed] = load_policy(config, seed)
+
+
 def load_policy(config: ModelConfig, seed: int = 0) -> Policy:
     """Base model, tokenizer and a fresh (or the given) LoRA adapter; the seed draws the adapter's A matrices.
 
     Raises BadInput for a folder that is no model, an unknown target, an adapter of another shape.
     """
+    if (config, seed) in _ahead:
+        return _ahead.pop((config, seed))
     place, device = find(config.model, config.revision), choose_device(config.device)
     told = facts(place)
     whole: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}

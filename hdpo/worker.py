@@ -80,13 +80,14 @@ def trainer(root: Path, idle: float = IDLE) -> int:
 
 
 def _warm_up() -> None:
-    """What would stand before a first step is done ahead: imports, and what transformers sets up at its first model."""
+    """What would stand before a first step is done ahead: the imports, and the model of the default session. A job with
+    another model finds at least what transformers sets up at its first one."""
     for name in ENGINE:
         importlib.import_module(name)
-    from hdpo.policy import load_policy
+    from hdpo.policy import load_ahead
 
-    with suppress(BadInput):  # a job with another model says for itself what is wrong
-        load_policy(ModelConfig(), seed=0)
+    with suppress(BadInput):  # the job that wants it says for itself what is wrong
+        load_ahead(ModelConfig(), seed=0)
 
 
 def _let_it_begin(root: Path) -> None:

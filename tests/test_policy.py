@@ -8,7 +8,7 @@ import torch
 from hdpo.batching import Trace
 from hdpo.config import ModelConfig
 from hdpo.errors import BadInput
-from hdpo.policy import Weights, load_policy
+from hdpo.policy import Weights, load_ahead, load_policy
 from tests.engine import log_probs, push, random_model, random_policy
 
 TRACE = Trace((5, 6, 7), (8, 9, 10))
@@ -106,6 +106,13 @@ def test_an_adapter_of_another_base_is_told_by_the_run_it_lies_in(tmp_path) -> N
         else:
             with pytest.raises(BadInput, match="found one trained on 'owner/another' in step-000002"):
                 random_policy(adapter=str(checkpoint))
+
+
+def test_a_policy_that_was_loaded_ahead_is_given_out_once_and_for_its_own_settings_alone() -> None:
+    config = ModelConfig(model=str(random_model()))
+    load_ahead(config, 3)
+    assert load_policy(config, 4).model is not (ahead := load_policy(config, 3)).model
+    assert load_policy(config, 3).model is not ahead.model
 
 
 def test_a_cut_checkpoint_is_told(tmp_path) -> None:
