@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -61,8 +62,9 @@ def bench(config: TrainConfig, steps: int = STEPS) -> Bench:
     with tempfile.TemporaryDirectory() as folder, VerifierPool() as verifier:
         writer = RunWriter.create("train", config, root=Path(folder), command="python -m hdpo bench")
         training = start(writer, config, Report(writer), verifier)
-        rows = [hdpo_step(training, step) for step in range(1, steps + 2)][1:]
-        evaluation = seconds_of_evaluation(training)
+        with closing(training.collector.sampler):
+            rows = [hdpo_step(training, step) for step in range(1, steps + 2)][1:]
+            evaluation = seconds_of_evaluation(training)
     policy, c = training.policy, config
     whole = [r["seconds"] for r in rows]
     tokens = [r["tokens_student"] / r["seconds_sample"] for r in rows]

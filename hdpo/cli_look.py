@@ -23,6 +23,7 @@ PHASES = {
     "sample": "the student's rollouts", "verify": "verdicts", "privileged": "the rollouts that may peek",
     "update": "both gradients and AdamW",
 }  # fmt: skip
+HEAVY = ("processes", "sampler", "vllm_url", "vllm_memory")  # settings of runs; a look is one process with transformers
 AGAINST = {
     "drifting": "the model that looks is the student itself",
     "frozen": "the model at the start of its run",
@@ -46,7 +47,7 @@ def add_commands(commands: Any) -> None:
                 "--against", choices=tuple(AGAINST), default="drifting", help="the teacher (default drifting)"
             )
             p.add_argument("--trace", choices=("privileged", "student"), default="privileged", help="whose completion is looked at: the first correct one, else the first (default privileged)")  # fmt: skip
-        add_knobs(p, ScanConfig())
+        add_knobs(p, ScanConfig(), without=HEAVY)
     p = command(commands, "bench", "what this machine does with a session: seconds by phase, how long, how much memory", show_bench)  # fmt: skip
     add_knobs(p, TrainConfig())
 

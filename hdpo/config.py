@@ -221,9 +221,7 @@ class SweepConfig:
     train: TrainConfig = TrainConfig()
     lambdas: tuple[float, ...] = knob((0.0, 0.3), "the λ of the members")
     seeds: tuple[int, ...] = knob((0,), "the seeds of the members; two or more let a difference speak")
-    ray: str = knob(
-        "", "a Ray cluster that takes the members: auto, local or ray://host:port; empty runs them one after another"
-    )
+    ray: str = knob("", "a Ray cluster that takes the members: auto, local or ray://host:port; empty runs them one after another")  # fmt: skip
 
     def __post_init__(self) -> None:
         check(self)

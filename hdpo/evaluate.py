@@ -12,7 +12,7 @@ from contextlib import closing
 from typing import Any
 
 from hdpo import stats
-from hdpo.config import EvalConfig, EvaluateConfig, PromptConfig, SamplingConfig, ScanConfig, TrainConfig
+from hdpo.config import EvalConfig, EvaluateConfig, ModelConfig, SamplingConfig, ScanConfig, TrainConfig
 from hdpo.draws import DrawKey, Purpose
 from hdpo.errors import BadInput
 from hdpo.fit import PROBLEMS_AT_ONCE as CHUNK
@@ -25,7 +25,7 @@ from hdpo.progress import Report
 from hdpo.ranks import ALONE, Ranks
 from hdpo.records import Group, GroupKind, Outcome, Problem
 from hdpo.runs import RunWriter
-from hdpo.sampling import TransformersSampler
+from hdpo.sampling import Sampler, TransformersSampler
 from hdpo.verify import VerifierPool
 
 
@@ -132,20 +132,18 @@ def prepare(
     cannot fit in memory."""
     check_fits(config)
     policy = load_policy(config.model, config.seed)
-    collector = make_collector(policy, config.prompts, config.sampling, verifier, others, ranks)
-    if config.model.sampler == "vllm":
-        from hdpo import vllm_sampler
-
-        topk = config.objective.topk if isinstance(config, TrainConfig) else 0
-        collector.sampler = vllm_sampler.make(policy, config.model, topk)
-    return policy, collector
+    topk = config.objective.topk if isinstance(config, TrainConfig) else 0
+    sampler = make_sampler(policy, config.model, topk)
+    return policy, Collector(policy, sampler, verifier, config.prompts, config.sampling, others, ranks)
 
 
-def make_collector(
-    policy: Policy, prompts: PromptConfig, how: SamplingConfig, verifier: VerifierPool, others: Sequence[Problem],
-    ranks: Ranks = ALONE,
-) -> Collector:  # fmt: skip
-    return Collector(policy, TransformersSampler(policy), verifier, prompts, how, others, ranks)
+def make_sampler(policy: Policy, config: ModelConfig, topk: int) -> Sampler:
+    """The one that the settings choose. topk: the most log-probs a position that it will be asked to keep."""
+    if config.sampler == "transformers":
+        return TransformersSampler(policy)
+    from hdpo import vllm_sampler
+
+    return vllm_sampler.make(policy, config, topk)
 
 
 def scan(writer: RunWriter, config: ScanConfig, report: Report) -> None:

@@ -24,8 +24,9 @@ def run_members(paths: Sequence[Path], address: str, gpus: int, look: Callable[[
     """Run the members and return when all have ended. look(number that has ended) is called every second; where it
     raises Stopped, the members are asked to stop, and have ended when that is raised here.
 
-    gpus: of each member, where the cluster has any. address: 'auto' for the cluster that this machine belongs to, 'local' for this machine alone, or ray://host:port.
-    Raises BadInput where Ray is missing or does not answer. How each member ended stands in its own status.
+    address: 'auto' for the cluster that this machine belongs to, 'local' for this machine alone, or ray://host:port.
+    gpus: of each member, where the cluster has any. Raises BadInput where Ray is missing or does not answer. How each
+    member ended stands in its own status.
     """
     try:
         import ray
@@ -47,7 +48,8 @@ def run_members(paths: Sequence[Path], address: str, gpus: int, look: Callable[[
     except Stopped:
         for p in paths:
             request_stop(p)
-        ray.wait(waiting, num_returns=len(waiting))
+        if waiting:
+            ray.wait(waiting, num_returns=len(waiting))
         raise
     except ray.exceptions.RayError as e:
         raise HdpoError(f"ray: expected the members to run, found '{str(e).strip().splitlines()[0][:200]}'. Resume goes on with those that are left.") from e  # fmt: skip

@@ -31,6 +31,7 @@ from hdpo.batching import Trace
 from hdpo.config import ModelConfig, SamplingConfig
 from hdpo.draws import DrawKey, generator
 from hdpo.errors import BadInput, HdpoError
+from hdpo.fit import CHUNK_ELEMENTS
 from hdpo.models import find
 from hdpo.policy import Policy, Weights
 from hdpo.records import TopK
@@ -46,6 +47,15 @@ CHECKED = 8  # completions that are read again after a change of weights
 BOUND = {"float32": 0.001, "bfloat16": 0.1, "float16": 0.05}
 NUMBERS = itertools.count(1)  # of adapters: vLLM keeps what it has loaded under one
 TOGETHER = "Lower vllm-memory, or choose --sampler transformers."
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """One version of the weights, in peft's format, under a name and a number that were never used before."""
+
+    name: str
+    number: int
+    folder: Path
 
 
 @dataclass(frozen=True)
@@ -81,19 +91,25 @@ class How:
 class Engine(Protocol):
     """A vLLM that can be reached."""
 
-    def put(self, name: str, number: int, folder: Path) -> None:
-        """Have the adapter in this folder at hand under a name and a number, both never used before."""
+    def put(self, adapter: Adapter) -> None:
+        """Have it at hand for `complete`."""
         ...  # fmt: skip
 
-    def drop(self, name: str, number: int) -> None: ...
-    def complete(
-        self, requests: Sequence[Request], how: How, adapter: tuple[str, int, Path] | None
-    ) -> list[Answer]: ...
+    def drop(self, adapter: Adapter) -> None:
+        """It is asked for no more."""
+        ...  # fmt: skip
+
+    def complete(self, requests: Sequence[Request], how: How, adapter: Adapter | None) -> list[Answer]:
+        """An answer to each request, in their order; without an adapter by the base."""
+        ...  # fmt: skip
+
     def release(self) -> None:
         """Give the GPU's memory to the training until the next call."""
         ...  # fmt: skip
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Nothing is left behind, of a server that goes on no adapter."""
+        ...  # fmt: skip
 
 
 class VllmSampler:
@@ -101,8 +117,8 @@ class VllmSampler:
 
     def __init__(self, policy: Policy, engine: Engine, dtype: str) -> None:
         self.policy, self.engine, self.bound = policy, engine, BOUND[dtype]
-        self.folder = Path(tempfile.mkdtemp(prefix="hdpo-adapters-"))
-        self._sent: dict[Weights, tuple[str, tuple[str, int, Path] | None]] = {}
+        self._adapters = tempfile.TemporaryDirectory(prefix="hdpo-adapters-")
+        self._sent: dict[Weights, tuple[str, Adapter | None]] = {}
         self._parity: dict[str, float] = {}
 
     def sample(
@@ -122,9 +138,8 @@ class VllmSampler:
         )  # fmt: skip
         answers = self.engine.complete(requests, asked, adapter)
         if fresh:
-            self._check(
-                requests[:: max(1, len(requests) // CHECKED)], answers[:: max(1, len(requests) // CHECKED)], weights
-            )
+            some = slice(None, None, max(1, len(requests) // CHECKED))
+            self._check(requests[some], answers[some], weights)
         if on_token is not None:
             for i, a in enumerate(answers):
                 for token in a.token_ids:
@@ -140,36 +155,29 @@ class VllmSampler:
         ]  # fmt: skip
         return [found[i : i + n] for i in range(0, len(found), n)]
 
-    def _at_hand(self, weights: Weights) -> tuple[bool, tuple[str, int, Path] | None]:
+    def _at_hand(self, weights: Weights) -> tuple[bool, Adapter | None]:
         """Whether these weights have just been sent, and the adapter that stands for them (None: the base)."""
         name = self.policy.name_of(weights)
         before = self._sent.get(weights)
         if before is not None and before[0] == name:
             return False, before[1]
         if before is not None and before[1] is not None:
-            self.engine.drop(*before[1][:2])
-            shutil.rmtree(before[1][2], ignore_errors=True)
+            self.engine.drop(before[1])
+            shutil.rmtree(before[1].folder, ignore_errors=True)
         adapter = None
         if weights is Weights.CURRENT or self.policy.starts_from_adapter:
-            number = next(NUMBERS)
-            folder = self.folder / str(number)
-            self.policy.save_peft(folder, weights)
-            adapter = f"{self.folder.name}-{number}", number, folder
-            self.engine.put(*adapter)
+            number, root = next(NUMBERS), Path(self._adapters.name)
+            adapter = Adapter(f"{root.name}-{number}", number, root / str(number))
+            self.policy.save_peft(adapter.folder, weights)
+            self.engine.put(adapter)
         self._sent[weights] = name, adapter
         return True, adapter
 
     def _check(self, requests: Sequence[Request], answers: Sequence[Answer], weights: Weights) -> None:
         """The parity check: log-probs of the same tokens by vLLM and by the model that trains."""
         traces = [Trace(r.prompt, a.token_ids) for r, a in zip(requests, answers, strict=True)]
-        ours: list[float] = []
-        with torch.no_grad():
-            for trace in traces:
-                batch = self.policy.batch([trace])
-                logp = self.policy.logits(self.policy.hidden(batch, weights)).log_softmax(-1)
-                ours += logp.gather(-1, batch.targets_N[:, None])[:, 0].tolist()
-        theirs = np.array([x for a in answers for x in a.logprobs])
-        self._parity = parity(theirs, np.array(ours))
+        ours = read_again(self.policy, traces, weights)
+        self._parity = parity(np.array([x for a in answers for x in a.logprobs]), ours)
         apart = self._parity["parity_mean"]
         if not apart <= self.bound:
             raise HdpoError(f"vLLM: expected log-probs within {self.bound:g} nats a token of the trained model's, found {apart:.3g} (mean over {len(ours)} tokens). Its adapter or its dtype is another one; choose --sampler transformers.")  # fmt: skip
@@ -183,7 +191,20 @@ class VllmSampler:
 
     def close(self) -> None:
         self.engine.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._adapters.cleanup()
+
+
+def read_again(policy: Policy, traces: Sequence[Trace], weights: Weights) -> np.ndarray:
+    """(N,) raw log-probs of the completion tokens, trace after trace, with one chunk of logits in memory at a time."""
+    size = max(1, CHUNK_ELEMENTS // policy.vocabulary)
+    found: list[float] = []
+    with torch.no_grad():
+        for trace in traces:
+            batch = policy.batch([trace])
+            hidden = policy.hidden(batch, weights)
+            for h, target in zip(hidden.split(size), batch.targets_N.split(size), strict=True):
+                found += policy.logits(h).log_softmax(-1).gather(-1, target[:, None])[:, 0].tolist()
+    return np.array(found)
 
 
 def parity(theirs: np.ndarray, ours: np.ndarray) -> dict[str, float]:
@@ -212,12 +233,9 @@ class LocalEngine:
     """vLLM in a process of its own, a child of this one: it ends with it."""
 
     def __init__(self, config: ModelConfig, context: int, topk: int) -> None:
-        place, cuda = (
-            find(config.model, config.revision),
-            torch.cuda.is_available() and config.device in ("auto", "cuda"),
-        )
+        place = find(config.model, config.revision)
         if place.gguf:
-            raise BadInput(f"sampler: expected a folder of safetensors for vLLM, found the GGUF file {place.gguf}. Convert it (README, real models) or choose --sampler transformers.")  # fmt: skip
+            raise BadInput(f"sampler: expected a folder of safetensors for vLLM, found the GGUF file {place.gguf}. Convert it (README, rollouts by vLLM) or choose --sampler transformers.")  # fmt: skip
         if config.rank > RANKS[-1]:
             raise BadInput(f"rank: expected at most {RANKS[-1]} for vLLM, found {config.rank}. Lower it or choose --sampler transformers.")  # fmt: skip
         quiet = {"VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "ERROR", "VLLM_WORKER_MULTIPROC_METHOD": "spawn", "VLLM_CPU_KVCACHE_SPACE": "1"}  # fmt: skip
@@ -227,45 +245,46 @@ class LocalEngine:
             from vllm import LLM
         except ImportError as e:
             raise BadInput(f"sampler: expected vLLM 0.32, found none that imports ({e}). pip install -r requirements-gpu.txt, or choose --sampler transformers.") from e  # fmt: skip
+        self.cuda = torch.cuda.is_available() and config.device in ("auto", "cuda")
+        self.asleep = False
         self.name = f"{os.getpid()}-{next(NUMBERS)}"
         self.guard = guard(self.name)
         try:
             self.llm = LLM(
-                model=str(place.folder), dtype=config.dtype, enforce_eager=not cuda, max_model_len=context,
+                model=str(place.folder), dtype=config.dtype, enforce_eager=not self.cuda, max_model_len=context,
                 enable_lora=True, max_loras=2, max_lora_rank=min(r for r in RANKS if r >= config.rank),
                 max_logprobs=topk, logprobs_mode="raw_logprobs", enable_prefix_caching=True, skip_tokenizer_init=True,
-                gpu_memory_utilization=config.vllm_memory, enable_sleep_mode=cuda, disable_log_stats=True, seed=0,
+                gpu_memory_utilization=config.vllm_memory, enable_sleep_mode=self.cuda, disable_log_stats=True, seed=0,
             )  # fmt: skip
         except Exception as e:  # whatever it is, a person needs one sentence
             self._end()
             raise HdpoError(f"vLLM: expected to start it on {place.folder.name}, found '{first_line(e)}'. {TOGETHER}") from e  # fmt: skip
-        self.cuda, self.asleep = cuda, False
 
-    def put(self, name: str, number: int, folder: Path) -> None:
-        self._wake()  # the adapter itself goes with the requests
+    def put(self, adapter: Adapter) -> None:
+        """It goes with the requests."""
 
-    def drop(self, name: str, number: int) -> None:
+    def drop(self, adapter: Adapter) -> None:
         self._wake()
-        self.llm.llm_engine.remove_lora(number)
+        self.llm.llm_engine.remove_lora(adapter.number)
 
-    def complete(self, requests: Sequence[Request], how: How, adapter: tuple[str, int, Path] | None) -> list[Answer]:
+    def complete(self, requests: Sequence[Request], how: How, adapter: Adapter | None) -> list[Answer]:
         from vllm import SamplingParams
         from vllm.lora.request import LoRARequest
         from vllm.sampling_params import RequestOutputKind
 
         self._wake()
         engine = self.llm.llm_engine
-        lora = None if adapter is None else LoRARequest(adapter[0], adapter[1], str(adapter[2]))
-        for i, r in enumerate(requests):
-            params = SamplingParams(
-                temperature=how.temperature, top_p=how.top_p, max_tokens=how.max_new_tokens, seed=r.seed,
-                stop_token_ids=list(how.ends), logprobs=how.topk, flat_logprobs=True, detokenize=False,
-                output_kind=RequestOutputKind.FINAL_ONLY,
-            )  # fmt: skip
-            engine.add_request(str(i), {"prompt_token_ids": list(r.prompt)}, params, lora_request=lora)
+        lora = LoRARequest(adapter.name, adapter.number, str(adapter.folder)) if adapter else None
         answers: dict[int, Answer] = {}
         with Watchdog(lambda: end_all(self.name)) as watchdog:
             try:
+                for i, r in enumerate(requests):
+                    params = SamplingParams(
+                        temperature=how.temperature, top_p=how.top_p, max_tokens=how.max_new_tokens, seed=r.seed,
+                        stop_token_ids=list(how.ends), logprobs=how.topk, flat_logprobs=True, detokenize=False,
+                        output_kind=RequestOutputKind.FINAL_ONLY,
+                    )  # fmt: skip
+                    engine.add_request(str(i), {"prompt_token_ids": list(r.prompt)}, params, lora_request=lora)
                 while engine.has_unfinished_requests():
                     answers |= {int(o.request_id): told(o.outputs[0], how.topk) for o in engine.step() if o.finished}
                     watchdog.beat()
@@ -345,6 +364,7 @@ class ServerEngine:
         self.url = url.rstrip("/")
         models = self._ask("/v1/models")["data"]
         self.base = next((m["id"] for m in models if not m.get("parent")), "")
+        self.loaded: set[str] = set()
 
     def _ask(self, path: str, body: dict[str, Any] | None = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
@@ -358,18 +378,23 @@ class ServerEngine:
             raise HdpoError(f"vllm-url: expected a vLLM server at {self.url}, found '{first_line(e)}'. Start it as the README says, or choose --sampler transformers.") from e  # fmt: skip
         return json.loads(text) if text.startswith("{") else text
 
-    def put(self, name: str, number: int, folder: Path) -> None:
-        self._ask("/v1/load_lora_adapter", {"lora_name": name, "lora_path": str(folder)})
+    def put(self, adapter: Adapter) -> None:
+        self._ask("/v1/load_lora_adapter", {"lora_name": adapter.name, "lora_path": str(adapter.folder)})
+        self.loaded.add(adapter.name)
 
-    def drop(self, name: str, number: int) -> None:
+    def drop(self, adapter: Adapter) -> None:
+        self._unload(adapter.name)
+
+    def _unload(self, name: str) -> None:
         self._ask("/v1/unload_lora_adapter", {"lora_name": name})
+        self.loaded.discard(name)
 
-    def complete(self, requests: Sequence[Request], how: How, adapter: tuple[str, int, Path] | None) -> list[Answer]:
+    def complete(self, requests: Sequence[Request], how: How, adapter: Adapter | None) -> list[Answer]:
         def one(r: Request) -> Answer:
             found = self._ask(
                 "/v1/completions",
                 {
-                    "model": adapter[0] if adapter else self.base, "prompt": list(r.prompt), "seed": r.seed,
+                    "model": adapter.name if adapter else self.base, "prompt": list(r.prompt), "seed": r.seed,
                     "temperature": how.temperature, "top_p": how.top_p, "max_tokens": how.max_new_tokens,
                     "stop_token_ids": list(how.ends), "logprobs": how.topk, "return_tokens_as_token_ids": True,
                 },
@@ -383,20 +408,20 @@ class ServerEngine:
         """The server's memory is its own."""
 
     def close(self) -> None:
-        for name in [m["id"] for m in self._ask("/v1/models")["data"] if m["id"].startswith("hdpo-adapters-")]:
-            with suppress(HdpoError):
-                self.drop(name, 0)
+        with suppress(HdpoError):  # a server that is gone has none
+            for name in sorted(self.loaded):
+                self._unload(name)
 
 
 def heard(choice: dict[str, Any], k: int) -> Answer:
     """A completion as the server tells it, tokens as 'token_id:N'."""
-    told_ = choice["logprobs"]
+    tokens = choice["logprobs"]["tokens"]
     best = [
         sorted(((int(t.partition(":")[2]), p) for t, p in place.items()), key=lambda x: -x[1])[:k]
-        for place in told_["top_logprobs"] or [{}] * len(told_["tokens"])
+        for place in choice["logprobs"]["top_logprobs"] or [{}] * len(tokens)
     ]
     return Answer(
-        tuple(int(t.partition(":")[2]) for t in told_["tokens"]), tuple(told_["token_logprobs"]),
+        tuple(int(t.partition(":")[2]) for t in tokens), tuple(choice["logprobs"]["token_logprobs"]),
         np.array([[i for i, _ in b] for b in best], np.int32), np.array([[p for _, p in b] for b in best], np.float32),
         choice["finish_reason"] == "stop",
     )  # fmt: skip

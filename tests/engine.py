@@ -26,13 +26,17 @@ PROBLEMS = tuple(
 )
 
 
+_kept: list[tempfile.TemporaryDirectory[str]] = []  # removed with the process
+
+
 @functools.cache
 def random_model() -> Path:
     """A folder with a random 0.74 M parameter Qwen2 and its tokenizer; built once a session."""
     from hdpo.organism.pretrain import build_model
     from hdpo.organism.tokenizer import build_tokenizer
 
-    folder = Path(tempfile.mkdtemp(prefix="hdpo-random-model-"))
+    _kept.append(tempfile.TemporaryDirectory(prefix="hdpo-random-model-"))
+    folder = Path(_kept[-1].name)
     tokenizer = build_tokenizer(tasks=400)
     model = build_model(tokenizer, seed=5)  # of which some completions end early and some never
     with torch.no_grad():  # louder than at birth, or every distribution is flat

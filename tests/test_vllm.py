@@ -4,6 +4,7 @@ elsewhere; HDPO_NEEDS_VLLM=1 makes a missing vLLM a failure."""
 from __future__ import annotations
 
 import importlib.util
+import json
 import math
 import os
 import re
@@ -14,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from urllib.request import urlopen
 
 import numpy as np
 import psutil
@@ -203,12 +205,17 @@ def test_a_server_takes_each_adapter_and_draws_as_the_trained_model_would(server
         assert 0 < some.parity()["parity_mean"] < some.bound
         beside = sampler(engine, policy).sample(prompts, 2, HOW, KEY, topk=64)
         for a, b in ((a, b) for g, h in zip(found, beside, strict=True) for a, b in zip(g, h, strict=True)):
-            assert (
-                a.token_ids == b.token_ids and a.truncated == b.truncated and a.topk is not None and b.topk is not None
-            )
+            assert a.token_ids == b.token_ids and a.truncated == b.truncated
+            assert a.topk is not None and b.topk is not None
             assert np.abs(a.topk.logprobs - b.topk.logprobs).max() < 1e-3
     assert some.sample(prompts, 1, HOW, KEY, weights=Weights.INITIAL) and some.parity()["parity_mean"] < some.bound
-    some.close()
+    another = sampler(ServerEngine(server), policy)
+    another.sample(prompts[:1], 1, HOW, KEY)
+    some.close()  # takes its own adapter away, and no one else's
+    assert another.sample(prompts, 2, HOW, KEY, topk=64)
+    [left] = [m["id"] for m in json.load(urlopen(f"{server}/v1/models"))["data"] if m["parent"]]
+    assert left in another.engine.loaded
+    another.close()
 
 
 # what needs no vLLM
