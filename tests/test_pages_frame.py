@@ -21,7 +21,7 @@ from hdpo.config import SweepConfig, TrainConfig, replace_knobs
 from hdpo.files import write_aside
 from hdpo.runs import Run, RunWriter, State
 from tests.conftest import REPOSITORY
-from tests.fakes import fake_pair, fake_scan_run, fake_train_run, figures, open_page, step_row
+from tests.fakes import fake_pair, fake_scan_run, fake_train_run, figures, open_page, shares, step_row
 from workbench import launch, silence, state
 
 MINE = ("overview", "lambda_lab", "runs")
@@ -241,6 +241,25 @@ def test_a_finished_run_is_drawn_as_it_was_written(runs_folder: Path) -> None:
     assert values(mixed["y"]) == [3, 3, 3, 3]
     pass_8 = [r["pass_at"]["8"]["value"] for r in run.metrics("eval")]
     assert any(values(t["y"]) == pytest.approx(pass_8) for t in drawn["lab-pass"]["data"] if len(values(t["y"])) == 3)
+
+
+def test_a_new_evaluation_and_one_made_again_are_drawn_at_the_next_look(runs_folder: Path) -> None:
+    path = fake_train_run(runs_folder, steps=4, state=State.RUNNING)
+    at = open_page("lambda_lab", lab_run=path.name)
+
+    def drawn() -> list[float]:
+        traces = figures(at)["lab-pass"]["data"]
+        return next(values(t["y"]) for t in traces if t.get("mode") == "lines+markers")
+
+    first = drawn()
+    RunWriter(path, 1).metric("eval", 6, n_samples=16, temperature=1.0, **shares(6, lam=0.3))
+    fine(at.run())
+    assert drawn() == pytest.approx([*first, 0.46])
+    again = RunWriter(path, 2)
+    again.metric("resume", 4)
+    again.metric("eval", 6, n_samples=16, temperature=1.0, **shares(10, lam=0.3))
+    fine(at.run())
+    assert drawn() == pytest.approx([*first, 0.5])
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -206,7 +207,8 @@ def draw(run: Run, others: list[Run], view: str) -> None:
             panel(SIGNAL, steps, facts)
             panel(REWARD, steps, facts)
         with grid.cell():
-            panel(PASS_AT, together(catalog.evals_frame, members), facts)
+            frame, pass_at = evaluated(evaluations_of(members), members)
+            show(PASS_AT, pass_at, frame, facts)
     elif view == "Losses":
         panel(LOSSES, steps, facts)
         panel(GRADIENTS, steps, facts)
@@ -224,7 +226,27 @@ def gap(members: list[Run], steps: pd.DataFrame) -> None:
 
 
 def panel(what: Panel, frame: pd.DataFrame, facts: str) -> None:
-    figure.show(what.draw(frame), note=what.note, facts=facts, frame=frame, key=f"lab-{what.key}")
+    show(what, what.draw(frame), frame, facts)
+
+
+def show(what: Panel, fig: go.Figure, frame: pd.DataFrame, facts: str) -> None:
+    figure.show(fig, note=what.note, facts=facts, frame=frame, key=f"lab-{what.key}")
+
+
+def evaluations_of(members: list[Run]) -> list[tuple[str, str, list[Any]]]:
+    """What `evaluated` stands for: the runs, how they are called, and their evaluations so far."""
+    return [
+        (str(m.path), name, [(r.get("attempt"), r.get("step")) for r in catalog.rows_of(m, "eval")])
+        for m, name in zip(members, catalog.labels(members).values(), strict=True)
+    ]
+
+
+@st.cache_resource(show_spinner=False, max_entries=20)
+def evaluated(key: list[tuple[str, str, list[Any]]], _members: list[Run]) -> tuple[pd.DataFrame, go.Figure]:
+    """The evaluations as a frame and drawn, until there is another one: a look comes each second, they come each few
+    minutes. Took a third of a look; neither is ever changed."""
+    frame = together(catalog.evals_frame, _members)
+    return frame, PASS_AT.draw(frame)
 
 
 def together(read: Callable[[Run], pd.DataFrame], members: list[Run]) -> pd.DataFrame:
@@ -239,9 +261,9 @@ def together(read: Callable[[Run], pd.DataFrame], members: list[Run]) -> pd.Data
 def facts_of(members: list[Run], n: str = "") -> str:
     """n, by default as it was evaluated; K, T, seeds and model from the configs that ran."""
     configs = [c for m in members if isinstance(c := m.load_config(), TrainConfig)]
-    evals = [f for f in map(catalog.evals_frame, members) if not f.empty]
+    evals = [rows[0] for m in members if (rows := catalog.rows_of(m, "eval"))]
     return figure.facts_line(
-        n=n or each(f"{f['n_problems'].iloc[0]:.0f} problems × {f['n_samples'].iloc[0]:.0f} samples" for f in evals),
+        n=n or each(f"{r.get('n_problems')} problems × {r.get('n_samples')} samples" for r in evals),
         P=each(c.step.prompts_per_step for c in configs),
         K=each(c.step.rollouts for c in configs),
         T=each(c.sampling.temperature for c in configs),
