@@ -331,6 +331,17 @@ def test_a_killed_run_says_so_and_can_be_resumed(runs_folder: Path) -> None:
     assert launch.pending_job(Run(path)) is not None and Run(path).status().state is State.QUEUED
 
 
+def test_before_the_first_step_there_is_a_sentence_and_no_figure(runs_folder: Path) -> None:
+    path = fake_train_run(runs_folder, steps=0, state=State.RUNNING)
+    for view in ("Learning", "Losses", "Gap"):
+        at = open_page("lambda_lab", lab_run=path.name, lab_panel=view)
+        fine(at)
+        assert not figures(at) and "No training step yet" in shown(at)
+    RunWriter(path, 1).metric("step", 1, **step_row(1, 0.3))
+    fine(at.run())
+    assert set(figures(at)) == {"lab-probe"}
+
+
 def test_a_waiting_run_says_why(runs_folder: Path) -> None:
     first = launch.start_heavy(TrainConfig(), name="mine")
     at = open_page("lambda_lab", lab_run=first)

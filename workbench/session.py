@@ -200,6 +200,9 @@ def draw(run: Run, others: list[Run], view: str) -> None:
             st.caption(state.escape(sentence))
         for sentence in silence.sentences(rows):
             st.warning(state.escape(f"{catalog.label(member)}: {sentence}" if len(members) > 1 else sentence))
+    if steps.empty:  # three empty figures would cost a browser as much as three full ones, and the first step its cores
+        st.caption("No training step yet. The figures come with the first one.")
+        return
     facts = facts_of(members)
     if view == "Learning":
         grid = st.grid(2, min_column_width=460)
