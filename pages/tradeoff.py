@@ -28,7 +28,10 @@ def choose(runs: list[Run], key: str) -> list[Run]:
 
 st.title("Tradeoff")
 st.caption("Accuracy (pass@1) is what one sample is worth, coverage (pass@8) is what lies within reach. λ buys coverage, and at some point pays with accuracy.")  # fmt: skip
-sets = data.comparable_sets(catalog.runs_of("train"))
+runs = catalog.runs_of("train")
+sets = data.comparable_sets(runs)
+if out := [run for run in runs if not data.worth_drawing(run)]:
+    st.caption(f"{len(out)} of {len(runs)} trainings are not drawn: they ended, or have just begun, without an evaluation of a trained model.")  # fmt: skip
 if not sets:
     st.info("No run has an evaluation yet. Start a pair in the λ lab: λ = 0 and a λ above it, with the same seed.")
 else:

@@ -134,7 +134,7 @@ def test_overview_does_not_wait_for_the_model(runs_folder: Path) -> None:
     jobs.emit(job.id, {"event": "done", "result": facts})
     at.run()
     assert {m.label: m.value for m in at.metric} == {
-        "Model": "bundled", "Parameters": "4\\.0 M", "Device": "cpu, float32", "Context": "256 tokens",
+        "Model": "bundled", "Parameters": "4\\.0 M", "Device": "cpu", "Precision": "float32", "Context (tokens)": "256",
     }  # fmt: skip
 
 

@@ -57,7 +57,9 @@ def test_runs_measured_otherwise_stand_in_sets_of_their_own(runs_folder: Path, p
     other_set = write_run(runs_folder, BASE, lambda_=0.3, problems="bundled:gentle")
     other_split = write_run(runs_folder, BASE, lambda_=0.3, eval_split="test")
     without = write_run(runs_folder, {}, lambda_=0.3)
-    sets = data.comparable_sets([*pair, other_n, other_set, other_split, without])
+    stopped_early = write_run(runs_folder, {0: BASE[0]}, lambda_=0.3)
+    assert not data.worth_drawing(without) and not data.worth_drawing(stopped_early)
+    sets = data.comparable_sets([*pair, other_n, other_set, other_split, without, stopped_early])
     assert [[r.id for r in s] for s in sets.values()] == [
         [r.id for r in pair],
         [other_n.id],
@@ -68,6 +70,12 @@ def test_runs_measured_otherwise_stand_in_sets_of_their_own(runs_folder: Path, p
         "bundled:steep validation · 5 problems · n 16 · T 1", "bundled:steep validation · 5 problems · n 16 · T 1 (2)", "bundled:gentle validation · 5 problems · n 16 · T 1",
         "bundled:steep test · 5 problems · n 16 · T 1",
     ]  # fmt: skip
+
+
+def test_a_run_that_goes_on_is_drawn_from_its_first_evaluation(runs_folder: Path) -> None:
+    run = write_run(runs_folder, {0: BASE[0]}, lambda_=0.3)
+    RunWriter(run.path, 1).status(State.RUNNING, phase="training")
+    assert list(data.comparable_sets([run]).values()) == [[run]]
 
 
 def test_own_runs_come_first_then_the_recorded_ones_of_the_default_mix(runs_folder: Path) -> None:

@@ -104,12 +104,13 @@ def model_card() -> None:
 
 
 def facts(info: dict[str, Any]) -> None:
-    grid = st.grid(4, min_column_width=150)
+    grid = st.grid(5, min_column_width=150)
     values = {
         "Model": str(info["model"]),
         "Parameters": f"{info['parameters'] / 1e6:.1f} M",
-        "Device": f"{info['device']}, {info['dtype']}",
-        "Context": f"{info['context']} tokens",
+        "Device": str(info["device"]),
+        "Precision": str(info["dtype"]),
+        "Context (tokens)": str(info["context"]),
     }
     for name, value in values.items():
         grid.metric(name, state.escape(value), border=True)

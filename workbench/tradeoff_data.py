@@ -55,14 +55,14 @@ def read_settings(path: str, at: catalog.Stamp) -> dict[str, Any]:
 
 
 def comparable_sets(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """Label → train runs with an evaluation that were measured alike; in the order of `runs`, so that with own runs before
-    recorded ones the newest own run comes first. Of the recorded sets the default problem mix comes first.
+    """Label → train runs that are `worth_drawing` and were measured alike; in the order of `runs`, so that with own runs
+    before recorded ones the newest own run comes first. Of the recorded sets the default problem mix comes first.
 
     The label names problem set, split, n and T; sets that differ in something else are numbered.
     """
     found: dict[tuple[Any, ...], list[Run]] = {}
     for run in runs:
-        if catalog.rows_of(run, "eval"):
+        if worth_drawing(run):
             s = settings(run)
             found.setdefault(tuple(s[name] for name in MEASURE), []).append(run)
     usual = TrainConfig().data.problems
@@ -75,6 +75,12 @@ def comparable_sets(runs: Sequence[Run]) -> dict[str, list[Run]]:
         same = sum(known == words or known.startswith(f"{words} (") for known in labelled)
         labelled[f"{words} ({same + 1})" if same else words] = members
     return labelled
+
+
+def worth_drawing(run: Run) -> bool:
+    """Evaluated, and beyond step 0 unless it still goes on: a run that ended before would hold all others at step 0."""
+    evaluated = [r["step"] for r in catalog.rows_of(run, "eval")]
+    return bool(evaluated) and (max(evaluated) > 0 or not run.status().state.ended)
 
 
 def measure_words(run: Run) -> str:

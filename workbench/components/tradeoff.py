@@ -100,5 +100,6 @@ def differences(runs: Sequence[Run], step: int, x: str, facts: str = "") -> None
             key="tradeoff-plane",
         )
     words = "What each λ changed against λ = 0, in words"
-    st.dataframe(data.verdicts(frame), hide_index=True, key="tradeoff-verdicts", alt=words)
+    if not (verdicts := data.verdicts(frame)).empty:
+        st.dataframe(verdicts, hide_index=True, key="tradeoff-verdicts", alt=words)
     st.caption(data.detectable_words(runs, step))
