@@ -70,14 +70,16 @@ def work_words(config: fit.Config) -> list[str]:
 
 
 def memory_words(config: fit.Config, found: Facts | None) -> list[str]:
-    need = fit.need(config, found)
-    if need is None:
+    on_gpu, on_cpu = (fit.need(config, found, gpu) for gpu in (True, False))
+    if on_gpu is None or on_cpu is None:
         return ["Memory: not known before the model is there."]
-    parts = ", ".join(f"{f.name} {getattr(need, f.name) / GIB:.2f}" for f in fields(need))
+    parts = ", ".join(f"{f.name} {getattr(on_gpu, f.name) / GIB:.2f}" for f in fields(on_gpu))
     here, total = fit.memory_here(model_of(config).device)
+    need = on_cpu if here == fit.MAIN else on_gpu
     verdict = "fits" if need.total <= total else "does not fit: lower micro-batch-tokens, or take a smaller model"
-    free = f", {psutil.virtual_memory().available / GIB:.1f} free" if here == "main memory" else ""
+    free = f", {psutil.virtual_memory().available / GIB:.1f} free" if here == fit.MAIN else ""
+    more = f" On a CPU {on_cpu.total / GIB:.1f} GiB: what was freed stays with the process." if need is on_cpu else ""
     return [
-        f"Memory of one process, estimated: {need.total / GIB:.1f} GiB ({parts}).",
+        f"Memory of one process, estimated: {on_gpu.total / GIB:.1f} GiB on a GPU ({parts}).{more}",
         f"Here: {total / GIB:.1f} GiB of {here}{free}: {verdict}.",
     ]

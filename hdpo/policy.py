@@ -20,6 +20,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from hdpo import batching
 from hdpo.batching import Batch, Trace
@@ -99,6 +100,21 @@ class Policy:
             with self.model.disable_adapter():
                 yield
 
+    @contextmanager
+    def _computing_again(self) -> Iterator[None]:
+        """Where a gradient will be asked for, each layer of the plain model keeps its input alone, and is computed
+        again in the backward pass: a third more time for a tenth of the memory, without which one sequence of 4,096
+        tokens of a 1.5 B model needs 27 GB. transformers looks at a layer's `training` for this, and at nothing else
+        there; dropout stays as it was."""
+        layers = [m for m in self.causal.modules() if isinstance(m, GradientCheckpointingLayer)]
+        for layer in layers:
+            layer.training = torch.is_grad_enabled()
+        try:
+            yield
+        finally:
+            for layer in layers:
+                layer.training = False
+
     def folded(self, weights: Weights) -> FoldedWeights:
         """The flat model's weights with the adapter in them, without gradient; remembered until the adapter changes."""
         assert self.flat is not None
@@ -139,7 +155,7 @@ class Policy:
     def hidden(self, batch: Batch, weights: Weights = Weights.CURRENT) -> torch.Tensor:
         """(N, hidden size): the last hidden state at each position that predicts a completion token."""
         if self.flat is None:
-            with self.using(weights):
+            with self.using(weights), self._computing_again():
                 out = self.causal.base_model(input_ids=batch.input_ids, use_cache=False)
             return out.last_hidden_state[batch.predicts]
         if not torch.is_grad_enabled():
@@ -256,6 +272,8 @@ def load_policy(config: ModelConfig, seed: int = 0) -> Policy:
         start_from_adapter(policy, config)
     policy.model.to(device).eval()
     policy.flat = FlatModel.of(policy.model)
+    if policy.flat is None and policy.causal.supports_gradient_checkpointing:
+        policy.causal.gradient_checkpointing_enable()
     return policy
 
 

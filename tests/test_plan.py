@@ -64,7 +64,7 @@ def test_the_estimate_grows_with_what_takes_memory() -> None:
     qwen = replace_knobs(TrainConfig(), settings_of("qwen-math", TrainConfig()))
 
     def of(**changes: object) -> Need:
-        found = need(replace_knobs(qwen, changes))
+        found = need(replace_knobs(qwen, changes), gpu=True)
         assert found is not None
         return found
 
@@ -73,7 +73,8 @@ def test_the_estimate_grows_with_what_takes_memory() -> None:
     assert of(micro_batch_tokens=8192).activations == 2 * base.activations
     assert of(rank=32).adapter == 2 * base.adapter
     assert base.total < 24 << 30, "the preset promises a card of 24 GB"
-    assert need(replace_knobs(TrainConfig(), settings_of("qwen-0.5b", TrainConfig()))).total < 12 << 30  # type: ignore[union-attr]
+    assert need(replace_knobs(TrainConfig(), settings_of("qwen-0.5b", TrainConfig())), gpu=True).total < 12 << 30  # type: ignore[union-attr]
+    assert need(qwen).activations > 10 * base.activations, "a CPU keeps what was freed"  # type: ignore[union-attr]
 
 
 def test_what_cannot_fit_is_refused_before_it_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,9 +7,11 @@ import torch
 
 from hdpo.batching import Trace
 from hdpo.config import ModelConfig
+from hdpo.draws import DrawKey, Purpose
 from hdpo.errors import BadInput
 from hdpo.policy import Weights, load_ahead, load_policy
-from tests.engine import log_probs, push, random_model, random_policy
+from hdpo.sampling import Prompt, TransformersSampler
+from tests.engine import HOW_SHORT, log_probs, push, random_model, random_policy
 
 TRACE = Trace((5, 6, 7), (8, 9, 10))
 
@@ -124,3 +126,30 @@ def test_a_cut_checkpoint_is_told(tmp_path) -> None:
     (tmp_path / "optimiser.safetensors").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(BadInput, match="older checkpoint"):
         a.load(tmp_path, opt)
+
+
+def test_a_plain_model_keeps_a_layers_input_alone_and_has_the_same_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hdpo.policy.FlatModel.of", lambda model: None)
+    gradients, kept = [], []
+    for again in (True, False):
+        policy = random_policy()
+        assert policy.flat is None and policy.causal.is_gradient_checkpointing
+        if not again:
+            policy.causal.gradient_checkpointing_disable()
+        found = 0
+
+        def count(x: torch.Tensor) -> torch.Tensor:
+            nonlocal found
+            found += x.numel()
+            return x
+
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda x: x):
+            hidden = policy.hidden(policy.batch([Trace(tuple(range(5, 60)), tuple(range(60, 90)))] * 4))
+        kept.append(found)
+        hidden.square().sum().backward()
+        gradients.append([p.grad for p in policy.trainable])
+        assert not any(m.training for m in policy.model.modules())
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True)) and any(g.any() for g in gradients[0])
+    assert kept[0] < kept[1] / 5
+    drawn = TransformersSampler(policy).sample([Prompt("p", TRACE.prompt_ids)], 2, HOW_SHORT, DrawKey(0, Purpose.SCAN))
+    assert len(drawn[0]) == 2
