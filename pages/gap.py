@@ -51,7 +51,7 @@ def by_token(run: Run, steps: list[int], facts: str) -> None:
     after = right.selectbox("After: step", steps, len(steps) - 1, key="gap_after", bind="query-params")
     with st.container(horizontal=True):
         for row in gap_data.changes(catalog.probe_frame(run), before, after).itertuples():
-            st.metric(row.name, f"{row.after:.3f}", f"{row.change:+.3f}", delta_color="inverse", help=CHANGE, border=True, width=210)  # fmt: skip
+            st.metric(row.name, f"{row.after:.3f}", f"{row.change:+.3f}", delta_color="inverse" if abs(row.change) >= 0.0005 else "off", help=CHANGE, border=True, width=210)  # fmt: skip
     old, new = catalog.gap_frame(run, before), catalog.gap_frame(run, after)
     table = gap.position_means(old, new)
     show(

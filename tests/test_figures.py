@@ -288,6 +288,9 @@ def test_probe_gap_tells_traces_teachers_and_the_steps_own_gap_apart() -> None:
     assert not any("noise floor" in (t.name or "") for t in fig.data)
     noisy = live.probe_gap(probe(), steps().assign(parity_kl=0.003))
     assert list(trace(noisy, "noise floor: vLLM against the trained model").y) == [0.003] * 3
+    assert [a.text for a in fig.layout.annotations] == list(live.PROBE.values())
+    alone = live.probe_gap(probe()[lambda rows: rows["on"] == "own"])
+    assert alone.layout.annotations[0].text == "on privileged traces: no trace"
 
 
 def test_the_noise_floor_of_another_sampler_lies_under_the_gap_by_position() -> None:

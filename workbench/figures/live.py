@@ -124,7 +124,10 @@ def probe_gap(probe: pd.DataFrame, steps: pd.DataFrame | None = None) -> go.Figu
     if steps is not None and not steps.empty:
         traces += side_lines(steps, "step_gap", "each step's own accepted traces (estimate)", style.place(0))
         traces += side_lines(steps, "parity_kl", "noise floor: vLLM against the trained model", style.place(0))
-    return style.figure(traces, 340, STEP, {"rangemode": "tozero"}, list(PROBE.values()), columns=2)
+    titles = [
+        words if (probe["on"] == on).any() else f"{words.partition(' (')[0]}: no trace" for on, words in PROBE.items()
+    ]
+    return style.figure(traces, 340, STEP, {"rangemode": "tozero"}, titles, columns=2)
 
 
 def probe_lines(
