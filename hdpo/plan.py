@@ -78,8 +78,9 @@ def memory_words(config: fit.Config, found: Facts | None) -> list[str]:
     need = on_cpu if here == fit.MAIN else on_gpu
     verdict = "fits" if need.total <= total else "does not fit: lower micro-batch-tokens, or take a smaller model"
     free = f", {psutil.virtual_memory().available / GIB:.1f} free" if here == fit.MAIN else ""
-    more = f" On a CPU {on_cpu.total / GIB:.1f} GiB: what was freed stays with the process." if need is on_cpu else ""
+    apart = on_cpu != on_gpu
+    where, more = " on a GPU" * apart, f" On a CPU {on_cpu.total / GIB:.1f} GiB: what was freed stays with the process." * apart  # fmt: skip
     return [
-        f"Memory of one process, estimated: {on_gpu.total / GIB:.1f} GiB on a GPU ({parts}).{more}",
+        f"Memory of one process, estimated: {on_gpu.total / GIB:.1f} GiB{where} ({parts}).{more}",
         f"Here: {total / GIB:.1f} GiB of {here}{free}: {verdict}.",
     ]

@@ -103,8 +103,8 @@ class Policy:
     @contextmanager
     def _computing_again(self) -> Iterator[None]:
         """Where a gradient will be asked for, each layer of the plain model keeps its input alone, and is computed
-        again in the backward pass: a third more time for a tenth of the memory, without which one sequence of 4,096
-        tokens of a 1.5 B model needs 27 GB. transformers looks at a layer's `training` for this, and at nothing else
+        again in the backward pass: without it one sequence of 4,096 tokens of a 1.5 B model needs some 16 GiB beside
+        the model, with it one or two (by measurements on smaller models, see the notebook). transformers looks at a layer's `training` for this, and at nothing else
         there; dropout stays as it was."""
         layers = [m for m in self.causal.modules() if isinstance(m, GradientCheckpointingLayer)]
         for layer in layers:

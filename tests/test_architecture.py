@@ -38,7 +38,7 @@ def test_the_app_computes_nothing_heavy(path: Path) -> None:
 
 
 def test_vllm_has_one_door() -> None:
-    assert [p.name for p in files("hdpo") if "vllm" in imports(p)] == ["vllm_sampler.py"]
+    assert [p.name for p in files("hdpo") if "vllm" in imports(p)] == ["vllm_engines.py"]
 
 
 def test_what_is_light_stays_light() -> None:

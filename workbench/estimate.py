@@ -147,8 +147,8 @@ def detectable(config: TrainConfig, seeds: int = 1) -> str:
     held = f"{config.evaluation.eval_problems} problems × {n} samples"
     extra = "one training seed, whose own noise is not in it" if seeds == 1 else f"{seeds} training seeds"
     return (
-        f"Two such sessions can be told apart (80 % power) by {' or '.join(parts)}: "
-        f"{held}, {extra}. From the baseline in {run.name} ({run.load_config().evaluation.eval_split} problems)."
+        f"With the noise of sampling alone two such sessions can be told apart (80 % power) by {' or '.join(parts)}: "
+        f"{held}, {extra}; an effect that differs between problems must be larger. From the baseline in {run.name} ({run.load_config().evaluation.eval_split} problems)."
     )
 
 

@@ -318,7 +318,7 @@ def detectable_words(runs: Sequence[Run], step: int) -> str:
     words = [
         f"{100 * detectable_difference(pairs, n, k, seeds=seeds):.1f} points of pass@{k}" for k in (1, 8) if k <= n
     ]
-    return f"Here a true difference shows from about {' and '.join(words)} on (80 % power, {seeds} seed(s), training noise not counted)."
+    return f"With the noise of sampling alone a true difference would show from about {' and '.join(words)} on (80 % power, seeds: {seeds}). Training noise and an effect that differs between problems, which the intervals hold, ask for more."
 
 
 def best_and_final(runs: Sequence[Run]) -> pd.DataFrame:
