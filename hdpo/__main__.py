@@ -2,6 +2,6 @@
 
 import sys
 
-from hdpo.cli import main
+from hdpo.cli.main import main
 
 sys.exit(main())

@@ -10,16 +10,83 @@ import math
 from dataclasses import dataclass
 from enum import Enum
 
-from hdpo.advantages import Advantage
 from hdpo.errors import BadInput
 from hdpo.knobs import Knob, check, from_json, knob, knobs, replace_knobs, to_json
-from hdpo.prompts import PLAIN, Information, Wording
 
 __all__ = [
-    "KINDS", "Divergence", "EvalConfig", "EvaluateConfig", "Knob", "ModelConfig", "ObjectiveConfig", "ProblemConfig",
-    "PromptConfig", "SamplingConfig", "ScanConfig", "StepConfig", "SweepConfig", "Teacher", "TrainConfig",
-    "from_json", "knobs", "replace_knobs", "to_json",
-]  # fmt: skip
+    "KINDS",
+    "Divergence",
+    "EvalConfig",
+    "EvaluateConfig",
+    "Knob",
+    "ModelConfig",
+    "ObjectiveConfig",
+    "ProblemConfig",
+    "PromptConfig",
+    "SamplingConfig",
+    "ScanConfig",
+    "StepConfig",
+    "SweepConfig",
+    "Teacher",
+    "TrainConfig",
+    "from_json",
+    "knobs",
+    "replace_knobs",
+    "to_json",
+]
+
+
+class Advantage(str, Enum):
+    """How a reward is compared with its group, of mean r̄ and population standard deviation σ.
+
+    LEAVE_ONE_OUT: r_i - mean of the others (RLOO, arXiv 2402.14740); what the paper's runs use (App. C).
+    STD: (r_i - r̄)/σ (GRPO, arXiv 2402.03300), the paper's equation form.
+    DR_GRPO: r_i - r̄ (Dr. GRPO, arXiv 2503.20783): no σ, which favours groups nearly all right or all wrong.
+    """
+
+    LEAVE_ONE_OUT = "leave-one-out"
+    STD = "std-normalised"
+    DR_GRPO = "dr-grpo"
+
+
+class Information(str, Enum):
+    """What the privileged prompt tells. The paper shows the whole worked solution."""
+
+    ANSWER = "answer"  # the final answer only
+    SOLUTION = "solution"  # the whole worked solution
+    FRACTION = "fraction"  # its first steps, never the final box
+    WRONG_OTHER = "wrong-other"  # control: another problem's solution
+    WRONG_ANSWER = "wrong-answer"  # control: the own solution with another final answer
+
+
+@dataclass(frozen=True)
+class Wording:
+    """Templates of the user turn, with {problem} and, in the privileged one, {reference}. Other braces are plain text."""
+
+    student: str
+    privileged: str
+
+    def __post_init__(self) -> None:
+        for name, template, needed in (
+            ("student's", self.student, ("{problem}",)),
+            ("privileged", self.privileged, ("{problem}", "{reference}")),
+        ):
+            missing = [mark for mark in needed if mark not in template]
+            if missing:
+                raise BadInput(f"The {name} wording must contain {' and '.join(missing)}; found {template!r}. Add it.")
+        if "{reference}" in self.student:
+            raise BadInput(
+                "The student's wording must not contain {reference}: it would show the ground truth. Remove it."
+            )
+
+
+PLAIN = Wording("{problem}", "{problem}\nReference solution: {reference}")
+INSTRUCT = Wording(
+    "{problem}\n\nReason step by step, and put your final answer within \\boxed{}.",
+    "{problem}\n\nHere is a reference solution:\n{reference}\n\n"
+    "With its help, write your own full solution of the problem. "
+    "Reason step by step, and put your final answer within \\boxed{}.",
+)
 
 
 class Teacher(str, Enum):
@@ -44,29 +111,52 @@ class ModelConfig:
     revision: str = knob("", "commit, tag or branch of a hub model; a run's config gets the commit")
     adapter: str = knob("", "LoRA checkpoint folder to start from; empty starts from the base model", paper="none")
     device: str = knob("auto", "where to compute", options=("auto", "cpu", "cuda", "mps"))
-    processes: int = knob(1, "processes that share the work, one per GPU; changes time, never the result", low=1, high=1024)  # fmt: skip
-    sampler: str = knob("transformers", "who draws the rollouts; vllm needs requirements-gpu.txt", options=("transformers", "vllm"))  # fmt: skip
+    processes: int = knob(
+        1, "processes that share the work, one per GPU; changes time, never the result", low=1, high=1024
+    )
+    sampler: str = knob(
+        "transformers", "who draws the rollouts; vllm needs requirements-gpu.txt", options=("transformers", "vllm")
+    )
     vllm_url: str = knob("", "a running `vllm serve` that draws; empty starts vLLM beside the trainer")
     vllm_memory: float = knob(0.3, "share of the GPU's memory that vLLM may take", low=0.05, high=0.95)
-    dtype: str = knob("float32", "of the base weights; adapter and optimiser stay in float32", paper="bfloat16", options=("float32", "bfloat16", "float16"))  # fmt: skip
+    dtype: str = knob(
+        "float32",
+        "of the base weights; adapter and optimiser stay in float32",
+        paper="bfloat16",
+        options=("float32", "bfloat16", "float16"),
+    )
     rank: int = knob(16, "LoRA rank", paper="full fine-tuning", low=1, high=512)
-    alpha: int = knob(32, "LoRA alpha; the update is scaled by alpha / rank", paper="full fine-tuning", low=1, high=1024)  # fmt: skip
+    alpha: int = knob(
+        32, "LoRA alpha; the update is scaled by alpha / rank", paper="full fine-tuning", low=1, high=1024
+    )
     targets: str = knob("all-linear", "LoRA target modules: 'all-linear', or names with commas between")
 
     def __post_init__(self) -> None:
         check(self)
         if self.sampler == "vllm" and self.processes > 1 and not self.vllm_url:
-            raise BadInput("sampler: expected one process, or a vLLM server with --vllm-url, found --processes above 1. Start `vllm serve` as the README says.")  # fmt: skip
+            raise BadInput(
+                "sampler: expected one process, or a vLLM server with --vllm-url, found --processes above 1. Start `vllm serve` as the README says."
+            )
 
 
 @dataclass(frozen=True)
 class ProblemConfig:
-    problems: str = knob("bundled:steep", "'bundled:steep', 'bundled:gentle', a JSONL, CSV or Parquet file, or a hub id owner/name", paper="OpenMathInstruct-2")  # fmt: skip
+    problems: str = knob(
+        "bundled:steep",
+        "'bundled:steep', 'bundled:gentle', a JSONL, CSV or Parquet file, or a hub id owner/name",
+        paper="OpenMathInstruct-2",
+    )
     columns: str = knob("", "column mapping of a file, such as text=question,solution=answer,answer=final")
-    sources: str = knob("", "sources (such as problem_source) whose problems count, with commas between; empty takes all", paper="MATH and GSM8K")  # fmt: skip
+    sources: str = knob(
+        "",
+        "sources (such as problem_source) whose problems count, with commas between; empty takes all",
+        paper="MATH and GSM8K",
+    )
     limit: int = knob(0, "read at most this many problems; 0 reads all", low=0)
     split_seed: int = knob(42, "seed of the train/validation hash", paper="42", low=0)
-    validation_share: float = knob(0.05, "share of a file's problems held out for validation", paper="0.05", low=0.0, high=0.9)  # fmt: skip
+    validation_share: float = knob(
+        0.05, "share of a file's problems held out for validation", paper="0.05", low=0.0, high=0.9
+    )
 
     def __post_init__(self) -> None:
         check(self)
@@ -78,7 +168,9 @@ class ProblemConfig:
             return None
         pairs = [p.partition("=") for p in self.columns.split(",")]
         if any(not (k.strip() and eq and v.strip()) for k, eq, v in pairs):
-            raise BadInput(f"columns: expected text=…,solution=…,answer=…, found {self.columns!r}. Give one column for each.")  # fmt: skip
+            raise BadInput(
+                f"columns: expected text=…,solution=…,answer=…, found {self.columns!r}. Give one column for each."
+            )
         return {k.strip(): v.strip() for k, _, v in pairs}
 
 
@@ -101,7 +193,9 @@ class PromptConfig:
 class SamplingConfig:
     temperature: float = knob(1.0, "sampling temperature", paper="1.0", low=0.05, high=5.0)
     top_p: float = knob(1.0, "nucleus; training needs 1", paper="1.0", low=0.05, high=1.0)
-    max_new_tokens: int = knob(64, "longest completion, tokens; a longer one counts as truncated", paper="within 4096", low=1, high=32768)  # fmt: skip
+    max_new_tokens: int = knob(
+        64, "longest completion, tokens; a longer one counts as truncated", paper="within 4096", low=1, high=32768
+    )
 
     def __post_init__(self) -> None:
         check(self)
@@ -109,7 +203,9 @@ class SamplingConfig:
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
-    lambda_: float = knob(0.3, "λ, the weight of the distillation term; 0 is exactly GRPO", paper="0.01 and 0.1", low=0.0, high=1000.0)  # fmt: skip
+    lambda_: float = knob(
+        0.3, "λ, the weight of the distillation term; 0 is exactly GRPO", paper="0.01 and 0.1", low=0.0, high=1000.0
+    )
     teacher: Teacher = knob(Teacher.DRIFTING, "whose distribution is distilled", paper="both")
     divergence: Divergence = knob(Divergence.JSD_TOPK, "distance between teacher and student", paper="jsd-topk")
     topk: int = knob(64, "teacher tokens kept at each position by JSD_k", paper="64", low=1, high=1024)
@@ -127,11 +223,15 @@ class StepConfig:
     rollouts: int = knob(8, "K, rollouts per prompt (the axis G)", paper="16", low=2, high=256)
     privileged_rollouts: int = knob(4, "J, privileged rollouts per cliff", paper="not stated", low=1, high=256)
     max_cliffs: int = knob(32, "cliffs distilled a step, at most", paper="32", low=1, high=4096)
-    learning_rate: float = knob(1e-3, "AdamW's constant learning rate after warm-up", paper="1e-6", low=1e-9, high=1.0)  # fmt: skip
-    warmup: int = knob(20, "steps over which the learning rate rises from 0.1× to 1×", paper="50", low=0, high=100_000)  # fmt: skip
+    learning_rate: float = knob(1e-3, "AdamW's constant learning rate after warm-up", paper="1e-6", low=1e-9, high=1.0)
+    warmup: int = knob(20, "steps over which the learning rate rises from 0.1× to 1×", paper="50", low=0, high=100_000)
     weight_decay: float = knob(0.01, "AdamW's weight decay", paper="0.01", low=0.0, high=1.0)
-    grad_norm: float = knob(1.0, "gradient norm above which the gradient is scaled down", paper="1.0", low=1e-6, high=1e6)  # fmt: skip
-    micro_batch_tokens: int = knob(4096, "padded tokens in one forward pass; changes memory, never the result", low=16, high=10_000_000)  # fmt: skip
+    grad_norm: float = knob(
+        1.0, "gradient norm above which the gradient is scaled down", paper="1.0", low=1e-6, high=1e6
+    )
+    micro_batch_tokens: int = knob(
+        4096, "padded tokens in one forward pass; changes memory, never the result", low=16, high=10_000_000
+    )
     checkpoint_every: int = knob(10, "steps between checkpoints", low=1, high=1_000_000)
 
     def __post_init__(self) -> None:
@@ -147,7 +247,9 @@ class EvalConfig:
     eval_split: str = knob(
         "validation", "problems evaluated; 'test' is for the model card alone", options=("validation", "test")
     )
-    probe_cliffs: int = knob(16, "held-out cliffs in the fixed probe set of the realizability gap; 0 measures no gap", low=0, high=4096)  # fmt: skip
+    probe_cliffs: int = knob(
+        16, "held-out cliffs in the fixed probe set of the realizability gap; 0 measures no gap", low=0, high=4096
+    )
 
     def __post_init__(self) -> None:
         check(self)
@@ -179,7 +281,9 @@ class TrainConfig:
     def __post_init__(self) -> None:
         check(self)
         if self.sampling.top_p != 1.0:
-            raise BadInput(f"top-p: training expects 1, found {self.sampling.top_p}. Set it to 1: the policy ratio needs the whole distribution.")  # fmt: skip
+            raise BadInput(
+                f"top-p: training expects 1, found {self.sampling.top_p}. Set it to 1: the policy ratio needs the whole distribution."
+            )
 
 
 @dataclass(frozen=True)
@@ -221,7 +325,9 @@ class SweepConfig:
     train: TrainConfig = TrainConfig()
     lambdas: tuple[float, ...] = knob((0.0, 0.3), "the λ of the members")
     seeds: tuple[int, ...] = knob((0,), "the seeds of the members; two or more let a difference speak")
-    ray: str = knob("", "a Ray cluster that takes the members: auto, local or ray://host:port; empty runs them one after another")  # fmt: skip
+    ray: str = knob(
+        "", "a Ray cluster that takes the members: auto, local or ray://host:port; empty runs them one after another"
+    )
 
     def __post_init__(self) -> None:
         check(self)

@@ -64,7 +64,17 @@ def knobs(config: Any, path: tuple[str, ...] = ()) -> Iterator[Knob]:
             yield from knobs(value, (*path, f.name))
         else:
             m = f.metadata
-            yield Knob(f.name, (*path, f.name), hints[f.name], value, m["help"], m["paper"], m["low"], m["high"], options_of(hints[f.name], m["options"]))  # fmt: skip
+            yield Knob(
+                f.name,
+                (*path, f.name),
+                hints[f.name],
+                value,
+                m["help"],
+                m["paper"],
+                m["low"],
+                m["high"],
+                options_of(hints[f.name], m["options"]),
+            )
 
 
 def options_of(hint: Any, options: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -86,7 +96,9 @@ def replace_knobs(config: Any, values: Mapping[str, Any]) -> Any:
                 place = place[part]
             place[k.name] = plain(left.pop(k.name))
     if left:
-        raise BadInput(f"settings: {', '.join(sorted(left))} is no setting of {type(config).__name__}. Remove it or mend the name.")  # fmt: skip
+        raise BadInput(
+            f"settings: {', '.join(sorted(left))} is no setting of {type(config).__name__}. Remove it or mend the name."
+        )
     return from_json(type(config), data)
 
 
@@ -147,7 +159,9 @@ def from_json(cls: type, data: Any) -> Any:
     hints = typing.get_type_hints(cls)
     unknown = set(data) - {f.name for f in dataclasses.fields(cls)}
     if unknown:
-        raise BadInput(f"config: {', '.join(sorted(unknown))} is no setting of {cls.__name__}. Was it written by another version?")  # fmt: skip
+        raise BadInput(
+            f"config: {', '.join(sorted(unknown))} is no setting of {cls.__name__}. Was it written by another version?"
+        )
     return cls(**{name: parse(hints[name], value, name) for name, value in data.items()})
 
 

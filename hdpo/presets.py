@@ -8,9 +8,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from hdpo.config import knobs
+from hdpo.config import INSTRUCT, knobs
 from hdpo.errors import BadInput
-from hdpo.prompts import INSTRUCT
 
 
 @dataclass(frozen=True)
@@ -24,9 +23,14 @@ class Preset:
 
 # With an instruct model answers are longer and the learning rate lower than on the bundled model.
 _INSTRUCT = {
-    **asdict(INSTRUCT), "problems": "openai/gsm8k", "max_new_tokens": 512, "learning_rate": 1e-5, "warmup": 10,
-    "eval_problems": 128, "eval_samples": 16,
-}  # fmt: skip
+    **asdict(INSTRUCT),
+    "problems": "openai/gsm8k",
+    "max_new_tokens": 512,
+    "learning_rate": 1e-5,
+    "warmup": 10,
+    "eval_problems": 128,
+    "eval_samples": 16,
+}
 
 PRESETS = {
     "bundled": Preset("the bundled model on the steep mix: the defaults"),
@@ -46,10 +50,22 @@ PRESETS = {
     "paper": Preset(
         "the paper's hyperparameters (Table 2), with LoRA",
         {
-            **asdict(INSTRUCT), "model": "Qwen/Qwen2.5-Math-1.5B-Instruct", "dtype": "bfloat16",
-            "problems": "nvidia/OpenMathInstruct-2", "limit": 50_000, "eval_problems": 2048, "max_new_tokens": 2048,
-            "steps": 2000, "prompts_per_step": 32, "rollouts": 16, "max_cliffs": 32, "lambda_": 0.01,
-            "learning_rate": 1e-5, "warmup": 50, "eval_every": 10, "checkpoint_every": 50,
+            **asdict(INSTRUCT),
+            "model": "Qwen/Qwen2.5-Math-1.5B-Instruct",
+            "dtype": "bfloat16",
+            "problems": "nvidia/OpenMathInstruct-2",
+            "limit": 50_000,
+            "eval_problems": 2048,
+            "max_new_tokens": 2048,
+            "steps": 2000,
+            "prompts_per_step": 32,
+            "rollouts": 16,
+            "max_cliffs": 32,
+            "lambda_": 0.01,
+            "learning_rate": 1e-5,
+            "warmup": 50,
+            "eval_every": 10,
+            "checkpoint_every": 50,
         },
         (
             "weights: the paper fine-tuned all of them; here LoRA of rank 16 on every linear layer.",
@@ -62,7 +78,7 @@ PRESETS = {
             "length: prompt and completion within 4,096 tokens as in the paper, of which 2,048 for the completion.",
         ),
     ),
-}  # fmt: skip
+}
 
 
 def settings_of(name: str, config: Any) -> dict[str, Any]:

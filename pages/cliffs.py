@@ -3,8 +3,9 @@
 import streamlit as st
 
 from hdpo.errors import BadInput
-from workbench import catalog, explore_data
 from workbench.components import group, scans
+from workbench.data import catalog
+from workbench.data import explore as explore_data
 from workbench.state import link_box, sentences
 
 st.title("Cliffs")

@@ -3,10 +3,13 @@
 import pandas as pd
 import streamlit as st
 
-from hdpo.runs import Run
-from workbench import catalog, gap_data, session, state
+from hdpo.record.folder import Run
+from workbench import state
+from workbench.components import session
 from workbench.components.figure import show
 from workbench.components.follow import badges, follow
+from workbench.data import catalog
+from workbench.data import gap as gap_data
 from workbench.figures import gap, live
 
 OVER = (
@@ -51,7 +54,15 @@ def by_token(run: Run, steps: list[int], facts: str) -> None:
     after = right.selectbox("After: step", steps, len(steps) - 1, key="gap_after", bind="query-params")
     with st.container(horizontal=True):
         for row in gap_data.changes(catalog.probe_frame(run), before, after).itertuples():
-            st.metric(row.name, f"{row.after:.3f}", f"{row.change:+.3f}", delta_color="inverse" if abs(row.change) >= 0.0005 else "off", help=CHANGE, border=True, width=210)  # fmt: skip
+            st.metric(
+                row.name,
+                f"{row.after:.3f}",
+                f"{row.change:+.3f}",
+                delta_color="inverse" if abs(row.change) >= 0.0005 else "off",
+                help=CHANGE,
+                border=True,
+                width=210,
+            )
     old, new = catalog.gap_frame(run, before), catalog.gap_frame(run, after)
     table = gap.position_means(old, new)
     show(
@@ -61,7 +72,9 @@ def by_token(run: Run, steps: list[int], facts: str) -> None:
         frame=table,
         key="gap-position",
     )
-    when = st.segmented_control("Bounds at", ["before", "after"], default="after", required=True, key="gap_when", bind="query-params")  # fmt: skip
+    when = st.segmented_control(
+        "Bounds at", ["before", "after"], default="after", required=True, key="gap_when", bind="query-params"
+    )
     bounds(run, old if when == "before" else new, facts)
 
 
@@ -73,10 +86,14 @@ def bounds(run: Run, tokens: pd.DataFrame, facts: str) -> None:
 
 
 st.title("Gap")
-st.caption("The realizability gap: how much the next token changes once the model may read the solution. Distillation can only close what is not too wide.")  # fmt: skip
+st.caption(
+    "The realizability gap: how much the next token changes once the model may read the solution. Distillation can only close what is not too wide."
+)
 found = gap_data.runs_with_probe(catalog.runs_of("train"))
 if not found:
-    st.info("No run has measured the gap yet. Start one in the λ lab: the probe set is measured at every evaluation, also at λ = 0.")  # fmt: skip
+    st.info(
+        "No run has measured the gap yet. Start one in the λ lab: the probe set is measured at every evaluation, also at λ = 0."
+    )
 else:
     names = catalog.labels(found)
     pick, beside = st.columns([3, 2])

@@ -5,7 +5,9 @@ import json
 import streamlit as st
 
 from hdpo.config import TrainConfig, to_json
-from workbench import catalog, estimate, forms, launch, session, state
+from workbench import forms, launch, state
+from workbench.components import session
+from workbench.data import catalog, estimate
 
 SET_UP, WATCH = "Set up", "Watch"
 
@@ -28,7 +30,12 @@ def before_start(config: TrainConfig) -> None:
         border=True,
     )
     memory = estimate.memory_bytes(config)
-    grid.metric("Memory", f"{memory / 1e9:.1f} GB" if memory else "not known", border=True, help="Estimated from what the model says of itself: libraries, weights, adapter, cache, activations, logits.")  # fmt: skip
+    grid.metric(
+        "Memory",
+        f"{memory / 1e9:.1f} GB" if memory else "not known",
+        border=True,
+        help="Estimated from what the model says of itself: libraries, weights, adapter, cache, activations, logits.",
+    )
     st.caption(state.escape(alone.source))
     st.caption(state.escape(estimate.detectable(config)))
     st.code(launch.command_of(config), language=None, wrap_lines=True)
@@ -70,7 +77,15 @@ def watch() -> None:
         "Draw beside it", [i for i in names if i != run_id], format_func=lambda i: names[i], key="lab_beside"
     )
     with st.container(horizontal=True):
-        view = st.segmented_control("View", session.VIEWS, default=session.VIEWS[0], required=True, key="lab_panel", bind="query-params", label_visibility="collapsed")  # fmt: skip
+        view = st.segmented_control(
+            "View",
+            session.VIEWS,
+            default=session.VIEWS[0],
+            required=True,
+            key="lab_panel",
+            bind="query-params",
+            label_visibility="collapsed",
+        )
         session.buttons(run, "lab")
         state.link_box("lab")
     session.watch(run, [r for r in found if r.id in others], view)
@@ -80,9 +95,18 @@ if following := st.session_state.pop("lab_next", ""):
     st.session_state["lab_run"], st.session_state["lab_mode"] = following, WATCH
 
 st.title("λ lab")
-st.caption("One run of HDPO: GRPO, and on the cliffs λ times the distillation of what the model can do once it has seen the solution. λ = 0 is exactly GRPO.")  # fmt: skip
+st.caption(
+    "One run of HDPO: GRPO, and on the cliffs λ times the distillation of what the model can do once it has seen the solution. λ = 0 is exactly GRPO."
+)
 watching = "lab_run" in st.query_params or launch.running_run() is not None
-mode = st.segmented_control("Part", [SET_UP, WATCH], default=WATCH if watching else SET_UP, required=True, key="lab_mode", label_visibility="collapsed")  # fmt: skip
+mode = st.segmented_control(
+    "Part",
+    [SET_UP, WATCH],
+    default=WATCH if watching else SET_UP,
+    required=True,
+    key="lab_mode",
+    label_visibility="collapsed",
+)
 if mode == WATCH:
     watch()
 else:

@@ -3,7 +3,8 @@
 import streamlit as st
 
 from hdpo.config import ModelConfig
-from workbench import catalog, home, state
+from workbench import home, state
+from workbench.data import catalog
 
 NEXT = (
     ("cliffs", "Find the cliffs", "Sample every problem K times and read the groups that got nothing."),

@@ -6,8 +6,10 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
-from hdpo.runs import Run
-from workbench import catalog, exports, launch, session, state
+from hdpo.record.folder import Run
+from workbench import launch, state
+from workbench.components import session
+from workbench.data import catalog, exports
 
 
 def table(frame: pd.DataFrame) -> None:
@@ -21,9 +23,14 @@ def table(frame: pd.DataFrame) -> None:
     share = st.column_config.NumberColumn(format="percent")
     columns = {"pass@1": share, "pass@8": share, "created": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm")}
     st.dataframe(
-        exports.listing(frame), hide_index=True, column_config=columns, on_select=choose, selection_mode="single-row",
-        key="runs_table", alt="All runs, newest first.",
-    )  # fmt: skip
+        exports.listing(frame),
+        hide_index=True,
+        column_config=columns,
+        on_select=choose,
+        selection_mode="single-row",
+        key="runs_table",
+        alt="All runs, newest first.",
+    )
 
 
 def one(run: Run, labels: dict[str, str]) -> None:

@@ -11,7 +11,7 @@ import pytest
 # Before anything imports torch: threads that spin on two shared cores are slower than one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
@@ -25,7 +25,9 @@ def runs_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
     root.mkdir()
     monkeypatch.setenv("HDPO_RUNS", str(root))
     monkeypatch.setenv("HDPO_NO_WORKERS", "1")
-    monkeypatch.setattr("hdpo.runs.ASSET_RUNS", tmp_path / "recorded")  # a page's first choice is the test's own run
+    monkeypatch.setattr(
+        "hdpo.record.folder.ASSET_RUNS", tmp_path / "recorded"
+    )  # a page's first choice is the test's own run
     st.cache_data.clear()
     st.cache_resource.clear()
     yield root
@@ -33,8 +35,8 @@ def runs_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
 
 def execute_here(root: Path, kind: str, config: object) -> Path:
     """The real engine on the bundled model, in this process. Returns the finished run's folder."""
-    from hdpo.execute import execute
-    from hdpo.runs import Run, RunWriter, State
+    from hdpo.record.folder import Run, RunWriter, State
+    from hdpo.work.execute import execute
 
     writer = RunWriter.create(kind, config, root=root, command=f"python -m hdpo {kind}")
     execute(writer.path, resume=False)
@@ -55,9 +57,17 @@ def real_train_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from hdpo.config import TrainConfig, replace_knobs
 
     small = {
-        "steps": 3, "prompts_per_step": 6, "rollouts": 4, "privileged_rollouts": 2, "eval_every": 3, "eval_problems": 12,
-        "eval_samples": 4, "ks": (1, 2), "probe_cliffs": 2, "max_new_tokens": 48,
-    }  # fmt: skip
+        "steps": 3,
+        "prompts_per_step": 6,
+        "rollouts": 4,
+        "privileged_rollouts": 2,
+        "eval_every": 3,
+        "eval_problems": 12,
+        "eval_samples": 4,
+        "ks": (1, 2),
+        "probe_cliffs": 2,
+        "max_new_tokens": 48,
+    }
     return execute_here(tmp_path_factory.mktemp("real"), "train", replace_knobs(TrainConfig(), small))
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import torch
 
-from hdpo.batching import Trace
 from hdpo.config import ModelConfig, PromptConfig, SamplingConfig
-from hdpo.groups import Collector
-from hdpo.policy import Policy, Weights, load_policy
+from hdpo.grading.verify import VerifierPool
+from hdpo.method.groups import Collector
+from hdpo.model.batching import Trace
+from hdpo.model.policy import Policy, Weights, load_policy
 from hdpo.records import Group, Outcome, Problem, Rollout
-from hdpo.sampling import Completion, Prompt
-from hdpo.verify import VerifierPool
+from hdpo.sampling.protocol import Completion, Prompt
 
 HOW_SHORT = SamplingConfig(max_new_tokens=8)
 PROBLEMS = tuple(
@@ -70,9 +70,16 @@ def prompts_of(policy: Policy, problems: Sequence[Problem] = PROBLEMS) -> list[P
 
 
 def collector_of(policy: Policy, sampler: object | None = None, how: SamplingConfig | None = None) -> Collector:
-    from hdpo.sampling import TransformersSampler
+    from hdpo.sampling.transformers import TransformersSampler
 
-    return Collector(policy, sampler or TransformersSampler(policy), VerifierPool(), PromptConfig(), how or SamplingConfig(max_new_tokens=8), PROBLEMS)  # type: ignore[arg-type]  # fmt: skip
+    return Collector(
+        policy,
+        sampler or TransformersSampler(policy),
+        VerifierPool(),
+        PromptConfig(),
+        how or SamplingConfig(max_new_tokens=8),
+        PROBLEMS,
+    )  # type: ignore[arg-type]
 
 
 def group_of(

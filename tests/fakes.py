@@ -14,12 +14,12 @@ from typing import Any
 from streamlit.testing.v1 import AppTest
 
 from hdpo.config import ScanConfig, SweepConfig, TrainConfig, replace_knobs
-from hdpo.files import write_aside
-from hdpo.problems import bundled as read_bundled
+from hdpo.data.problems import bundled as read_bundled
+from hdpo.record.files import write_aside
+from hdpo.record.folder import RunWriter, State
 from hdpo.records import Group, Outcome, Problem, Rollout
-from hdpo.runs import RunWriter, State
 
-APP = Path(__file__).resolve().parent.parent / "workbench" / "app.py"
+APP = Path(__file__).resolve().parents[1] / "workbench" / "app.py"
 bundled = lru_cache(read_bundled)
 LEVELS = (1, 2, 3, 4, 5)
 PROMPTS, ROLLOUTS = 8, 4
@@ -121,10 +121,17 @@ def scan_row(g: Group) -> dict[str, Any]:
     outcomes = [r.outcome for r in g.rollouts]
     p = g.problem
     return {
-        "problem_id": p.id, "source": p.source, "level": p.level, "group": g.kind.value, "doubt": g.doubt.value,
-        "n": len(outcomes), "correct": outcomes.count(Outcome.CORRECT), "truncated": outcomes.count(Outcome.TRUNCATED),
-        "no_answer": 0, "grader_errors": 0,
-    }  # fmt: skip
+        "problem_id": p.id,
+        "source": p.source,
+        "level": p.level,
+        "group": g.kind.value,
+        "doubt": g.doubt.value,
+        "n": len(outcomes),
+        "correct": outcomes.count(Outcome.CORRECT),
+        "truncated": outcomes.count(Outcome.TRUNCATED),
+        "no_answer": 0,
+        "grader_errors": 0,
+    }
 
 
 def write_step_rollouts(writer: RunWriter, step: int) -> None:
@@ -141,19 +148,47 @@ def step_row(step: int, lam: float, cliffs: int = 3) -> dict[str, Any]:
     tried = lam > 0 and cliffs > 0
     recovered = cliffs - 1 if tried else 0
     return {
-        "lambda": lam, "learning_rate": 1e-3, "loss": 0.01 * step, "loss_grpo": 0.0, "loss_jsd": 0.2 / step if tried else 0.0,
-        "grad_norm": 1.0 / step, "grad_norm_grpo": 0.8 / step, "grad_norm_jsd": lam * 0.5 / step if tried else 0.0,
-        "reward": 0.4 + 0.01 * step, "groups_mixed": 3, "groups_solved": 5 - cliffs,
-        "groups_cliff_recovered": recovered, "groups_cliff_lost": 1 if tried else 0,
-        "groups_cliff_skipped": 0 if tried else cliffs, "groups_doubtful_truncation": min(1, cliffs),
-        "groups_doubtful_grader": 0, "groups_no_signal": 0, "groups_too_long": 0, "groups_ungradable": 0,
-        "rollouts": PROMPTS * ROLLOUTS, "truncated": 2, "no_answer": 1, "grader_errors": 0, "tokens_student": 900,
-        "tokens_privileged": 90 if tried else 0, "tokens_accepted": 60 if tried else 0,
-        "privileged_rollouts": 4 * cliffs if tried else 0, "accepted_rollouts": 2 * recovered, "length": 28.0,
-        "entropy": 0.5 / step, "jsd_floor": 0.001 if tried else None, "teacher_mass": 0.999 if tried else None,
-        "student_mass": 0.998 if tried else None, "step_gap": 0.4 / step if tried else None, "sampler_mismatch": 1e-6,
-        "seconds_sample": 1.0, "seconds_verify": 0.1, "seconds_privileged": 0.2, "seconds_update": 0.7, "seconds": 2.0 if lam > 0 else 1.0,
-    }  # fmt: skip
+        "lambda": lam,
+        "learning_rate": 1e-3,
+        "loss": 0.01 * step,
+        "loss_grpo": 0.0,
+        "loss_jsd": 0.2 / step if tried else 0.0,
+        "grad_norm": 1.0 / step,
+        "grad_norm_grpo": 0.8 / step,
+        "grad_norm_jsd": lam * 0.5 / step if tried else 0.0,
+        "reward": 0.4 + 0.01 * step,
+        "groups_mixed": 3,
+        "groups_solved": 5 - cliffs,
+        "groups_cliff_recovered": recovered,
+        "groups_cliff_lost": 1 if tried else 0,
+        "groups_cliff_skipped": 0 if tried else cliffs,
+        "groups_doubtful_truncation": min(1, cliffs),
+        "groups_doubtful_grader": 0,
+        "groups_no_signal": 0,
+        "groups_too_long": 0,
+        "groups_ungradable": 0,
+        "rollouts": PROMPTS * ROLLOUTS,
+        "truncated": 2,
+        "no_answer": 1,
+        "grader_errors": 0,
+        "tokens_student": 900,
+        "tokens_privileged": 90 if tried else 0,
+        "tokens_accepted": 60 if tried else 0,
+        "privileged_rollouts": 4 * cliffs if tried else 0,
+        "accepted_rollouts": 2 * recovered,
+        "length": 28.0,
+        "entropy": 0.5 / step,
+        "jsd_floor": 0.001 if tried else None,
+        "teacher_mass": 0.999 if tried else None,
+        "student_mass": 0.998 if tried else None,
+        "step_gap": 0.4 / step if tried else None,
+        "sampler_mismatch": 1e-6,
+        "seconds_sample": 1.0,
+        "seconds_verify": 0.1,
+        "seconds_privileged": 0.2,
+        "seconds_update": 0.7,
+        "seconds": 2.0 if lam > 0 else 1.0,
+    }
 
 
 def interval(value: float, half: float = 0.05) -> dict[str, float]:
@@ -201,15 +236,36 @@ def count_row(i: int, p: Problem) -> dict[str, Any]:
     correct = (0, 8, 16)[i % 3]
     kind = ("cliff", "mixed", "solved")[i % 3]
     return {
-        "problem_id": p.id, "level": p.level, "source": p.source, "kind": kind, "doubt": "", "n": 16, "correct": correct,
-        "truncated": 0, "no_answer": 0, "grader_errors": 0, "greedy": int(correct > 0), "length": 28.0,
-    }  # fmt: skip
+        "problem_id": p.id,
+        "level": p.level,
+        "source": p.source,
+        "kind": kind,
+        "doubt": "",
+        "n": 16,
+        "correct": correct,
+        "truncated": 0,
+        "no_answer": 0,
+        "grader_errors": 0,
+        "greedy": int(correct > 0),
+        "length": 28.0,
+    }
 
 
 def gap_row(trace: int, at: int, step: int, on: str) -> dict[str, Any]:
     kl = 0.5 / (step + 1) + 0.01 * at
     return {
-        "trace": trace, "on": on, "problem_id": f"steep-val-{trace:04d}", "position": at, "token_id": 5 + at, "token": "x",
-        "kl_drifting": kl, "jsd_drifting": kl / 4, "lemma1": 3.0 + kl, "range_bound": 2.0 + kl, "kl_frozen": kl * 1.1,
-        "mismatch": 0.01 * step, "teacher_mass": 0.99, "student_mass": 0.98,
-    }  # fmt: skip
+        "trace": trace,
+        "on": on,
+        "problem_id": f"steep-val-{trace:04d}",
+        "position": at,
+        "token_id": 5 + at,
+        "token": "x",
+        "kl_drifting": kl,
+        "jsd_drifting": kl / 4,
+        "lemma1": 3.0 + kl,
+        "range_bound": 2.0 + kl,
+        "kl_frozen": kl * 1.1,
+        "mismatch": 0.01 * step,
+        "teacher_mass": 0.99,
+        "student_mass": 0.98,
+    }

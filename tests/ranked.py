@@ -12,13 +12,13 @@ from pathlib import Path
 
 import torch
 
-from hdpo.batching import Trace
 from hdpo.config import ModelConfig, ObjectiveConfig
-from hdpo.draws import DrawKey, Purpose
-from hdpo.objective import DistillItem, PolicyItem, Scale, hdpo_gradient, policy_items
-from hdpo.policy import Policy, load_policy
-from hdpo.ranks import Ranks, join
+from hdpo.method.objective import DistillItem, PolicyItem, Scale, hdpo_gradient, policy_items
+from hdpo.model.batching import Trace
+from hdpo.model.policy import Policy, load_policy
+from hdpo.record.ranks import Ranks, join
 from hdpo.records import Outcome
+from hdpo.sampling.draws import DrawKey, Purpose
 from tests.engine import PROBLEMS, collector_of, group_of, push
 
 C, W = Outcome.CORRECT, Outcome.WRONG

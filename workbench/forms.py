@@ -14,19 +14,25 @@ from typing import Any
 
 import streamlit as st
 
-from hdpo import models
-from hdpo.config import Knob, PromptConfig, SweepConfig, TrainConfig, knobs, replace_knobs
+from hdpo.config import INSTRUCT, Knob, PromptConfig, SweepConfig, TrainConfig, knobs, replace_knobs
+from hdpo.data.problems import MIXES, read_problems
 from hdpo.errors import BadInput
+from hdpo.model import find as models
 from hdpo.presets import PRESETS
-from hdpo.problems import MIXES, read_problems
-from hdpo.prompts import INSTRUCT
 
 LAMBDAS = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 BUNDLED = tuple(f"bundled:{mix}" for mix in MIXES)
 MAIN = (
-    "problems", "steps", "prompts_per_step", "rollouts", "privileged_rollouts", "learning_rate", "seed", "teacher",
+    "problems",
+    "steps",
+    "prompts_per_step",
+    "rollouts",
+    "privileged_rollouts",
+    "learning_rate",
+    "seed",
+    "teacher",
     "divergence",
-)  # fmt: skip
+)
 SECTIONS = {
     "model": "Model",
     "data": "Problems",
@@ -125,20 +131,30 @@ def whole_numbers(text: str, k: Knob) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(",") if part.strip())
     except ValueError:
-        raise BadInput(f"{k.flag[2:]}: expected whole numbers with commas between, found {text!r}. Write it as {words(k.default)}.") from None  # fmt: skip
+        raise BadInput(
+            f"{k.flag[2:]}: expected whole numbers with commas between, found {text!r}. Write it as {words(k.default)}."
+        ) from None
 
 
 def lambda_setting(k: Knob, prefix: str) -> float:
     """The λ slider, 0 and a log scale, with a field for any other value beside it."""
     left, right = st.columns([4, 1], vertical_alignment="bottom")
     chosen = left.select_slider(
-        "λ, the weight of the distillation term", LAMBDAS, k.default, words, prefix + "lambda",
-        bind="query-params", help=hint(k),
-    )  # fmt: skip
+        "λ, the weight of the distillation term",
+        LAMBDAS,
+        k.default,
+        words,
+        prefix + "lambda",
+        bind="query-params",
+        help=hint(k),
+    )
     other = right.text_input(
-        "Another λ", key=prefix + "another_lambda", placeholder="such as 0.05", bind="query-params",
+        "Another λ",
+        key=prefix + "another_lambda",
+        placeholder="such as 0.05",
+        bind="query-params",
         help="Any number from 0; empty leaves the choice to the slider.",
-    )  # fmt: skip
+    )
     return free_number(other, "lambda") if other.strip() else float(chosen)
 
 
@@ -173,9 +189,12 @@ def train_form(prefix: str) -> TrainConfig:
         for name, preset in PRESETS.items():
             told = "".join(f"\n- {line}" for line in preset.differs)
             st.button(
-                name, key=f"{prefix}{name}", on_click=use_preset, args=(preset.settings, prefix),
+                name,
+                key=f"{prefix}{name}",
+                on_click=use_preset,
+                args=(preset.settings, prefix),
                 help=f"{preset.help[:1].upper()}{preset.help[1:]}. λ stays.{told}",
-            )  # fmt: skip
+            )
     values = settings((known[name] for name in MAIN), prefix)
     with st.expander("All other settings"):
         for section, title in SECTIONS.items():

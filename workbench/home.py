@@ -11,9 +11,10 @@ import streamlit as st
 
 from hdpo.config import ModelConfig
 from hdpo.errors import HdpoError
-from hdpo.runs import Run, State
-from workbench import catalog, launch, state
+from hdpo.record.folder import Run, State
+from workbench import launch, state
 from workbench.components import figure, request
+from workbench.data import catalog
 from workbench.figures import cliffs
 
 REGIMES = pd.DataFrame(

@@ -9,18 +9,33 @@ from __future__ import annotations
 from shlex import quote
 from typing import Any
 
-from hdpo import jobs
 from hdpo.config import KINDS, ModelConfig, knobs, to_json
 from hdpo.errors import BadInput
-from hdpo.jobs import HEAVY, INTERACTIVE, Job
-from hdpo.runs import Run, RunWriter, State, all_runs, request_stop, runs_root
-from workbench import estimate
+from hdpo.record.folder import Run, RunWriter, State, all_runs, request_stop, runs_root
+from hdpo.work import jobs
+from hdpo.work.jobs import HEAVY, INTERACTIVE, Job
+from workbench.data import estimate
 from workbench.workers import ensure_worker, ensure_workers, workers_wanted
 
 __all__ = [
-    "answer", "ask", "command_of", "ensure_worker", "ensure_workers", "kind_of", "model_payload", "pending_job", "queue_words", "resumable",
-    "resume_run", "running_run", "start_heavy", "stop_run", "submit_run", "tend", "workers_wanted",
-]  # fmt: skip
+    "answer",
+    "ask",
+    "command_of",
+    "ensure_worker",
+    "ensure_workers",
+    "kind_of",
+    "model_payload",
+    "pending_job",
+    "queue_words",
+    "resumable",
+    "resume_run",
+    "running_run",
+    "start_heavy",
+    "stop_run",
+    "submit_run",
+    "tend",
+    "workers_wanted",
+]
 
 WORDING = ("student", "privileged")
 
@@ -79,10 +94,14 @@ def submit_run(run_id: str, config: Any, resume: bool) -> int:
 def resume_run(run: Run) -> int:
     """Go on from the last checkpoint (a scan or sweep: from what is done). Raises BadInput where nothing can go on."""
     if run.recorded:
-        raise BadInput(f"{run.id}: expected a run of yours, found one that comes with the project. Start it anew in the λ lab.")  # fmt: skip
+        raise BadInput(
+            f"{run.id}: expected a run of yours, found one that comes with the project. Start it anew in the λ lab."
+        )
     config = run.load_config()
     if pending_job(run) is not None:
-        raise BadInput(f"{run.id}: expected a run without a job, found one that waits or runs. Wait for it, or stop it.")  # fmt: skip
+        raise BadInput(
+            f"{run.id}: expected a run without a job, found one that waits or runs. Wait for it, or stop it."
+        )
     if run.status().state is State.DONE:
         raise BadInput(f"{run.id}: expected an unfinished run, found it done. Start a new one with more steps.")
     RunWriter(run.path, 0).status(State.QUEUED, phase="waiting for its turn")
@@ -139,7 +158,9 @@ def tend() -> str:
     if not any(j.state is State.QUEUED for j in jobs.pending_heavy()):
         return ""
     if not workers_wanted():
-        return "A job waits, and HDPO_NO_WORKERS=1 forbids to start a trainer: start `python -m hdpo.worker trainer`."
+        return (
+            "A job waits, and HDPO_NO_WORKERS=1 forbids to start a trainer: start `python -m hdpo.work.worker trainer`."
+        )
     ensure_worker("trainer")
     return ""
 

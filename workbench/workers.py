@@ -13,9 +13,9 @@ import threading
 import time
 from pathlib import Path
 
-from hdpo import jobs
 from hdpo.errors import HdpoError
-from hdpo.runs import runs_root
+from hdpo.record.folder import runs_root
+from hdpo.work import jobs
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 ROLES = ("interactive", "trainer")
@@ -62,7 +62,7 @@ def spawn(role: str) -> subprocess.Popen[bytes]:
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / f"{role}.log").open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "hdpo.worker", role],
+                [sys.executable, "-m", "hdpo.work.worker", role],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -71,4 +71,6 @@ def spawn(role: str) -> subprocess.Popen[bytes]:
                 start_new_session=True,
             )
     except OSError as e:
-        raise HdpoError(f"{role} worker: expected to start it with logs in {folder}, found '{e.strerror or e}'. Free some space or memory, then reload.") from e  # fmt: skip
+        raise HdpoError(
+            f"{role} worker: expected to start it with logs in {folder}, found '{e.strerror or e}'. Free some space or memory, then reload."
+        ) from e

@@ -11,17 +11,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hdpo import stats
 from hdpo.config import ScanConfig, SweepConfig, TrainConfig, replace_knobs
-from hdpo.draws import DrawKey, Purpose
-from hdpo.evaluate import prepare
-from hdpo.execute import execute
-from hdpo.groups import accepted
-from hdpo.problems import bundled
+from hdpo.data.problems import bundled
+from hdpo.evidence import stats
+from hdpo.evidence.stats import Estimate
+from hdpo.grading.verify import VerifierPool
+from hdpo.method.evaluate import prepare
+from hdpo.method.groups import accepted
+from hdpo.record.folder import ASSET_RUNS, RunWriter, State, all_runs
 from hdpo.records import Group, GroupKind
-from hdpo.runs import ASSET_RUNS, RunWriter, State, all_runs
-from hdpo.stats import Estimate
-from hdpo.verify import VerifierPool
+from hdpo.sampling.draws import DrawKey, Purpose
+from hdpo.work.execute import execute
 
 MIXES = ("steep", "gentle")
 LAMBDAS = (0.0, 0.3, 3.0)

@@ -17,7 +17,7 @@ THREADS = "2"
 os.environ["OMP_NUM_THREADS"] = THREADS
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
-from hdpo.files import write_aside  # noqa: E402 - the threads first
+from hdpo.record.files import write_aside  # noqa: E402 - the threads first
 from tests.benchmarks import generation, memory, pages, steps  # noqa: E402
 from tests.benchmarks.harness import REPEATS, Row  # noqa: E402
 
@@ -46,9 +46,17 @@ def line(row: Row) -> str:
     note = f" ({row.note})" if row.note else ""
     floor = f"{row.floor:.3f} s, ours {median(row.ours) / row.floor:.1f}×" if row.floor else "–"
     cells = [
-        f"{row.what}{note}", row.against, ours, "–" if alone else theirs, f"**{figure}**", f"{low_} to {high_}",
-        f"{sign}{least}", f"{sign}{goal}", row.verdict, floor,
-    ]  # fmt: skip
+        f"{row.what}{note}",
+        row.against,
+        ours,
+        "–" if alone else theirs,
+        f"**{figure}**",
+        f"{low_} to {high_}",
+        f"{sign}{least}",
+        f"{sign}{goal}",
+        row.verdict,
+        floor,
+    ]
     return f"| {' | '.join(cells)} |"
 
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import torch
 
-from hdpo.bench import matrix_rate, weights_of
-from hdpo.policy import Policy
+from hdpo.model.policy import Policy
+from hdpo.work.bench import matrix_rate, weights_of
 
 ROWS = 128  # of a decoding step with 16 × 8 sequences
 

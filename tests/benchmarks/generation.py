@@ -9,16 +9,17 @@ import torch
 from transformers import AutoModelForCausalLM, GenerationConfig
 
 from hdpo.config import EvalConfig, ModelConfig, PromptConfig, SamplingConfig
-from hdpo.draws import DrawKey, Purpose
-from hdpo.evaluate import measure
-from hdpo.groups import Collector
-from hdpo.models import BUNDLED
-from hdpo.policy import Policy, load_policy
-from hdpo.problems import bundled
-from hdpo.prompts import render, student_messages
+from hdpo.data.problems import bundled
+from hdpo.data.prompts import render, student_messages
+from hdpo.grading.verify import VerifierPool
+from hdpo.method.evaluate import measure
+from hdpo.method.groups import Collector
+from hdpo.model.find import BUNDLED
+from hdpo.model.policy import Policy, load_policy
 from hdpo.records import Problem
-from hdpo.sampling import Prompt, TransformersSampler
-from hdpo.verify import VerifierPool
+from hdpo.sampling.draws import DrawKey, Purpose
+from hdpo.sampling.protocol import Prompt
+from hdpo.sampling.transformers import TransformersSampler
 from tests.benchmarks import floor
 from tests.benchmarks.harness import Row, interleaved, seconds
 

@@ -19,16 +19,17 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
-from hdpo.batching import Trace
-from hdpo.bench import matrix_rate, memory_held, weights_of
 from hdpo.config import ModelConfig, ObjectiveConfig, SamplingConfig, TrainConfig, replace_knobs
-from hdpo.draws import DrawKey, Purpose
-from hdpo.execute import execute
-from hdpo.models import BUNDLED
-from hdpo.objective import DistillItem, PolicyItem, Scale, hdpo_gradient
-from hdpo.policy import Policy, load_policy
-from hdpo.runs import Run, RunWriter
-from hdpo.sampling import Completion, Prompt, TransformersSampler
+from hdpo.method.objective import DistillItem, PolicyItem, Scale, hdpo_gradient
+from hdpo.model.batching import Trace
+from hdpo.model.find import BUNDLED
+from hdpo.model.policy import Policy, load_policy
+from hdpo.record.folder import Run, RunWriter
+from hdpo.sampling.draws import DrawKey, Purpose
+from hdpo.sampling.protocol import Completion, Prompt
+from hdpo.sampling.transformers import TransformersSampler
+from hdpo.work.bench import matrix_rate, memory_held, weights_of
+from hdpo.work.execute import execute
 
 SECONDS = 480.0  # a section that would begin later is left out, and the report says so
 
@@ -48,18 +49,34 @@ class Size:
 # Qwen2.5-1.5B, and something small for a dry run
 REAL = Size(
     {
-        "vocab_size": 151_936, "hidden_size": 1536, "intermediate_size": 8960, "num_hidden_layers": 28,
-        "num_attention_heads": 12, "num_key_value_heads": 2,
+        "vocab_size": 151_936,
+        "hidden_size": 1536,
+        "intermediate_size": 8960,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 12,
+        "num_key_value_heads": 2,
     },
-    32, 16, 512, (16, 64), "bfloat16",
-)  # fmt: skip
+    32,
+    16,
+    512,
+    (16, 64),
+    "bfloat16",
+)
 DRY = Size(
     {
-        "vocab_size": 1024, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
-        "num_attention_heads": 2, "num_key_value_heads": 2,
+        "vocab_size": 1024,
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
     },
-    2, 4, 8, (16,), "float32",
-)  # fmt: skip
+    2,
+    4,
+    8,
+    (16,),
+    "float32",
+)
 
 
 def random_model(size: Size, folder: Path) -> Path:
@@ -118,7 +135,7 @@ def step_of(size: Size, device: str, rank: int, folder: Path) -> Iterator[str]:
     terms, seconds = timed(lambda: gradient_of(policy, rollouts, tokens))
     rate = 4.0 * weights_of(policy) * tokens / seconds
     peak = matrix_rate(policy.causal.config.hidden_size, policy.device, 8192)
-    yield f"rank {rank}: gradient in {seconds:.1f} s, {rate / 1e12:.2f} TFLOP/s, {100 * rate / peak:.0f} % of float32 products of its width; loss {terms.loss_grpo:.3g}"  # fmt: skip
+    yield f"rank {rank}: gradient in {seconds:.1f} s, {rate / 1e12:.2f} TFLOP/s, {100 * rate / peak:.0f} % of float32 products of its width; loss {terms.loss_grpo:.3g}"
     yield f"rank {rank}: peak memory {memory_held(policy.device) / 2**30:.1f} GiB"
 
 

@@ -24,14 +24,20 @@ def random_model() -> Path:
     import torch
     from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
-    from hdpo.models import BUNDLED
+    from hdpo.model.find import BUNDLED
 
     folder = Path(tempfile.mkdtemp())
     torch.manual_seed(0)
     config = Qwen2Config(
-        vocab_size=VOCABULARY, hidden_size=HIDDEN, intermediate_size=2 * HIDDEN, num_hidden_layers=2,
-        num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=512, tie_word_embeddings=True,
-    )  # fmt: skip
+        vocab_size=VOCABULARY,
+        hidden_size=HIDDEN,
+        intermediate_size=2 * HIDDEN,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+    )
     Qwen2ForCausalLM(config).save_pretrained(folder)
     AutoTokenizer.from_pretrained(BUNDLED).save_pretrained(folder)
     return folder
@@ -59,12 +65,13 @@ def step() -> list[Row]:
 def measured(way: str, model: str, rollouts: int) -> int:
     import psutil
 
-    from hdpo import objective, sampling
-    from hdpo.batching import Trace
     from hdpo.config import ModelConfig, ObjectiveConfig, SamplingConfig
-    from hdpo.draws import DrawKey, Purpose
-    from hdpo.objective import PolicyItem, Scale, hdpo_gradient
-    from hdpo.policy import load_policy
+    from hdpo.method import objective
+    from hdpo.method.objective import PolicyItem, Scale, hdpo_gradient
+    from hdpo.model.batching import Trace
+    from hdpo.model.policy import load_policy
+    from hdpo.sampling import transformers as sampling
+    from hdpo.sampling.draws import DrawKey, Purpose
 
     policy = load_policy(ModelConfig(model=model))
     tokens = 4096

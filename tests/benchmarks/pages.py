@@ -11,16 +11,21 @@ from pathlib import Path
 from typing import Any
 
 from hdpo.config import TrainConfig, replace_knobs
-from hdpo.runs import Run, RunWriter, State
+from hdpo.record.folder import Run, RunWriter, State
 from tests import fakes
 from tests.benchmarks.harness import REPEATS, Row, seconds
 
 STEPS, EVAL_EVERY = 5_000, 100
 PAGES = {
-    "λ lab, Learning": ("lambda_lab", {"lab_panel": "Learning"}), "λ lab, Losses": ("lambda_lab", {"lab_panel": "Losses"}),
-    "λ lab, Gap": ("lambda_lab", {"lab_panel": "Gap"}), "λ lab, Rollouts": ("lambda_lab", {"lab_panel": "Rollouts"}),
-    "Gap": ("gap", {}), "Tradeoff": ("tradeoff", {}), "Runs": ("runs", {}), "Overview": ("overview", {}),
-}  # fmt: skip
+    "λ lab, Learning": ("lambda_lab", {"lab_panel": "Learning"}),
+    "λ lab, Losses": ("lambda_lab", {"lab_panel": "Losses"}),
+    "λ lab, Gap": ("lambda_lab", {"lab_panel": "Gap"}),
+    "λ lab, Rollouts": ("lambda_lab", {"lab_panel": "Rollouts"}),
+    "Gap": ("gap", {}),
+    "Tradeoff": ("tradeoff", {}),
+    "Runs": ("runs", {}),
+    "Overview": ("overview", {}),
+}
 
 
 def long_run(root: Path) -> RunWriter:

@@ -10,13 +10,13 @@ from statistics import median
 from typing import Any
 
 from hdpo.config import TrainConfig, replace_knobs
-from hdpo.loop import Training, hdpo_step, start
-from hdpo.models import BUNDLED
-from hdpo.problems import bundled
-from hdpo.progress import Report
+from hdpo.data.problems import bundled
+from hdpo.grading.verify import VerifierPool, fast_verdict
+from hdpo.method.run import Training, hdpo_step, start
+from hdpo.model.find import BUNDLED
+from hdpo.record.folder import Run, RunWriter
+from hdpo.record.progress import Report
 from hdpo.records import Problem
-from hdpo.runs import Run, RunWriter
-from hdpo.verify import VerifierPool, fast_verdict
 from tests.benchmarks import floor
 from tests.benchmarks.harness import REPEATS, Row, interleaved
 
@@ -126,20 +126,44 @@ def grpo_against_trl() -> Row:
 
         config = grpo.training.config
         arguments = GRPOConfig(
-            output_dir=tempfile.mkdtemp(), max_steps=REPEATS + 1, per_device_train_batch_size=128, num_generations=8,
-            max_completion_length=96, beta=0.0, temperature=1.0, top_p=1.0, top_k=0, learning_rate=RATE, loss_type="dapo",
-            max_grad_norm=1.0, num_iterations=1, gradient_checkpointing=False, bf16=False, use_cpu=True,
-            logging_strategy="no", save_strategy="no", report_to="none", disable_tqdm=True, use_vllm=False,
-        )  # fmt: skip
+            output_dir=tempfile.mkdtemp(),
+            max_steps=REPEATS + 1,
+            per_device_train_batch_size=128,
+            num_generations=8,
+            max_completion_length=96,
+            beta=0.0,
+            temperature=1.0,
+            top_p=1.0,
+            top_k=0,
+            learning_rate=RATE,
+            loss_type="dapo",
+            max_grad_norm=1.0,
+            num_iterations=1,
+            gradient_checkpointing=False,
+            bf16=False,
+            use_cpu=True,
+            logging_strategy="no",
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            use_vllm=False,
+        )
         lora = LoraConfig(
-            r=config.model.rank, lora_alpha=config.model.alpha, target_modules="all-linear", lora_dropout=0.0,
+            r=config.model.rank,
+            lora_alpha=config.model.alpha,
+            target_modules="all-linear",
+            lora_dropout=0.0,
             task_type="CAUSAL_LM",
-        )  # fmt: skip
+        )
         trainer = GRPOTrainer(
-            model=AutoModelForCausalLM.from_pretrained(BUNDLED), reward_funcs=reward, args=arguments,
-            train_dataset=datasets.Dataset.from_list(rows), processing_class=AutoTokenizer.from_pretrained(BUNDLED),
-            peft_config=lora, callbacks=[Turns()],
-        )  # fmt: skip
+            model=AutoModelForCausalLM.from_pretrained(BUNDLED),
+            reward_funcs=reward,
+            args=arguments,
+            train_dataset=datasets.Dataset.from_list(rows),
+            processing_class=AutoTokenizer.from_pretrained(BUNDLED),
+            peft_config=lora,
+            callbacks=[Turns()],
+        )
         trainer.train()
     least = floor_of(grpo)
     note = f"{grpo.range_of('groups_mixed')} mixed groups, TRL trains on the others too; {grpo.profile}"

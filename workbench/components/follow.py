@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import streamlit as st
 
-from hdpo.runs import Run
+from hdpo.record.folder import Run
 from workbench import state
 
 EVERY = 2.0  # seconds; evaluations come far slower than steps

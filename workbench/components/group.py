@@ -13,12 +13,13 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from hdpo.advantages import Advantage, advantages
-from hdpo.config import ProblemConfig, SamplingConfig, ScanConfig, to_json
+from hdpo.config import Advantage, ProblemConfig, SamplingConfig, ScanConfig, to_json
+from hdpo.method.advantages import advantages
+from hdpo.record.folder import Run
 from hdpo.records import GroupKind, Outcome, Problem
-from hdpo.runs import Run
-from workbench import catalog, explore_data
 from workbench.components import picker, request, rollouts, scans
+from workbench.data import catalog
+from workbench.data import explore as explore_data
 from workbench.state import escape, sentences
 
 GRADIENT_HELP = (

@@ -14,16 +14,15 @@ from typing import Any
 
 import streamlit as st
 
-from hdpo.config import ModelConfig, ProblemConfig, PromptConfig, to_json
+from hdpo.config import INSTRUCT, ModelConfig, ProblemConfig, PromptConfig, to_json
+from hdpo.data.problems import BUNDLED as BUNDLED_PREFIX
+from hdpo.data.problems import MIXES, ProblemFile, load_problems
 from hdpo.errors import BadInput
-from hdpo.models import is_hub_id
-from hdpo.problems import BUNDLED as BUNDLED_PREFIX
-from hdpo.problems import MIXES, ProblemFile, load_problems
-from hdpo.prompts import INSTRUCT
+from hdpo.hub import is_hub_id
+from hdpo.record.folder import Run
 from hdpo.records import Problem
-from hdpo.runs import Run
-from workbench import catalog
 from workbench.components.rollouts import printable, raw_text
+from workbench.data import catalog
 from workbench.forms import whole
 from workbench.state import escape
 
@@ -194,7 +193,9 @@ def _read(problems: str, split: str, columns: str, at: catalog.Stamp) -> Problem
     if problems.startswith(BUNDLED_PREFIX):
         return load_problems(problems, split)
     if is_hub_id(problems):
-        raise BadInput(f"problems: expected a bundled set or a file here, found the hub id {problems!r}. Pages ask nobody outside: scan or train with it, or save a part of it as a file.")  # fmt: skip
+        raise BadInput(
+            f"problems: expected a bundled set or a file here, found the hub id {problems!r}. Pages ask nobody outside: scan or train with it, or save a part of it as a file."
+        )
     mapping = ProblemConfig(problems=problems, columns=columns).mapping()
     return load_problems(problems, split, mapping, MOST_READ)
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import streamlit as st
 
-from hdpo import jobs
-from hdpo.runs import State, alive
+from hdpo.record.folder import State, alive
+from hdpo.work import jobs
 from workbench import launch
 
 EVERY = 0.3  # seconds between two looks at a question that is being answered

@@ -119,9 +119,15 @@ def own_advantage(row: Mapping[str, Any]) -> float | None:
 
 def card_of(row: Mapping[str, Any], advantage: float | None, note: str) -> Card:
     return Card(
-        int(row["index"]), str(row["text"]), Outcome(row["outcome"]), str(row["answer"]), str(row["gold"]),
-        int(row["tokens"]), advantage, note,
-    )  # fmt: skip
+        int(row["index"]),
+        str(row["text"]),
+        Outcome(row["outcome"]),
+        str(row["answer"]),
+        str(row["gold"]),
+        int(row["tokens"]),
+        advantage,
+        note,
+    )
 
 
 def rollout_list(cards: Sequence[Card], columns: int = 1) -> None:

@@ -9,10 +9,12 @@ import pandas as pd
 import streamlit as st
 
 from hdpo.config import ScanConfig, TrainConfig, knobs, replace_knobs
-from hdpo.problems import SPLITS
-from hdpo.runs import Run, State
-from workbench import catalog, explore_data, forms, launch
+from hdpo.data.problems import SPLITS
+from hdpo.record.folder import Run, State
+from workbench import forms, launch
 from workbench.components import figure, picker
+from workbench.data import catalog
+from workbench.data import explore as explore_data
 from workbench.figures import cliffs
 from workbench.state import escape, sentences
 
@@ -121,9 +123,13 @@ def show_histogram(run: Run) -> None:
         return
     config = run.load_config()
     facts = figure.facts_line(
-        n=f"{len(scan)} prompts", K=config.rollouts, T=config.sampling.temperature, seed=config.seed,
-        model=config.model.adapter or config.model.model, problems=f"{config.data.problems} {config.split}",
-    )  # fmt: skip
+        n=f"{len(scan)} prompts",
+        K=config.rollouts,
+        T=config.sampling.temperature,
+        seed=config.seed,
+        model=config.model.adapter or config.model.model,
+        problems=f"{config.data.problems} {config.split}",
+    )
     figure.show(cliffs.success_histogram(scan), note=NOTE, facts=facts, frame=scan, key="cliffs-histogram")
 
 
@@ -166,9 +172,15 @@ def prompt_list(table: pd.DataFrame) -> str | None:
             st.session_state["cliffs_prompt"] = shown.iloc[rows[0]]["problem_id"]
 
     st.dataframe(
-        shown, hide_index=True, key="cliffs-table", on_select=row_chosen, selection_mode="single-row", height=320,
-        column_config=COLUMNS, alt="One row a prompt: successes, pass rate with its interval, problem",
-    )  # fmt: skip
+        shown,
+        hide_index=True,
+        key="cliffs-table",
+        on_select=row_chosen,
+        selection_mode="single-row",
+        height=320,
+        column_config=COLUMNS,
+        alt="One row a prompt: successes, pass rate with its interval, problem",
+    )
     ids = list(table["problem_id"])
     picker.name_lost_link("cliffs_prompt", ids, "Open a prompt")
     if st.session_state.get("cliffs_prompt") not in (None, *ids):

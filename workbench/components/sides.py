@@ -12,12 +12,14 @@ from typing import Any
 
 import streamlit as st
 
-from hdpo.config import PromptConfig, SamplingConfig, ScanConfig, knobs, to_json
+from hdpo.config import Information, PromptConfig, SamplingConfig, ScanConfig, knobs, to_json
+from hdpo.data.prompts import pick_other
 from hdpo.errors import BadInput
-from hdpo.prompts import Information, pick_other
 from hdpo.records import Outcome, Problem
-from workbench import catalog, explore_data, forms
+from workbench import forms
 from workbench.components import picker, request, rollouts
+from workbench.data import catalog
+from workbench.data import explore as explore_data
 from workbench.state import escape, link_box
 
 PAGE = "side"

@@ -7,8 +7,8 @@ from typing import Any
 
 import streamlit as st
 
+from hdpo.evidence.stats import first_divergence
 from hdpo.records import Outcome
-from hdpo.stats import first_divergence
 from workbench.components import lens, request, rollouts
 from workbench.state import escape, sentences
 
@@ -132,9 +132,12 @@ def show_token_lens(asked: request.Request, traces: dict[str, TraceChoice]) -> N
     )
     offered = ["drifting", *(["frozen"] if asked.payload["checkpoint"] else []), "wrong"]
     against = right.selectbox(
-        "Plain prompt against", offered, format_func=lambda a: AGAINST[a], key="side_against",
+        "Plain prompt against",
+        offered,
+        format_func=lambda a: AGAINST[a],
+        key="side_against",
         help="A frozen teacher differs from a drifting one only for a trained checkpoint.",
-    )  # fmt: skip
+    )
     trace = traces[picked]
     question = lens_question(asked.payload, trace, against)
     answer = request.ask_once("lens", question)

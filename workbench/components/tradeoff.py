@@ -6,11 +6,13 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from hdpo.runs import Run
-from workbench import paper, session, state
-from workbench import tradeoff_data as data
+from hdpo.record.folder import Run
+from workbench import state
+from workbench.components import session
 from workbench.components.figure import show
 from workbench.components.follow import badges
+from workbench.data import paper
+from workbench.data import tradeoff as data
 from workbench.figures import tradeoff
 
 VIEWS = ("Tradeoff", "Differences to λ = 0", "pass@k", "By level", "Final and best")
@@ -89,15 +91,17 @@ def differences(runs: Sequence[Run], step: int, x: str, facts: str = "") -> None
         st.caption(state.escape(words))
     if facts:
         same = (x, y) == ("pass@1", "pass@8")
-        layer = st.toggle("Add the paper's Tables 1 and 3 (pass@1 and pass@8 alone)", key="tradeoff_paper", bind="query-params", disabled=not same, help=paper.spread_words())  # fmt: skip
+        layer = st.toggle(
+            "Add the paper's Tables 1 and 3 (pass@1 and pass@8 alone)",
+            key="tradeoff_paper",
+            bind="query-params",
+            disabled=not same,
+            help=paper.spread_words(),
+        )
         theirs = paper.paper_differences() if layer and same else None
         behind = frame if theirs is None else paper.beside(frame, theirs)
         show(
-            tradeoff.difference_plane(frame, x, y, theirs),
-            note=PLANE,
-            facts=facts,
-            frame=behind,
-            key="tradeoff-plane",
+            tradeoff.difference_plane(frame, x, y, theirs), note=PLANE, facts=facts, frame=behind, key="tradeoff-plane"
         )
     words = "What each λ changed against λ = 0, in words"
     if not (verdicts := data.verdicts(frame)).empty:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 import plotly.graph_objects as go
 
+from hdpo.evidence.stats import wilson
 from hdpo.records import Doubt, GroupKind
-from hdpo.stats import wilson
 from workbench.figures import style
 from workbench.figures.style import LOOKS, Look
 
@@ -37,9 +37,13 @@ def success_histogram(scan: pd.DataFrame) -> go.Figure:
         counts = rows["correct"].value_counts().reindex(range(k + 1), fill_value=0)
         placed += len(rows)
         bar = {
-            "type": "bar", "x": list(counts.index), "y": list(counts), "name": name, "marker": style.fill(look),
+            "type": "bar",
+            "x": list(counts.index),
+            "y": list(counts),
+            "name": name,
+            "marker": style.fill(look),
             "hovertemplate": f"%{{x}} of {k} correct: %{{y}} prompts<extra>{name}</extra>",
-        }  # fmt: skip
+        }
         traces += [bar] if len(rows) else []
     left_out = len(scan) - placed
     words = f" ({left_out} more prompts without a verdict)" if left_out else ""
@@ -71,13 +75,22 @@ def regimes(counts: pd.DataFrame) -> go.Figure:
     looks = {GroupKind.CLIFF.value: CLIFF, GroupKind.MIXED.value: LOOKS[0], GroupKind.SOLVED.value: SOLVED}
     traces = [
         {
-            "type": "bar", "x": [row.prompts], "y": [""], "orientation": "h", "name": row.kind, "marker": style.fill(looks[row.kind]),
-            "text": [f"{row.kind}<br>{row.prompts} ({row.share:.0%})" if row.prompts else ""], "textposition": "inside",
-            "insidetextanchor": "middle", "textfont": {"color": "#ffffff", "size": 15}, "textangle": 0, "showlegend": False,
+            "type": "bar",
+            "x": [row.prompts],
+            "y": [""],
+            "orientation": "h",
+            "name": row.kind,
+            "marker": style.fill(looks[row.kind]),
+            "text": [f"{row.kind}<br>{row.prompts} ({row.share:.0%})" if row.prompts else ""],
+            "textposition": "inside",
+            "insidetextanchor": "middle",
+            "textfont": {"color": "#ffffff", "size": 15},
+            "textangle": 0,
+            "showlegend": False,
             "hovertemplate": f"{row.kind}: {row.prompts} prompts, {row.share:.1%} ({row.low:.1%} to {row.high:.1%})<extra></extra>",
         }
         for row in counts.itertuples()
-    ]  # fmt: skip
+    ]
     x = {"title": {"text": "prompts"}, "range": [0, int(counts["prompts"].sum())], "showgrid": False}
     fig = style.figure(traces, 170, x, {"visible": False})
     return fig.update_layout(barmode="stack", bargap=0.05)

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from hdpo.stats import mean_value
+from hdpo.evidence.stats import mean_value
 from workbench.figures import style
 from workbench.figures.style import GREY, LOOKS, Look, Series
 
@@ -34,10 +34,7 @@ CURVES = (
     ("after", "kl_frozen", "after, frozen teacher", LOOKS[1]),
 )
 NOISE = Look(GREY.colour, "dashdot", GREY.symbol, "")
-BOUNDS = (
-    ("lemma1", "Lemma 1: ‖δ‖²∞ / 2", LOOKS[1]),
-    ("range_bound", "tighter: (max δ − min δ)² / 8", LOOKS[0]),
-)
+BOUNDS = (("lemma1", "Lemma 1: ‖δ‖²∞ / 2", LOOKS[1]), ("range_bound", "tighter: (max δ − min δ)² / 8", LOOKS[0]))
 
 
 def position_means(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
@@ -52,13 +49,7 @@ def position_means(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
                 e = mean_value(tokens[metric].dropna().to_numpy(dtype=float))
                 facts = {"on": on, "position": position, "when": when, "metric": metric}
                 rows.append(
-                    {
-                        **facts,
-                        "value": e.value,
-                        "low": max(e.low, 0.0),
-                        "high": e.high,
-                        "n_traces": len(tokens),
-                    }
+                    {**facts, "value": e.value, "low": max(e.low, 0.0), "high": e.high, "n_traces": len(tokens)}
                 )
     return pd.DataFrame(rows, columns=list(POSITION_COLUMNS))
 
@@ -81,7 +72,9 @@ def kl_by_position(before: pd.DataFrame, after: pd.DataFrame, noise: float | Non
             traces += style.line(series, style.place(i), legend=i == 0) if len(some) else []
         if noise is not None:
             ends_of = means["position"].agg(["min", "max"])
-            floor = Series("noise floor: vLLM against the trained model", ends_of, ends_of * 0.0 + noise, NOISE, marks=False)  # fmt: skip
+            floor = Series(
+                "noise floor: vLLM against the trained model", ends_of, ends_of * 0.0 + noise, NOISE, marks=False
+            )
             traces += style.line(floor, style.place(i), legend=i == 0)
     x, y = {"title": {"text": "token of the completion"}}, {"rangemode": "tozero"}
     return style.figure(traces, 360, x, y, [f"{words} (nats)" for words in ON.values()], columns=2)
@@ -121,11 +114,15 @@ def bounds_scatter(gap: pd.DataFrame, vocabulary: int | None) -> go.Figure:
         bound = shown[column].astype(float).clip(lower=FLOOR)
         ends = [min(ends[0], bound.min()), max(ends[1], bound.max())]
         dots = {
-            "type": "scatter", "x": kl, "y": bound, "mode": "markers", "text": [style.safe(repr(t)) for t in shown["token"]],
+            "type": "scatter",
+            "x": kl,
+            "y": bound,
+            "mode": "markers",
+            "text": [style.safe(repr(t)) for t in shown["token"]],
             "name": f"{name}: {facts.vacuous[name]} of {len(gap)} tokens vacuous" if vocabulary else name,
             "marker": {"color": look.colour, "symbol": look.symbol, "size": 5, "opacity": 0.55},
             "hovertemplate": "%{text}<br>KL %{x:.3g}, bound %{y:.3g} nats<extra></extra>",
-        }  # fmt: skip
+        }
         traces.append(dots)
     line = {"color": GREY.colour, "dash": "dash", "width": 1.5}
     same = {
@@ -147,9 +144,17 @@ def shade_vacuous(fig: go.Figure, vocabulary: int, highest: float) -> go.Figure:
     """Shade the part above ln V, and say so over the panel."""
     limit = math.log(vocabulary)
     fig.add_shape(
-        type="rect", xref="paper", x0=0, x1=1, yref="y", y0=limit, y1=3 * max(highest, limit), layer="below", line={"width": 0},
+        type="rect",
+        xref="paper",
+        x0=0,
+        x1=1,
+        yref="y",
+        y0=limit,
+        y1=3 * max(highest, limit),
+        layer="below",
+        line={"width": 0},
         fillcolor="rgba(128,135,144,0.15)",
-    )  # fmt: skip
+    )
     words = f"grey: above ln V = ln {vocabulary} = {limit:.1f} nats a bound says nothing"
     return fig.add_annotation(style.heading(words, 0.5, 1.0))
 

@@ -22,13 +22,14 @@ SIGNAL: tuple[tuple[str, tuple[str, ...], Look], ...] = (
     ("cliff, nothing accepted: no signal", ("groups_cliff_lost",), LOOKS[1]),
     ("cliff, not tried", ("groups_cliff_skipped",), LOOKS[3]),
     ("solved: no signal", ("groups_solved",), Look("#808790", "solid", "circle", "|")),
-    ("other: no verdict, too long, grader", ("groups_doubtful_grader", "groups_no_signal", "groups_too_long", "groups_ungradable"), LOOKS[4]),
-)  # fmt: skip
+    (
+        "other: no verdict, too long, grader",
+        ("groups_doubtful_grader", "groups_no_signal", "groups_too_long", "groups_ungradable"),
+        LOOKS[4],
+    ),
+)
 
-PROBE = {
-    "privileged": "on privileged traces (nats per token)",
-    "own": "on the student's own traces (nats per token)",
-}
+PROBE = {"privileged": "on privileged traces (nats per token)", "own": "on the student's own traces (nats per token)"}
 EVALS = {
     "pass@1": "pass@1 (sampled accuracy)",
     "pass@4": "pass@4",
@@ -60,12 +61,16 @@ def signal_bars(rows: pd.DataFrame) -> list[dict[str, Any]]:
     """The stack of one run."""
     return [
         {
-            "type": "bar", "x": rows["step"], "y": sum(rows[c].astype(float) for c in columns), "name": name,
-            "legendgroup": name, "marker": style.fill(look),
+            "type": "bar",
+            "x": rows["step"],
+            "y": sum(rows[c].astype(float) for c in columns),
+            "name": name,
+            "legendgroup": name,
+            "marker": style.fill(look),
             "hovertemplate": f"step %{{x}}: %{{y:.0f}} prompts<extra>{name}</extra>",
         }
         for name, columns, look in SIGNAL
-    ]  # fmt: skip
+    ]
 
 
 def reward(steps: pd.DataFrame) -> go.Figure:
@@ -136,10 +141,7 @@ def probe_lines(
     """One run's two teachers: the drifting one solid and filled, the frozen one dotted and open."""
     open_look = Look(look.colour, "dot", f"{look.symbol}-open", "")
     traces: list[dict[str, Any]] = []
-    for teacher, some_look in (
-        ("drifting", Look(look.colour, "solid", look.symbol, "")),
-        ("frozen", open_look),
-    ):
+    for teacher, some_look in (("drifting", Look(look.colour, "solid", look.symbol, "")), ("frozen", open_look)):
         some = rows[rows["metric"] == f"kl_{teacher}"].sort_values("step")
         name = f"{label} {teacher} teacher".strip()
         traces += style.line(

@@ -110,10 +110,7 @@ def figure(
     second. The horizontal axes' title stands under the lowest panel of each column only.
     """
     rows = -(-len(titles) // columns)
-    wide, high = (
-        0.09,
-        64 / (height - 126),
-    )  # between panels, shares of the plot; 64 pixels hold ticks and a title
+    wide, high = (0.09, 64 / (height - 126))  # between panels, shares of the plot; 64 pixels hold ticks and a title
     width, tall = (1 - wide * (columns - 1)) / columns, (1 - high * (rows - 1)) / rows
     layout = dressed(height)
     layout["annotations"] = []
@@ -155,13 +152,7 @@ def dressed(height: int) -> dict[str, Any]:
     """Layout of every figure: margins, transparent ground, legend below, a zoom that survives the next tick."""
     clear = "rgba(0,0,0,0)"
     # The legend hangs 56 pixels below the plot, under ticks and axis title; the margin makes room for its rows.
-    legend = {
-        "orientation": "h",
-        "yanchor": "top",
-        "y": -56 / max(height - 130, 80),
-        "x": 0,
-        "traceorder": "normal",
-    }
+    legend = {"orientation": "h", "yanchor": "top", "y": -56 / max(height - 130, 80), "x": 0, "traceorder": "normal"}
     margin = {"l": 8, "r": 8, "t": 36, "b": 8}
     ground = {"paper_bgcolor": clear, "plot_bgcolor": clear}
     return {
@@ -216,22 +207,38 @@ def line(series: Series, where: Mapping[str, str] = NOWHERE, legend: bool = True
             ends = {"array": (high - y).where(known), "arrayminus": (y - low).where(known)}
             error = {"type": "data", "symmetric": False, **ends}
     trace = {
-        "type": "scatter", "x": x, "y": y, "error_y": error, "name": name, "legendgroup": series.name,
-        "showlegend": legend and bool(name), "mode": "lines+markers" if series.marks else "lines", "connectgaps": False,
+        "type": "scatter",
+        "x": x,
+        "y": y,
+        "error_y": error,
+        "name": name,
+        "legendgroup": series.name,
+        "showlegend": legend and bool(name),
+        "mode": "lines+markers" if series.marks else "lines",
+        "connectgaps": False,
         "line": {"color": look.colour, "dash": look.dash, "width": 2},
         "marker": {"symbol": look.symbol, "size": 7 if len(x) <= 30 else 4},
-        "customdata": series.more, "hovertemplate": f"{series.hover}<extra>{name}</extra>",
-    }  # fmt: skip
+        "customdata": series.more,
+        "hovertemplate": f"{series.hover}<extra>{name}</extra>",
+    }
     return [*found, trace | dict(where)]
 
 
 def band(series: Series, x: pd.Series, low: pd.Series, high: pd.Series) -> dict[str, Any]:
     """The area between low and high."""
     return {
-        "type": "scatter", "x": [*x, *x[::-1]], "y": [*high, *low[::-1]], "fill": "toself",
-        "fillcolor": faint(series.look.colour), "line": {"width": 0}, "mode": "lines", "hoverinfo": "skip",
-        "showlegend": False, "legendgroup": series.name, "name": f"interval {safe(series.name)}".strip(),
-    }  # fmt: skip
+        "type": "scatter",
+        "x": [*x, *x[::-1]],
+        "y": [*high, *low[::-1]],
+        "fill": "toself",
+        "fillcolor": faint(series.look.colour),
+        "line": {"width": 0},
+        "mode": "lines",
+        "hoverinfo": "skip",
+        "showlegend": False,
+        "legendgroup": series.name,
+        "name": f"interval {safe(series.name)}".strip(),
+    }
 
 
 def fill(look: Look) -> dict[str, object]:

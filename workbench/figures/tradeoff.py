@@ -1,6 +1,6 @@
 """Coverage against accuracy over λ: one mark a run, arrows from the base model, and what the paper measured.
 
-Frames are those of `workbench.tradeoff_data`: one row a run (and k, or level), with `arm`, `lambda`, `seed`; rates are
+Frames are those of `workbench.data.tradeoff`: one row a run (and k, or level), with `arm`, `lambda`, `seed`; rates are
 fractions and drawn as per cent, differences are drawn in percentage points.
 """
 
@@ -48,13 +48,7 @@ def coverage_accuracy(points: pd.DataFrame, x_title: str, y_title: str) -> go.Fi
     if known := base[0] == base[0] and base[1] == base[1]:  # not NaN
         marker = {"color": GREY.colour, "symbol": "hexagon-open", "size": 16, "line": {"width": 2}}
         words = "base model<br>%{x:.1%}, %{y:.1%}<extra></extra>"
-        star = {
-            "type": "scatter",
-            "x": [base[0]],
-            "y": [base[1]],
-            "mode": "markers",
-            "name": "base model (step 0)",
-        }
+        star = {"type": "scatter", "x": [base[0]], "y": [base[1]], "mode": "markers", "name": "base model (step 0)"}
         traces.append(star | {"marker": marker, "hovertemplate": words})
     titles = {"title": {"text": x_title}}, {"title": {"text": y_title}}
     fig = style.figure(traces, 480, PER_CENT | titles[0], PER_CENT | titles[1])
@@ -67,22 +61,41 @@ def seed_marks(name: str, look: Look, rows: pd.DataFrame) -> dict[str, Any]:
     """The runs of one arm, each with both of its intervals; those made here are larger than the recorded ones."""
     origin = ["recorded" if r else "made here" for r in rows["recorded"]]
     return {
-        "type": "scatter", "x": rows["x"], "y": rows["y"], "mode": "markers", "name": f"{style.safe(name)}, seeds",
-        "legendgroup": name, "showlegend": False, "error_x": errors(rows, "x", look), "error_y": errors(rows, "y", look),
-        "marker": {"color": look.colour, "symbol": look.symbol, "size": [7 if r else 11 for r in rows["recorded"]], "opacity": 0.6},
+        "type": "scatter",
+        "x": rows["x"],
+        "y": rows["y"],
+        "mode": "markers",
+        "name": f"{style.safe(name)}, seeds",
+        "legendgroup": name,
+        "showlegend": False,
+        "error_x": errors(rows, "x", look),
+        "error_y": errors(rows, "y", look),
+        "marker": {
+            "color": look.colour,
+            "symbol": look.symbol,
+            "size": [7 if r else 11 for r in rows["recorded"]],
+            "opacity": 0.6,
+        },
         "customdata": [[s, f"{o}: {r}"] for s, o, r in zip(rows["seed"], origin, rows["run"], strict=True)],
         "hovertemplate": f"{style.safe(name)}, seed %{{customdata[0]}}<br>%{{x:.1%}}, %{{y:.1%}}<br>%{{customdata[1]}}<extra></extra>",
-    }  # fmt: skip
+    }
 
 
 def arm_mark(name: str, look: Look, rows: pd.DataFrame, corner: str) -> dict[str, Any]:
     """The mean over the runs of one arm, with its words."""
     return {
-        "type": "scatter", "x": [rows["x"].mean()], "y": [rows["y"].mean()], "mode": "markers+text", "name": style.safe(name),
-        "legendgroup": name, "text": [short(name)], "textposition": corner, "textfont": {"color": look.colour},
+        "type": "scatter",
+        "x": [rows["x"].mean()],
+        "y": [rows["y"].mean()],
+        "mode": "markers+text",
+        "name": style.safe(name),
+        "legendgroup": name,
+        "text": [short(name)],
+        "textposition": corner,
+        "textfont": {"color": look.colour},
         "marker": {"color": look.colour, "symbol": look.symbol, "size": 14},
         "hovertemplate": f"{style.safe(name)}, mean of {len(rows)} run(s)<br>%{{x:.1%}}, %{{y:.1%}}<extra></extra>",
-    }  # fmt: skip
+    }
 
 
 def short(arm: str) -> str:
@@ -159,15 +172,26 @@ def arm_lines(
         bars = rows.assign(y=rows["value"], y_low=rows["low"], y_high=rows["high"])
         same = {"type": "scatter", "legendgroup": name, **where}
         mean = {
-            "x": list(means.index), "y": means, "error_y": errors(bars, "y", look) if one else None, "mode": "lines+markers",
-            "name": style.safe(name), "showlegend": legend, "line": {"color": look.colour, "dash": look.dash, "width": 2},
-            "marker": {"symbol": look.symbol, "size": 8}, "hovertemplate": f"{x} %{{x}}: %{{y:.1%}}<extra>{style.safe(name)}</extra>",
-        }  # fmt: skip
+            "x": list(means.index),
+            "y": means,
+            "error_y": errors(bars, "y", look) if one else None,
+            "mode": "lines+markers",
+            "name": style.safe(name),
+            "showlegend": legend,
+            "line": {"color": look.colour, "dash": look.dash, "width": 2},
+            "marker": {"symbol": look.symbol, "size": 8},
+            "hovertemplate": f"{x} %{{x}}: %{{y:.1%}}<extra>{style.safe(name)}</extra>",
+        }
         seeds = {
-            "x": rows[x], "y": rows["value"], "mode": "markers", "name": f"{style.safe(name)}, seeds", "showlegend": False,
-            "marker": {"symbol": look.symbol, "size": 5, "color": look.colour, "opacity": 0.45}, "customdata": rows["seed"],
+            "x": rows[x],
+            "y": rows["value"],
+            "mode": "markers",
+            "name": f"{style.safe(name)}, seeds",
+            "showlegend": False,
+            "marker": {"symbol": look.symbol, "size": 5, "color": look.colour, "opacity": 0.45},
+            "customdata": rows["seed"],
             "hovertemplate": f"{x} %{{x}}, seed %{{customdata}}: %{{y:.1%}}<extra>{style.safe(name)}</extra>",
-        }  # fmt: skip
+        }
         traces += [same | mean] if one else [same | mean, same | seeds]
     return traces
 
@@ -184,11 +208,19 @@ def difference_plane(differences: pd.DataFrame, x: str, y: str, paper: pd.DataFr
     traces: list[dict[str, Any]] = []
     for i, (name, look, rows) in enumerate(arms(own)):
         mark = {
-            "type": "scatter", "x": rows["x"], "y": rows["y"], "mode": "markers+text", "name": style.safe(name), "text": [short(name)],
-            "textposition": CORNERS[i % len(CORNERS)], "error_x": errors(rows, "x", look), "error_y": errors(rows, "y", look),
-            "textfont": {"color": look.colour}, "marker": {"color": look.colour, "symbol": look.symbol, "size": 13},
+            "type": "scatter",
+            "x": rows["x"],
+            "y": rows["y"],
+            "mode": "markers+text",
+            "name": style.safe(name),
+            "text": [short(name)],
+            "textposition": CORNERS[i % len(CORNERS)],
+            "error_x": errors(rows, "x", look),
+            "error_y": errors(rows, "y", look),
+            "textfont": {"color": look.colour},
+            "marker": {"color": look.colour, "symbol": look.symbol, "size": 13},
             "hovertemplate": f"{style.safe(name)}<br>{x} %{{x:+.1f}}, {y} %{{y:+.1f}} points<extra></extra>",
-        }  # fmt: skip
+        }
         traces.append(mark)
     titles = [""]
     if paper is not None:
@@ -220,10 +252,18 @@ def paper_layer(paper: pd.DataFrame, where: Mapping[str, str], legend: bool = Tr
         symbols = [symbol if table == "Table 1" else f"{symbol}-open" for table in rows["table"]]
         hover = f"paper, {label}<br>%{{customdata[0]}} (%{{customdata[1]}})<br>pass@1 %{{x:+.2f}}, pass@8 %{{y:+.2f}} points<extra></extra>"
         trace = {
-            "type": "scatter", "x": 100 * rows["pass@1"], "y": 100 * rows["pass@8"], "mode": "lines+markers",
-            "name": f"paper: {label}", "legendgroup": f"paper: {label}", "showlegend": legend, "hovertemplate": hover,
-            "line": {"color": look.colour, "dash": "dot", "width": 1.5}, "customdata": rows[["table", "hardware"]],
-            "marker": {"color": look.colour, "size": 10, "symbol": symbols}, **where,
-        }  # fmt: skip
+            "type": "scatter",
+            "x": 100 * rows["pass@1"],
+            "y": 100 * rows["pass@8"],
+            "mode": "lines+markers",
+            "name": f"paper: {label}",
+            "legendgroup": f"paper: {label}",
+            "showlegend": legend,
+            "hovertemplate": hover,
+            "line": {"color": look.colour, "dash": "dot", "width": 1.5},
+            "customdata": rows[["table", "hardware"]],
+            "marker": {"color": look.colour, "size": 10, "symbol": symbols},
+            **where,
+        }
         traces.append(trace)
     return traces

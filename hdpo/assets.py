@@ -1,0 +1,8 @@
+"""Where what comes with the project lies: beside the packages in a checkout, inside `workbench` where it was installed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+HOME = Path(__file__).resolve().parent.parent
+ASSETS = next((p for p in (HOME / "workbench" / "assets", HOME / "assets") if p.is_dir()), HOME / "assets")

@@ -1,0 +1,260 @@
+"""`python -m hdpo rollouts` and `gap`: single problems, in this process, as the app's Side by side shows them; `bench`:
+what a session would take here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from hdpo.cli.args import add_knobs, command, config_from
+from hdpo.cli.runs import table
+from hdpo.cli.terminal import say
+from hdpo.config import ScanConfig, TrainConfig, to_json
+from hdpo.errors import BadInput
+from hdpo.records import Outcome, Problem
+from hdpo.work import jobs
+from hdpo.work.libraries import prepare_libraries
+
+if TYPE_CHECKING:
+    from hdpo.work.bench import Bench
+
+PHASES = {
+    "sample": "the student's rollouts",
+    "verify": "verdicts",
+    "privileged": "the rollouts that may peek",
+    "update": "both gradients and AdamW",
+}
+HEAVY = ("processes", "sampler", "vllm_url", "vllm_memory")  # settings of runs; a look is one process with transformers
+AGAINST = {
+    "drifting": "the model that looks is the student itself",
+    "frozen": "the model at the start of its run",
+    "wrong": "the student, shown a wrong solution",
+}
+
+
+def add_commands(commands: Any) -> None:
+    for name, help, run in (
+        ("rollouts", "unprivileged and privileged rollouts of problems, with verdicts", show_rollouts),
+        ("gap", "the realizability gap of one trace a problem, token by token, in nats", show_gap),
+    ):
+        p = command(commands, name, help, run)
+        p.add_argument(
+            "--problem",
+            action="append",
+            default=[],
+            metavar="ID",
+            help="which problem, by id; may be repeated; without it, the first",
+        )
+        p.add_argument(
+            "--checkpoint",
+            default="",
+            metavar="FOLDER",
+            help="a run's checkpoint to look through; without it, the model as it is",
+        )
+        if name == "rollouts":
+            p.add_argument("--greedy", action="store_true", help="the most probable tokens instead of draws")
+            p.add_argument("--wrong", action="store_true", help="a third side that is shown a wrong solution")
+        else:
+            p.add_argument(
+                "--against", choices=tuple(AGAINST), default="drifting", help="the teacher (default drifting)"
+            )
+            p.add_argument(
+                "--trace",
+                choices=("privileged", "student"),
+                default="privileged",
+                help="whose completion is looked at: the first correct one, else the first (default privileged)",
+            )
+        add_knobs(p, ScanConfig(), without=HEAVY)
+    p = command(
+        commands,
+        "bench",
+        "what this machine does with a session: seconds by phase, how long, how much memory",
+        show_bench,
+    )
+    add_knobs(p, TrainConfig())
+
+
+def show_bench(args: Any) -> int:
+    """Run a few steps of the session that these settings describe, and say what all of it would take."""
+    config = config_from(args, TrainConfig())
+    prepare_libraries()
+    from hdpo.work.bench import bench
+
+    if (running := jobs.running_heavy()) is not None:
+        say(f"{running.payload['run']} runs at the same time: what is measured now is slower than this machine.")
+    found = bench(config)
+    print(json.dumps(asdict(found)) if args.json else bench_text(found, config))
+    return 0
+
+
+def bench_text(b: Bench, config: TrainConfig) -> str:
+    """What was measured, a line each."""
+    c, e = config.step, config.evaluation
+    rows = [
+        (
+            "one step",
+            f"{b.step:.2f} s",
+            f"{b.step_low:.2f} to {b.step_high:.2f} over {b.steps} steps of {c.prompts_per_step} × {c.rollouts}",
+        ),
+        *((f"  {name}", f"{s:.2f} s", PHASES[name]) for name, s in b.phases.items()),
+        ("rollouts", f"{b.rollout_tokens_per_s:,.0f} tokens/s", "of the student"),
+        (
+            "one evaluation",
+            f"{b.evaluation:.1f} s",
+            f"{e.eval_problems} problems × {e.eval_samples} and greedy, scaled from a part, without the probe set",
+        ),
+        (
+            "the session",
+            f"{b.session:.0f} s",
+            f"{c.steps} steps and an evaluation each {e.eval_every}; answers can grow longer on the way",
+        ),
+        (
+            "the limit of a step",
+            f"{b.floor:.2f} s",
+            f"its products alone, at {b.gflops:.0f} GFLOP/s measured at this width: {b.step / b.floor:.1f} × away",
+        ),
+        ("memory held", f"{b.memory / 1e9:.2f} GB", f"{b.memory_left / 1e9:.1f} GB left; {b.parameters:,} weights"),
+    ]
+    head = f"{b.device}, {b.threads} thread(s), torch {b.torch}"
+    return f"{head}\n{table(('what', 'measured', 'of'), [dict(zip(('what', 'measured', 'of'), r, strict=True)) for r in rows])}"
+
+
+class Look:
+    """One desk, the settings, and the chosen problems."""
+
+    def __init__(self, args: Any) -> None:
+        self.config: ScanConfig = config_from(args, ScanConfig())
+        prepare_libraries()
+        from hdpo.work.interactive import Desk
+
+        self.args, self.desk = args, Desk()
+        self.problems = chosen(self.config, args.problem)
+
+    def ask(self, request: str, problem: Problem, **fields: Any) -> Any:
+        """What the app's worker would answer."""
+        payload = {
+            "request": request,
+            "model": to_json(self.config.model),
+            "checkpoint": self.args.checkpoint,
+            "problem": asdict(problem),
+            "prompts": to_json(self.config.prompts),
+            **fields,
+        }
+        return self.desk.answer(payload, lambda event: None, lambda: False)
+
+    def rollouts(self, problem: Problem, sides: Sequence[str], greedy: bool = False) -> dict[str, Any]:
+        return self.ask(
+            "rollouts",
+            problem,
+            sampling=to_json(self.config.sampling),
+            sides=list(sides),
+            k=self.config.rollouts,
+            seed=self.config.seed,
+            greedy=greedy,
+        )
+
+    def __enter__(self) -> Look:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.desk.verifier.close()
+
+
+def chosen(config: ScanConfig, ids: Sequence[str]) -> list[Problem]:
+    """The problems with these ids, in this order; without ids the first one, or the first `limit`."""
+    from hdpo.method.evaluate import load_split
+
+    problems = load_split(config.data, config.split).problems
+    if not ids:
+        return list(problems[: config.data.limit or 1])
+    by_id = {p.id: p for p in problems}
+    if unknown := [i for i in ids if i not in by_id]:
+        known = ", ".join(list(by_id)[:5])
+        raise BadInput(
+            f"problem: expected ids of {config.data.problems}, found {', '.join(unknown)}. The first ones are {known}."
+        )
+    return [by_id[i] for i in ids]
+
+
+# --- rollouts ---------------------------------------------------------------------------------------------------------
+
+
+def show_rollouts(args: Any) -> int:
+    sides = ("student", "privileged", "wrong") if args.wrong else ("student", "privileged")
+    with Look(args) as look:
+        found = [(p, look.rollouts(p, sides, args.greedy)) for p in look.problems]
+    if args.json:
+        print(json.dumps([{"problem": asdict(p), "sides": answer} for p, answer in found], ensure_ascii=False))
+    else:
+        print("\n\n".join(rollouts_text(p, answer) for p, answer in found))
+    return 0
+
+
+def rollouts_text(problem: Problem, answer: Mapping[str, Any]) -> str:
+    """The problem, and each side's rollouts behind their verdicts."""
+    lines = [f"{problem.id}  {problem.text}", f"gold {problem.answer}; solution {problem.solution}"]
+    for side, given in answer.items():
+        rollouts = given["rollouts"]
+        correct = sum(r["outcome"] == Outcome.CORRECT.value for r in rollouts)
+        words = f"{correct} of {len(rollouts)} correct" if given["fits"] else "the prompt does not fit the context"
+        words = words if given["gradable"] else "the gold answer cannot be parsed, nothing is graded"
+        lines.append(f"\n{side} ({given['prompt_tokens']} prompt tokens): {words}")
+        lines += [f"  [{r['outcome']}{', ' + r['answer'] if r['answer'] else ''}] {r['text']!r}" for r in rollouts]
+    return "\n".join(lines)
+
+
+# --- gap --------------------------------------------------------------------------------------------------------------
+
+
+def show_gap(args: Any) -> int:
+    found = []
+    with Look(args) as look:
+        for problem in look.problems:
+            trace = first_correct(look.rollouts(problem, [args.trace])[args.trace], problem)
+            lens = look.ask(
+                "lens", problem, token_ids=trace["token_ids"], against=args.against, side_of_trace=args.trace
+            )
+            found.append((problem, trace, lens))
+    if args.json:
+        rows = [{"problem": asdict(p), "trace": t, "gap": lens} for p, t, lens in found]
+        print(json.dumps(rows, ensure_ascii=False))
+    else:
+        say(f"Teacher {args.against}: {AGAINST[args.against]}. Nats; top lists and masses at temperature 1.")
+        print("\n\n".join(gap_text(p, t, lens, args.trace) for p, t, lens in found))
+    return 0
+
+
+def first_correct(side: Mapping[str, Any], problem: Problem) -> dict[str, Any]:
+    if not side["rollouts"]:
+        raise BadInput(
+            f"{problem.id}: expected a prompt that fits the context, found {side['prompt_tokens']} tokens and the new ones beside it. Lower max-new-tokens."
+        )
+    right = [r for r in side["rollouts"] if r["outcome"] == Outcome.CORRECT.value]
+    return dict((right or side["rollouts"])[0])
+
+
+def gap_text(problem: Problem, trace: Mapping[str, Any], lens: Mapping[str, Any], side: str) -> str:
+    """One line a token, and the mean and sum below."""
+    names = ("kl", "jsd", "range_bound", "lemma1", "mismatch")
+    rows = [
+        {
+            "token": repr(piece)[1:-1],
+            **{n: f"{lens[n][t]:.4f}" for n in names},
+            "teacher's next": likely(lens["teacher_top"][t]),
+            "student's next": likely(lens["student_top"][t]),
+        }
+        for t, piece in enumerate(lens["piece"])
+    ]
+    for word, key in (("mean", "means"), ("sum", "sums")):
+        rows.append(
+            {"token": word, **{n: f"{lens[key][n]:.4f}" for n in names}, "teacher's next": "", "student's next": ""}
+        )
+    columns = ("token", *names, "teacher's next", "student's next")
+    head = f"{problem.id}  {problem.text}\n{side} trace [{trace['outcome']}], {trace['tokens']} tokens"
+    return f"{head}\n{table(columns, rows)}"
+
+
+def likely(top: Sequence[Sequence[Any]]) -> str:
+    return " ".join(f"{piece!r} {p:.2f}" for piece, p in top[:3])

@@ -1,0 +1,127 @@
+"""`python -m hdpo`: the same code and the same settings as the app; flags are derived from `hdpo.config`.
+
+Exit codes: 0 done, 1 failed, 2 bad input, 3 another heavy job holds the machine, 130 stopped. With --json one object
+stands on standard output and nothing else; progress and sentences go to standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hdpo.cli import look as cli_look
+from hdpo.cli import runs as cli_runs
+from hdpo.cli.args import add_knobs, command, config_from, given_settings
+from hdpo.cli.runs import result_of, result_text
+from hdpo.cli.terminal import check_resumable, run_here, say
+from hdpo.config import EvaluateConfig, ScanConfig, SweepConfig, TrainConfig
+from hdpo.errors import BAD_INPUT, BUSY, FAILED, OK, STOPPED, BadInput, Busy, HdpoError
+from hdpo.presets import PRESETS
+from hdpo.record.folder import Run, RunWriter, find_run
+from hdpo.record.ranks import join
+from hdpo.work.execute import execute
+from hdpo.work.libraries import prepare_libraries
+from hdpo.work.plan import plan
+
+HEAVY: dict[str, tuple[Any, str]] = {
+    "scan": (ScanConfig(), "find the cliffs: K rollouts of every problem, no update"),
+    "train": (TrainConfig(), "one HDPO run (Algorithm 1); λ = 0 is GRPO"),
+    "sweep": (SweepConfig(), "the same run for several λ and seeds"),
+    "evaluate": (EvaluateConfig(), "pass@k, greedy accuracy and cliff fraction of one model or adapter"),
+}
+PER_MEMBER = ("lambda_", "seed")  # a sweep sets these itself
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse, run, and turn HdpoError into its sentence and an exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    parser = make_parser()
+    if not given:
+        parser.print_help()
+        return OK
+    args = parser.parse_args(given)
+    args.command_line = shlex.join(["python", "-m", "hdpo", *(a for a in given if a not in ("--json", "--no-wait"))])
+    try:
+        return int(args.handler(args))
+    except HdpoError as e:
+        if args.json:
+            print(json.dumps({"error": str(e)}))
+        say(str(e))
+        return BUSY if isinstance(e, Busy) else BAD_INPUT if isinstance(e, BadInput) else FAILED
+    except KeyboardInterrupt:
+        say("Stopped.")
+        return STOPPED
+    except BrokenPipeError:  # the reader of a pipe has seen enough
+        sys.stdout = None
+        return OK
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m hdpo", description="Find cliffs, look at them, train over them.")
+    commands = parser.add_subparsers(metavar="command", required=True)
+    for kind, (config, help) in HEAVY.items():
+        p = command(commands, kind, help, run_heavy)
+        p.set_defaults(kind=kind)
+        p.add_argument("--no-wait", action="store_true", help=f"exit with {BUSY} where another heavy job runs")
+        p.add_argument(
+            "--resume", metavar="RUN", help="go on with this run: its id, name or folder; it keeps its settings"
+        )
+        presets = "; ".join(f"{name}: {preset.help}" for name, preset in PRESETS.items())
+        p.add_argument("--preset", metavar="NAME", default="", help=f"settings that belong together ({presets})")
+        p.add_argument("--dry-run", action="store_true", help="print plan, memory and commands, and start nothing")
+        add_knobs(p, config, PER_MEMBER if kind == "sweep" else ())
+    cli_look.add_commands(commands)
+    cli_runs.add_commands(commands)
+    return parser
+
+
+# --- heavy commands ---------------------------------------------------------------------------------------------------
+
+
+def run_heavy(args: Any) -> int:
+    """Make or find the run folder, execute it here, and say what came out; under a launcher the first rank does."""
+    default, _ = HEAVY[args.kind]
+    prepare_libraries()
+    if args.dry_run:
+        print(plan(config_from(args, default), args.preset, args.command_line))
+        return OK
+    ranks = join(getattr(args, "device", "auto"))
+    if not ranks.first:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a launcher's stop goes through the first rank
+        return execute(Path(), False, ranks=ranks).code
+    if args.resume:
+        run = find_run(args.resume)
+        refuse_settings(args, run, given_settings(args, default))
+        check_resumable(run)
+        config = run.load_config()
+    else:
+        config = config_from(args, default)
+        run = Run(RunWriter.create(args.kind, config, command=args.command_line).path)
+    say(f"Run folder: {run.path}")
+    ending = run_here(run, config, bool(args.resume), not args.no_wait, ranks)
+    if args.json:
+        print(json.dumps(result_of(run), ensure_ascii=False))
+    else:
+        print(result_text(run))
+        say(f"See it in the app: python -m workbench, page Runs, {run.id}")
+    if ending.message:
+        say(ending.message)
+    return ending.code
+
+
+def refuse_settings(args: Any, run: Run, values: dict[str, Any]) -> None:
+    """A resumed run keeps its settings, and its kind."""
+    if values:
+        raise BadInput(
+            f"resume: expected no settings, found {', '.join(sorted(values))}. A resumed run keeps its own; start a new one to change them."
+        )
+    if run.kind != args.kind:
+        raise BadInput(
+            f"resume: expected a run of kind {args.kind}, found {run.id} of kind {run.kind}. Use python -m hdpo {run.kind} --resume."
+        )

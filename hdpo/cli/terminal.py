@@ -1,0 +1,148 @@
+"""A heavy job in a terminal: waits its turn in the same job table as the app, shows progress, and stops at Ctrl-C.
+
+The first Ctrl-C asks for a stop at the next step edge, the second ends at once. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from hdpo.errors import BadInput, Busy
+from hdpo.model import fit
+from hdpo.record.folder import Run, RunWriter, State, request_stop
+from hdpo.record.progress import Progress
+from hdpo.record.ranks import ALONE, Ranks
+from hdpo.work import jobs
+from hdpo.work.execute import Ending, execute
+
+POLL = 0.2  # seconds between looks at the queue
+SECONDS_BETWEEN_WORDS = 30.0  # while waiting
+
+
+def say(words: str) -> None:
+    """To a person: standard error, so that standard output stays for results."""
+    print(words, file=sys.stderr, flush=True)
+
+
+def run_here(run: Run, config: fit.Config, resume: bool, wait: bool, ranks: Ranks = ALONE) -> Ending:
+    """Submit the run, wait for its turn, and execute it in this process.
+
+    wait: False raises Busy at once where another heavy job runs; a run made for this is then taken away again.
+    """
+    root = run.path.parent
+    if resume:
+        before = run.status()
+        RunWriter(run.path, 0).status(State.QUEUED, phase="waiting for its turn", done=before.done, total=before.total)
+    found = fit.need(config)
+    job_id = jobs.submit(jobs.HEAVY, {"run": run.id, "resume": resume}, found.total if found else 0, root, own=True)
+    try:
+        _take_turn(run, job_id, wait)
+        with _stop_on_signals(run.path), closing(Bar()) as bar:
+            ending = execute(run.path, resume, bar.show, ranks)
+    except Busy:
+        jobs.cancel(job_id, root)
+        if not resume:
+            shutil.rmtree(run.path)  # it was made a moment ago and holds nothing
+        raise
+    except KeyboardInterrupt:
+        ending = Ending(State.STOPPED, "Ended at once.")
+        if jobs.job(job_id, root).state is State.QUEUED:
+            jobs.cancel(job_id, root)
+    jobs.finish(job_id, ending.state, ending.message, root)
+    return ending
+
+
+def _take_turn(run: Run, job_id: int, wait: bool) -> None:
+    """Return once the job is claimed; until then say now and then who has the machine. Raises Busy if it may not wait."""
+    spoke = float("-inf")
+    while jobs.claim(jobs.HEAVY, run.path.parent, only=job_id) is None:
+        words = _who_is_first(run.path.parent, job_id)
+        if not wait:
+            raise Busy(f"{words} Wait for it, stop it, or leave out --no-wait to queue behind it.")
+        if time.monotonic() - spoke > SECONDS_BETWEEN_WORDS:
+            spoke = time.monotonic()
+            say(f"{words} {run.id} waits its turn; Ctrl-C leaves the queue.")
+        time.sleep(POLL)
+
+
+def _who_is_first(root: Path, job_id: int) -> str:
+    first = next((j for j in jobs.pending_heavy(root) if j.id != job_id), None)
+    if first is None:
+        return "Another heavy job has just ended."
+    run = Run(root / first.payload["run"])
+    status = run.status()
+    name = run.id if run.name == run.id else f"{run.id} ({run.name})"
+    left = f", about {status.seconds_left:.0f} s left" if status.seconds_left else ""
+    return f"One heavy job runs at a time, and {name} is {first.state.value}: {status.phase} {status.done} of {status.total}{left}."
+
+
+@contextmanager
+def _stop_on_signals(path: Path) -> Iterator[None]:
+    """SIGTERM and the first Ctrl-C ask for a stop; the second Ctrl-C raises KeyboardInterrupt."""
+    asked = 0
+
+    def interrupted(*_: Any) -> None:
+        nonlocal asked
+        asked += 1
+        if asked > 1:
+            raise KeyboardInterrupt
+        request_stop(path)
+        say("\nStopping at the next step edge. Ctrl-C again ends at once.")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python gives signals to the main thread alone
+        return
+    old = signal.signal(signal.SIGINT, interrupted), signal.signal(signal.SIGTERM, lambda *_: request_stop(path))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, old[0])
+        signal.signal(signal.SIGTERM, old[1])
+
+
+class Bar:
+    """A progress bar on standard error with the report's own time left; another count begins another bar."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._count = ("", -1)
+
+    def show(self, p: Progress) -> None:
+        from tqdm import tqdm
+
+        left = "" if p.seconds_left is None else f"{tqdm.format_interval(p.seconds_left)} left"
+        if (p.unit, p.total) != self._count:
+            self.close()
+            self._count = (p.unit, p.total)
+            form = "{desc} |{bar:20}| {n_fmt}/{total_fmt} {unit}{postfix}"
+            seldom = 0.1 if sys.stderr.isatty() else 10.0
+            self._bar = tqdm(
+                total=p.total, desc=p.phase, unit=p.unit, bar_format=form, file=sys.stderr, mininterval=seldom
+            )
+        self._bar.set_description_str(p.phase, refresh=False)
+        self._bar.set_postfix_str(left, refresh=False)
+        self._bar.update(p.done - self._bar.n)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+def check_resumable(run: Run) -> None:
+    """Raises BadInput or Busy where nothing can go on."""
+    if run.recorded:
+        raise BadInput(f"{run.id}: expected a run of yours, found one that comes with the project. Start a new one.")
+    state = run.status().state
+    if state is State.DONE:
+        raise BadInput(f"{run.id}: expected an unfinished run, found it done. Start a new one with more steps.")
+    job = jobs.job_of_run(run.id, run.path.parent)
+    if job is not None and not job.state.ended and job in jobs.pending_heavy(run.path.parent):
+        raise Busy(f"{run.id} is {job.state.value} already. Wait for it, or stop it.")

@@ -1,0 +1,1 @@
+"""What numbers can carry: intervals, paired tests, power."""

@@ -1,0 +1,1 @@
+"""Completion and gold → outcome, in processes that can be killed."""

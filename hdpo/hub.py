@@ -1,0 +1,39 @@
+"""What a hub id is, and the hub's refusals as sentences: for models and problem sets alike."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hdpo.errors import BadInput
+
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+FILES = {".jsonl", ".csv", ".parquet", ".json", ".gguf"}
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name that is no path here, and no file's, has the form of a hub id.
+
+    >>> [is_hub_id(n) for n in ("Qwen/Qwen2.5-0.5B-Instruct", "bundled", "/models/mine", "data/mine.jsonl")]
+    [True, False, False, False]
+    """
+    return bool(HUB_ID.fullmatch(name)) and Path(name).suffix not in FILES and not Path(name).expanduser().exists()
+
+
+@contextmanager
+def hub_errors(what: str, way_on: str) -> Iterator[None]:
+    """The hub's refusals as sentences; way_on: what a person without it can do."""
+    from huggingface_hub import errors
+
+    try:
+        yield
+    except errors.GatedRepoError as e:
+        raise BadInput(f"{what}: expected a free one, found one that asks for an agreement first. Agree on its page and log in with `hf auth login`, or {way_on}.") from e  # fmt: skip
+    except errors.RevisionNotFoundError as e:
+        raise BadInput(f"{what}: expected that revision, found none of that name. Leave it out for the newest, or check it.") from e  # fmt: skip
+    except errors.RepositoryNotFoundError as e:
+        raise BadInput(f"{what}: expected it on the hub, found nothing public of that name. Check the spelling, log in with `hf auth login` if it is private, or {way_on}.") from e  # fmt: skip
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, ConnectionError) as e:
+        raise BadInput(f"{what}: expected a network or a copy in the cache, found neither. Fetch it where there is a network (`hf download`), copy the cache folder, or {way_on}.") from e  # fmt: skip

@@ -1,0 +1,221 @@
+"""How good a policy is: pass@k by the unbiased estimator, greedy accuracy, cliff fraction, by level and by source.
+
+The prompt is the unit of every interval. Draws of an evaluation are keyed by seed and step and by nothing else: two runs that
+differ in λ are compared on the same uniforms, and two steps of one run on fresh ones.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
+from typing import Any
+
+from hdpo.config import EvalConfig, EvaluateConfig, ModelConfig, SamplingConfig, ScanConfig, TrainConfig
+from hdpo.data.problems import ProblemFile, load_problems
+from hdpo.errors import BadInput
+from hdpo.evidence import stats
+from hdpo.grading.verify import VerifierPool
+from hdpo.method.groups import Collector
+from hdpo.model.fit import PROBLEMS_AT_ONCE as CHUNK
+from hdpo.model.fit import SLOW_PROBLEMS_AT_ONCE as SLOW_CHUNK
+from hdpo.model.fit import check_fits
+from hdpo.model.policy import Policy, Weights, load_policy
+from hdpo.record.folder import RunWriter
+from hdpo.record.progress import Report
+from hdpo.record.ranks import ALONE, Ranks
+from hdpo.records import Group, GroupKind, Outcome, Problem
+from hdpo.sampling.draws import DrawKey, Purpose
+from hdpo.sampling.protocol import Sampler
+from hdpo.sampling.transformers import TransformersSampler
+
+
+def measure(
+    collector: Collector,
+    problems: Sequence[Problem],
+    config: EvalConfig,
+    key: DrawKey,
+    tell: Callable[[int], None],
+    weights: Weights = Weights.CURRENT,
+) -> list[dict[str, Any]]:
+    """One row a problem: n, correct, greedy, what became of the rest. tell(done problems) may raise Stopped."""
+    rows, size = [], at_once(collector)
+    for start in range(0, len(problems), size):
+        part = problems[start : start + size]
+        sampled = collector.collect(part, config.eval_samples, key, weights=weights)
+        greedy = collector.collect(part, 1, key, greedy=True, weights=weights)
+        rows += [problem_row(g, h) for g, h in zip(sampled, greedy, strict=True)]
+        tell(len(rows))
+    return rows
+
+
+def at_once(collector: Collector) -> int:
+    """Problems between two looks at the clock and the stop flag: few where they take minutes."""
+    policy = collector.policy
+    return SLOW_CHUNK if policy.flat is None and policy.device.type == "cpu" else CHUNK
+
+
+def problem_row(group: Group, greedy: Group | None = None) -> dict[str, Any]:
+    """What one group says of its problem; a grader error is no sample (n counts the graded)."""
+    p, outcomes = group.problem, [r.outcome for r in group.rollouts]
+    n = {o: outcomes.count(o) for o in Outcome}
+    lengths = [len(r.token_ids) for r in group.rollouts]
+    return {
+        "problem_id": p.id,
+        "level": p.level,
+        "source": p.source,
+        "kind": group.kind.value,
+        "doubt": group.doubt.value,
+        "n": len(outcomes) - n[Outcome.GRADER_ERROR],
+        "correct": n[Outcome.CORRECT],
+        "truncated": n[Outcome.TRUNCATED],
+        "no_answer": n[Outcome.NO_ANSWER],
+        "grader_errors": n[Outcome.GRADER_ERROR],
+        "greedy": None if greedy is None or not greedy.rollouts else int(greedy.rollouts[0].outcome is Outcome.CORRECT),
+        "length": sum(lengths) / len(lengths) if lengths else None,
+    }
+
+
+def summarise(rows: Sequence[dict[str, Any]], config: EvalConfig, how: SamplingConfig) -> dict[str, Any]:
+    """The values of an `eval` row: all prompts, by level, by source. Raises BadInput where no prompt is countable.
+
+    Prompts whose gold cannot be parsed, that do not fit the context, or with fewer graded samples than twice the
+    largest k leave the estimates and are counted in `left_out`.
+    """
+    least = 2 * max(config.ks)
+    good = [
+        r for r in rows if r["kind"] not in (GroupKind.UNGRADABLE.value, GroupKind.TOO_LONG.value) and r["n"] >= least
+    ]
+    if not good:
+        raise BadInput(
+            f"evaluation: expected at least one problem with {least} graded samples, found none of {len(rows)}. Are the gold answers and prompts right?"
+        )
+    samples = sum(r["n"] for r in good)
+    return {
+        **estimates(good, config.ks),
+        "n_samples": config.eval_samples,
+        "temperature": how.temperature,
+        "left_out": len(rows) - len(good),
+        "ungradable": sum(r["kind"] == GroupKind.UNGRADABLE.value for r in rows),
+        "length": sum(r["length"] for r in good) / len(good),
+        "truncated": sum(r["truncated"] for r in good) / samples,
+        "by_level": {str(k): estimates(v, config.ks) for k, v in split_by(good, "level").items() if k is not None},
+        "by_source": {str(k): estimates(v, config.ks) for k, v in split_by(good, "source").items()},
+    }
+
+
+def split_by(rows: Iterable[dict[str, Any]], column: str) -> dict[Any, list[dict[str, Any]]]:
+    found: dict[Any, list[dict[str, Any]]] = {}
+    for r in sorted(rows, key=lambda r: str(r[column])):
+        found.setdefault(r[column], []).append(r)
+    return found
+
+
+def estimates(rows: Sequence[dict[str, Any]], ks: Sequence[int]) -> dict[str, Any]:
+    """pass@k, greedy, cliff and solved shares, each with its 95 % interval; the prompt is the unit."""
+    counts = [(r["n"], r["correct"]) for r in rows]
+    greedy = [r["greedy"] for r in rows if r["greedy"] is not None]
+    solved = sum(n == c for n, c in counts)
+    return {
+        "n_problems": len(rows),
+        "pass_at": {str(k): bounds(stats.mean_pass_at_k(counts, k)) for k in ks},
+        "cliff": bounds(stats.cliff_fraction(counts)),
+        "solved": share(solved, len(rows)),
+        "greedy": share(sum(greedy), len(greedy)) if greedy else None,
+    }
+
+
+def bounds(e: stats.Estimate) -> dict[str, float]:
+    return {"value": e.value, "low": e.low, "high": e.high}
+
+
+def share(c: int, n: int) -> dict[str, float]:
+    low, high = stats.wilson(c, n)
+    return {"value": c / n, "low": low, "high": high}
+
+
+def load_split(data: Any, split: str) -> ProblemFile:
+    """The problems of one split, as a ProblemConfig names them."""
+    sources = tuple(s.strip() for s in data.sources.split(",") if s.strip())
+    return load_problems(
+        data.problems, split, data.mapping(), data.limit or None, data.split_seed, data.validation_share, sources
+    )
+
+
+def prepare(
+    config: Any, others: Sequence[Problem], verifier: VerifierPool, ranks: Ranks = ALONE
+) -> tuple[Policy, Collector]:
+    """Model, sampler and grader of a config with the sections model, prompts and sampling. Raises BadInput where they
+    cannot fit in memory."""
+    check_fits(config)
+    policy = load_policy(config.model, config.seed)
+    topk = config.objective.topk if isinstance(config, TrainConfig) else 0
+    sampler = make_sampler(policy, config.model, topk)
+    return policy, Collector(policy, sampler, verifier, config.prompts, config.sampling, others, ranks)
+
+
+def make_sampler(policy: Policy, config: ModelConfig, topk: int) -> Sampler:
+    """The one that the settings choose. topk: the most log-probs a position that it will be asked to keep."""
+    if config.sampler == "transformers":
+        return TransformersSampler(policy)
+    from hdpo.sampling import vllm as vllm_sampler
+
+    return vllm_sampler.make(policy, config, topk)
+
+
+def scan(writer: RunWriter, config: ScanConfig, report: Report) -> None:
+    """K rollouts of every problem: which are cliffs? Each chunk is closed on the disk before the next begins."""
+    file = load_split(config.data, config.split)
+    report("loading the model", 0, len(file.problems), "problems")
+    note_problems(writer, file)
+    with VerifierPool() as verifier:
+        _, collector = prepare(config, file.problems, verifier, report.ranks)
+        with closing(collector.sampler):
+            size = at_once(collector)
+            report("scanning", 0, len(file.problems), "problems")
+            for start in range(0, len(file.problems), size):
+                groups = collector.collect(
+                    file.problems[start : start + size], config.rollouts, DrawKey(config.seed, Purpose.SCAN)
+                )
+                writer.rollouts(start // size, groups, "student")
+                for g in groups:
+                    row = problem_row(g)
+                    writer.metric("scan_group", start // size, **{"group": row.pop("kind"), **row})
+                report("scanning", start + len(groups), len(file.problems), "problems")
+    writer.metric("scan", 0, problems=len(file.problems), seconds=collector.seconds, **collector.sampler.parity())
+
+
+def note_problems(writer: RunWriter, file: ProblemFile) -> None:
+    """What was read, and what was left out and why, visibly."""
+    columns = ("id", "text", "solution", "answer", "source", "level")
+    writer.table("problems", 0, [{c: getattr(p, c) for c in columns} for p in file.problems])
+    writer.metric(
+        "data",
+        0,
+        read=file.read,
+        duplicates=file.duplicates,
+        skipped=len(file.skipped),
+        skipped_first=list(file.skipped[:20]),
+    )
+
+
+def evaluate(writer: RunWriter, config: EvaluateConfig, report: Report) -> None:
+    """pass@k of one model or adapter on one split; the run ends with an `eval` row and its per-problem table."""
+    started = time.perf_counter()
+    file = load_split(config.data, config.split)
+    problems = file.problems[: config.evaluation.eval_problems]
+    report("loading the model", 0, len(problems), "problems")
+    note_problems(writer, file)
+    with VerifierPool() as verifier:
+        _, collector = prepare(config, file.problems, verifier, report.ranks)
+        with closing(collector.sampler):
+            rows = measure(
+                collector,
+                problems,
+                config.evaluation,
+                DrawKey(config.seed, Purpose.EVALUATION),
+                lambda done: report("evaluating", done, len(problems), "problems"),
+            )
+    writer.table("eval", 0, rows)
+    summary = summarise(rows, config.evaluation, config.sampling) | collector.sampler.parity()
+    writer.metric("eval", 0, **summary, seconds=time.perf_counter() - started)

@@ -1,0 +1,126 @@
+"""From problems to groups: prompt → rollouts → verdicts, for the student and for the one who may peek.
+
+Also the bookkeeping of what each group is worth to learning: the signal accounting.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from hdpo.config import Information, PromptConfig, SamplingConfig
+from hdpo.data.prompts import fits, pick_other, privileged_messages, reference, render, student_messages
+from hdpo.grading.verify import VerifierPool, outcome_of
+from hdpo.model.policy import Policy, Weights
+from hdpo.record.ranks import ALONE, Ranks
+from hdpo.records import Doubt, Group, GroupKind, Problem, Rollout
+from hdpo.sampling.draws import DrawKey
+from hdpo.sampling.protocol import Completion, OnToken, Prompt, Sampler
+
+
+@dataclass
+class Collector:
+    """Samples and grades, each rank its share of the problems. `others` is where a wrong reference is taken from;
+    seconds add up by phase."""
+
+    policy: Policy
+    sampler: Sampler
+    verifier: VerifierPool
+    prompts: PromptConfig
+    how: SamplingConfig
+    others: Sequence[Problem] = ()
+    ranks: Ranks = ALONE
+    seconds: dict[str, float] = field(default_factory=lambda: {"sample": 0.0, "verify": 0.0})
+
+    def student_ids(self, problem: Problem) -> tuple[int, ...]:
+        """The student's prompt, as token ids."""
+        return render(self.policy.tokenizer, student_messages(problem, self.prompts.wording()))[1]
+
+    def privileged_ids(self, problem: Problem) -> tuple[int, ...]:
+        """x ⊕ y*, as token ids, with the information that the config chooses."""
+        wrong = self.prompts.information is Information.WRONG_OTHER
+        other = pick_other(problem, self.others, seed=0) if wrong else None
+        shown = reference(problem, self.prompts.information, self.prompts.fraction, other)
+        return render(self.policy.tokenizer, privileged_messages(problem, self.prompts.wording(), shown))[1]
+
+    def collect(
+        self,
+        problems: Sequence[Problem],
+        n: int,
+        key: DrawKey,
+        *,
+        privileged: bool = False,
+        greedy: bool = False,
+        weights: Weights = Weights.CURRENT,
+        topk: int = 0,
+        on_token: OnToken | None = None,
+    ) -> list[Group]:
+        """One graded group of n rollouts a problem. A prompt that does not fit the context is sampled from never."""
+        problems = self.ranks.share(problems)
+        started = time.perf_counter()
+        ids = [self.privileged_ids(p) if privileged else self.student_ids(p) for p in problems]
+        fitting = [i for i, x in enumerate(ids) if fits(len(x), self.how.max_new_tokens, self.policy.context)]
+        prompts = [Prompt(problems[i].id, ids[i]) for i in fitting]
+        completions = self.sampler.sample(
+            prompts, n, self.how, key, weights=weights, topk=topk, greedy=greedy, on_token=on_token
+        )
+        self.seconds["sample"] += time.perf_counter() - started
+        by_problem = dict(zip(fitting, completions, strict=True))
+        return self.ranks.gather(self._grade(problems, ids, by_problem))
+
+    def _grade(
+        self, problems: Sequence[Problem], ids: Sequence[tuple[int, ...]], completions: dict[int, list[Completion]]
+    ) -> list[Group]:
+        started = time.perf_counter()
+        flat = [(i, g, c) for i, group in completions.items() for g, c in enumerate(group)]
+        ids_of = [list(c.token_ids) for *_, c in flat]
+        # batch_decode takes an empty list for one empty completion
+        texts = self.policy.tokenizer.batch_decode(ids_of, skip_special_tokens=True) if ids_of else []
+        verdicts = self.verifier.grade([(t, problems[i].answer) for (i, _, _), t in zip(flat, texts, strict=True)])
+        gradable = self.verifier.gold_ok([p.answer for p in problems])
+        rollouts: dict[int, list[Rollout]] = {i: [] for i in completions}
+        for (i, g, c), text, verdict in zip(flat, texts, verdicts, strict=True):
+            outcome = outcome_of(verdict, c.truncated)
+            rollouts[i].append(
+                Rollout(problems[i].id, g, c.token_ids, c.logprobs, text, outcome, verdict.answer, c.topk)
+            )
+        self.seconds["verify"] += time.perf_counter() - started
+        return [
+            Group(p, ids[i], tuple(rollouts.get(i, ())), fits=i in completions, gradable=gradable[i])
+            for i, p in enumerate(problems)
+        ]
+
+
+def distillable(groups: Sequence[Group]) -> list[Group]:
+    """The cliffs that may be distilled: all, but those doubtful through a grader error."""
+    return [g for g in groups if g.kind is GroupKind.CLIFF and g.doubt is not Doubt.GRADER]
+
+
+def accepted(groups: Sequence[Group]) -> list[tuple[Group, Rollout]]:
+    """The R=1 filter (step 5 of Algorithm 1): a truncated rollout has reward 0 and never passes."""
+    return [(g, r) for g in groups for r in g.rollouts if r.reward == 1.0]
+
+
+def signal_accounting(groups: Sequence[Group], tried: Sequence[str], recovered: Sequence[str]) -> dict[str, int]:
+    """How many groups gave which signal; every group is counted once, `doubtful_truncation` is an of-which.
+
+    tried, recovered: ids of the cliffs with privileged rollouts, and of those with an accepted one.
+    """
+    counts = {
+        f"groups_{name}": sum(g.kind is kind for g in groups)
+        for name, kind in (
+            ("mixed", GroupKind.MIXED),
+            ("solved", GroupKind.SOLVED),
+            ("no_signal", GroupKind.NO_SIGNAL),
+            ("too_long", GroupKind.TOO_LONG),
+            ("ungradable", GroupKind.UNGRADABLE),
+        )
+    }
+    good = distillable(groups)
+    counts["groups_cliff_recovered"] = sum(g.problem.id in recovered for g in good)
+    counts["groups_cliff_lost"] = sum(g.problem.id in tried and g.problem.id not in recovered for g in good)
+    counts["groups_cliff_skipped"] = sum(g.problem.id not in tried for g in good)
+    counts["groups_doubtful_truncation"] = sum(g.doubt is Doubt.TRUNCATION for g in groups)
+    counts["groups_doubtful_grader"] = sum(g.doubt is Doubt.GRADER for g in groups)
+    return counts

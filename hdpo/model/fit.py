@@ -1,0 +1,122 @@
+"""Will it fit: the memory of a run by what takes it, before it starts. Torch is imported where a GPU is asked for.
+
+Worked out from what the model says of itself, rounded up where libraries decide. What bounds the memory (keys and
+values, logits, problems at once) is said here, where nothing imports torch, and kept to by those who hold it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import psutil
+
+from hdpo.config import EvaluateConfig, ScanConfig, SweepConfig, TrainConfig, model_of
+from hdpo.errors import BadInput
+from hdpo.model.find import Facts, Shape, known
+
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+LIBRARIES = 600 << 20  # Python with torch, transformers and peft, before any weight
+# Above this many parameters the arithmetic outweighs the calls, and the folded copies of the weights outweigh both.
+# Measured at 0.74 M alone: what is much larger does not go the flat way (hdpo/flat.py).
+FLAT_BELOW = 10_000_000
+FOLDED_COPIES = 4  # of a smaller model: with the current and the initial adapter, and with gradients
+OPTIMISER_COPIES = 4  # of the adapter in float32: itself, gradient, two moments
+CACHE_BYTES = 1 << 30  # keys and values of one batch of sequences; more prompts go one batch after another
+CHUNK_ELEMENTS = 1 << 24  # logits held at once (float32: 64 MB) ...
+# ... with what is made of them: logits, log-probs, their gradients, teacher, student. A small model's privileged
+# rollouts are drawn beside the update and hold their own.
+LOGIT_COPIES = 6
+VLLM_CACHE = 1 << 30  # keys and values of a vLLM beside the trainer, at the least; on a GPU it takes its share whole
+PROBLEMS_AT_ONCE = 48  # in a scan or an evaluation, between two looks at the clock and the stop flag
+SLOW_PROBLEMS_AT_ONCE = 5  # of a real model on a CPU, where one takes some ten seconds
+PROMPT_TOKENS = 512  # allowed for a privileged prompt
+# What a layer takes for its backward pass, in multiples of its widths; a narrower base adds its adapters' inputs in
+# float32. Measured at four shapes (notebook): with the logits 9 to 32 % above, with layers computed again 15 % below to
+# 35 % above.
+KEPT_HIDDEN, KEPT_INNER = 10, 5
+CAST_HIDDEN, CAST_INNER = 6, 1
+
+MAIN = "main memory"
+
+Config = TrainConfig | ScanConfig | EvaluateConfig | SweepConfig
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes of one process, by what takes them."""
+
+    libraries: int
+    weights: int
+    adapter: int
+    cache: int
+    activations: int
+    logits: int
+    vllm: int
+
+    @property
+    def total(self) -> int:
+        return sum(getattr(self, f.name) for f in fields(self))
+
+
+def need(config: Config, found: Facts | None = None, gpu: bool = False) -> Need | None:
+    """What one process of this job will hold; None where the model says too little of itself, or is not there.
+
+    gpu: of a plain model, one layer at a time takes its activations and the others their inputs (`Policy.hidden`). On a
+    CPU it is the same, but the process keeps what was freed: all layers' activations are what was measured there.
+    """
+    model = model_of(config)
+    found = found or known(model.model, model.revision)
+    if found is None or found.shape is None:
+        return None
+    inner = config.train if isinstance(config, SweepConfig) else config
+    width, shape = BYTES[model.dtype], found.shape
+    weights = found.parameters * width
+    folded = FOLDED_COPIES * weights if found.parameters < FLAT_BELOW else 0
+    rollouts = (
+        inner.evaluation.eval_samples
+        if isinstance(inner, EvaluateConfig)
+        else inner.rollouts
+        if isinstance(inner, ScanConfig)
+        else inner.step.rollouts
+    )
+    prompts = inner.step.prompts_per_step if isinstance(inner, TrainConfig) else PROBLEMS_AT_ONCE
+    sequence = 2 * shape.layers * shape.kv * width * (PROMPT_TOKENS + inner.sampling.max_new_tokens)
+    tokens = inner.step.micro_batch_tokens if isinstance(inner, TrainConfig) else 0
+    copies, kept = LOGIT_COPIES * (2 if folded else 1), kept_bytes(shape, width)
+    return Need(
+        libraries=LIBRARIES,
+        weights=2 * weights + folded,  # once as they lie in the file and once as they are cast
+        adapter=OPTIMISER_COPIES * 4 * shape.adapter(model.rank) * bool(tokens),
+        cache=min(CACHE_BYTES, prompts * rollouts * sequence),
+        activations=tokens
+        * (shape.layers * shape.hidden * width + kept if gpu and not folded else shape.layers * kept),
+        logits=copies * 4 * min(CHUNK_ELEMENTS, (tokens or prompts * rollouts) * found.vocabulary),
+        vllm=(LIBRARIES + weights + VLLM_CACHE) * (model.sampler == "vllm" and not model.vllm_url),
+    )
+
+
+def kept_bytes(shape: Shape, width: int) -> int:
+    """Of one token in one layer, `width` bytes a weight."""
+    cast = (CAST_HIDDEN * shape.hidden + CAST_INNER * shape.inner) * BYTES["float32"] if width < BYTES["float32"] else 0
+    return (KEPT_HIDDEN * shape.hidden + KEPT_INNER * shape.inner) * width + cast
+
+
+def memory_here(device: str) -> tuple[str, int]:
+    """(what, bytes in all) of the memory that a process on this device uses."""
+    if device in ("auto", "cuda"):
+        import torch
+
+        if torch.cuda.is_available():
+            return f"memory of {torch.cuda.get_device_name()}", torch.cuda.get_device_properties().total_memory
+    return MAIN, psutil.virtual_memory().total
+
+
+def check_fits(config: Config) -> None:
+    """Raises BadInput where the estimate exceeds all the memory that there is: better now than in an hour."""
+    what, total = memory_here(model_of(config).device)
+    found = need(config, gpu=what != MAIN)
+    if found is not None and found.total > total:
+        raise BadInput(
+            f"memory: expected that about {found.total / 2**30:.1f} GiB fit, found {total / 2**30:.1f} GiB of {what}. "
+            "Lower micro-batch-tokens, take dtype bfloat16, or a smaller model."
+        )

@@ -1,0 +1,179 @@
+"""Files that survive a crash and may be read while they are written: whole or not at all, or line by line.
+
+A text or a table is written beside and renamed. A log is only ever appended to, so a reader that remembers how far it
+came reads what is new: a page that looks each second at a run of 5,000 steps parses one line, not 5,000.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from hdpo.errors import BadInput, HdpoError
+
+LOGS_REMEMBERED = 100
+SEEN = 64  # bytes before the place where reading stopped, by which a log is known again
+
+
+def write_aside(path: Path, text: str) -> None:
+    """Whole or not at all: write beside, flush to the disk, rename."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with aside.open("w", encoding="utf-8") as f:
+            f.write(text)
+            f.flush()
+            os.fsync(f.fileno())
+        os.replace(aside, path)
+    except OSError as e:
+        aside.unlink(missing_ok=True)
+        raise disk_error(path, e) from e
+
+
+def disk_error(path: Path, e: OSError) -> HdpoError:
+    return HdpoError(
+        f"{path.name}: expected to write to {path.parent}, found '{e.strerror or e}'. "
+        "Free some space or choose another folder with HDPO_RUNS, then resume: everything up to the last checkpoint is kept."
+    )
+
+
+def append_line(path: Path, row: Mapping[str, Any]) -> None:
+    try:
+        with path.open("a", encoding="utf-8") as f:
+            f.write(json.dumps(row, allow_nan=False) + "\n")
+    except OSError as e:
+        raise disk_error(path, e) from e
+
+
+@dataclass
+class _Log:
+    """What was read of a log: its inode, up to which byte, the last bytes before it, and what stood there."""
+
+    inode: int = -1
+    end: int = 0
+    seen: bytes = b""
+    lines: int = 0
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    torn: bool = False
+
+
+_logs: OrderedDict[Path, _Log] = OrderedDict()
+_lock = threading.Lock()
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Whole lines only; a torn or broken one is left out (`broken_lines` counts those). The rows are shared: not yours
+    to change."""
+    with _lock:
+        return list(_log(path).rows)
+
+
+def broken_lines(path: Path) -> int:
+    with _lock:
+        log = _log(path)
+        return log.lines - len(log.rows) + int(log.torn)
+
+
+def _log(path: Path) -> _Log:
+    """Go on reading where the last reader of this log stopped; from the start where it is not the same log any more."""
+    log = _logs.pop(path, _Log())
+    try:
+        with path.open("rb") as f:
+            f.seek(max(0, log.end - len(log.seen)))
+            if (os.fstat(f.fileno()).st_ino, f.read(len(log.seen))) != (log.inode, log.seen):
+                f.seek(0)
+                log = _Log(os.fstat(f.fileno()).st_ino)
+            _take(log, f.read())
+    except OSError:
+        return _Log()
+    _logs[path] = log
+    if len(_logs) > LOGS_REMEMBERED:
+        _logs.popitem(last=False)
+    return log
+
+
+def _take(log: _Log, fresh: bytes) -> None:
+    """Add the whole lines of what is new."""
+    whole, newline, rest = fresh.rpartition(b"\n")
+    log.torn = bool(rest)
+    if not newline:
+        return
+    for line in whole.split(b"\n"):
+        log.lines += 1
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict) and {"step", "attempt"} <= row.keys():
+            log.rows.append(row)
+    log.end += len(whole) + 1
+    log.seen = (log.seen + whole + newline)[-SEEN:]
+
+
+def cut_torn_line(path: Path) -> None:
+    """Before appending again: drop what a crash left after the last newline."""
+    if path.exists():
+        data = path.read_bytes()
+        if data and not data.endswith(b"\n"):
+            with path.open("rb+") as f:
+                f.truncate(data.rfind(b"\n") + 1)
+
+
+def read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as e:
+        raise BadInput(
+            f"{path.name}: expected a whole JSON file, found {type(e).__name__}. The file is missing or cut off."
+        ) from None
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        pq.write_table(pa.Table.from_pylist([dict(r) for r in rows]), aside, compression="zstd")
+        os.replace(aside, path)
+    except OSError as e:
+        aside.unlink(missing_ok=True)
+        raise disk_error(path, e) from e
+
+
+def read_table(path: Path) -> list[dict[str, Any]]:
+    """Rows of a closed table; a damaged file gives none (`Run.damage` names it)."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.ParquetFile(path).read().to_pylist()
+    except (OSError, pa.ArrowException):
+        return []
+
+
+def readable_table(path: Path) -> bool:
+    """Whether a table is whole; asked again only when the file has changed."""
+    try:
+        facts = path.stat()
+        return _readable(path, facts.st_size, facts.st_mtime_ns)
+    except OSError:  # not remembered: a disk can come back
+        return False
+
+
+@lru_cache(maxsize=50_000)
+def _readable(path: Path, size: int, changed: int) -> bool:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        pq.ParquetFile(path)
+        return True
+    except pa.ArrowException:
+        return False

@@ -1,0 +1,408 @@
+"""The run folder: its only writer and its only reader. Readable while it is written; never a pickle; no torch.
+
+    runs/<id>/
+      config.json            frozen at start: kind, config, versions, command
+      name.txt               what a person calls it (renamed at will)
+      status.json            state, phase, done, total, seconds left; pid and its start time
+      metrics.jsonl          one row a step, an evaluation, a resume; append-only
+      rollouts/              closed Parquet parts, one row a rollout; parts.jsonl is the small summary beside them
+      tables/                closed Parquet tables: per-problem evaluation counts, the per-token gap
+      checkpoints/step-N/    adapter and AdamW moments (safetensors), state.json
+      log.txt                what the process printed
+
+A status cannot be left lying by a crash: `running` with a dead process reads as `killed`. After a resume the rows
+beyond the checkpoint are superseded: each row carries its attempt, a `resume` row says from which step, and the
+reader keeps the last.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from hdpo.assets import ASSETS
+from hdpo.config import KINDS, from_json, to_json
+from hdpo.errors import BadInput
+from hdpo.record.files import (
+    append_line,
+    broken_lines,
+    cut_torn_line,
+    disk_error,
+    read_json,
+    read_lines,
+    read_table,
+    readable_table,
+    write_aside,
+    write_table,
+)
+from hdpo.records import Group, GroupKind
+
+ASSET_RUNS = ASSETS / "runs"
+
+
+class State(str, Enum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    KILLED = "killed"
+
+    @property
+    def ended(self) -> bool:
+        return self not in (State.QUEUED, State.RUNNING)
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where a run stands. done and total count steps (train), problems (scan, evaluate) or members (sweep)."""
+
+    state: State
+    phase: str = ""
+    done: int = 0
+    total: int = 0
+    seconds_left: float | None = None
+    message: str = ""
+    pid: int = 0
+    pid_start: float = 0.0
+    updated: float = 0.0
+
+
+def runs_root() -> Path:
+    """`HDPO_RUNS`, or `runs/` in the working directory."""
+    return Path(os.environ.get("HDPO_RUNS") or "runs").resolve()
+
+
+def alive(pid: int, pid_start: float) -> bool:
+    """Whether that very process still runs: the start time guards against a pid used again."""
+    try:
+        process = psutil.Process(pid)
+        return abs(process.create_time() - pid_start) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
+    except (psutil.NoSuchProcess, psutil.AccessDenied, ValueError):
+        return False
+
+
+def versions() -> dict[str, str]:
+    """Of everything that can change a number."""
+    found = {}
+    for name in ("torch", "transformers", "peft", "math-verify", "numpy", "safetensors"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "absent"
+    return found
+
+
+def new_id(kind: str, root: Path) -> str:
+    """Readable, sortable by time, and free: `20261122-101500-train-3f2a`."""
+    while True:
+        run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{kind}-{secrets.token_hex(2)}"
+        if not (root / run_id).exists():
+            return run_id
+
+
+class RunWriter:
+    """The only writer of a run folder. One process holds it at a time."""
+
+    def __init__(self, path: Path, attempt: int) -> None:
+        self.path, self.attempt = path, attempt
+
+    @classmethod
+    def create(cls, kind: str, config: Any, root: Path | None = None, name: str = "", command: str = "") -> RunWriter:
+        """A new folder with its frozen config, state queued. Raises HdpoError where nothing can be written."""
+        root = root or runs_root()
+        path = root / new_id(kind, root)
+        try:
+            for part in ("rollouts", "tables", "checkpoints"):
+                (path / part).mkdir(parents=True)
+        except OSError as e:
+            raise disk_error(path, e) from e
+        frozen = {
+            "kind": kind,
+            "config": to_json(config),
+            "versions": versions(),
+            "created": time.time(),
+            "command": command,
+        }
+        write_aside(path / "config.json", json.dumps(frozen, indent=1))
+        if name:
+            write_aside(path / "name.txt", name)
+        writer = cls(path, 1)
+        writer.status(State.QUEUED, phase="waiting for its turn")
+        return writer
+
+    @classmethod
+    def resume(cls, path: Path, step: int) -> RunWriter:
+        """Open for a further attempt that goes on after `step`; rows beyond it are superseded from now on."""
+        run = Run(path)
+        rows = read_lines(path / "metrics.jsonl")
+        attempt = 1 + max((int(r.get("attempt", 0)) for r in rows), default=0)
+        run.load_config()
+        for name in ("metrics.jsonl", "rollouts/parts.jsonl"):
+            cut_torn_line(path / name)
+        writer = cls(path, attempt)
+        if attempt > 1:
+            writer.metric("resume", step)
+        return writer
+
+    def pin(self, config: Any) -> None:
+        """Put what the first attempt found out (a hub model's commit) into the frozen config."""
+        write_aside(
+            self.path / "config.json", json.dumps({**Run(self.path).frozen(), "config": to_json(config)}, indent=1)
+        )
+
+    def status(self, state: State, **facts: Any) -> None:
+        """phase, done, total, seconds_left, message; the process adds itself."""
+        me = psutil.Process()
+        row = {"state": state.value, **facts, "pid": me.pid, "pid_start": me.create_time(), "updated": time.time()}
+        write_aside(self.path / "status.json", json.dumps(row))
+
+    def metric(self, kind: str, step: int, **values: Any) -> None:
+        """Append one row to metrics.jsonl; the line is whole or, after a crash, ignored."""
+        append_line(self.path / "metrics.jsonl", {"kind": kind, "step": step, "attempt": self.attempt, **values})
+
+    def rollouts(self, step: int, groups: Sequence[Group], role: str, **extra: Sequence[Any]) -> None:
+        """Close one Parquet part with the rollouts of `groups`; role is 'student' or 'privileged'.
+
+        extra: further columns, one value a rollout (advantages, accepted).
+        """
+        name = f"step-{step:06d}-{role}-a{self.attempt}.parquet"
+        rows = [
+            {
+                "step": step,
+                "role": role,
+                "problem_id": g.problem.id,
+                "source": g.problem.source,
+                "level": g.problem.level,
+                "problem": g.problem.text,
+                "gold": g.problem.answer,
+                "kind": g.kind.value,
+                "doubt": g.doubt.value,
+                "index": r.index,
+                "text": r.text,
+                "outcome": r.outcome.value,
+                "answer": r.answer,
+                "tokens": len(r.token_ids),
+                "token_ids": list(r.token_ids),
+                "logprob_sum": float(sum(r.logprobs)),
+            }
+            for g in groups
+            for r in g.rollouts
+        ]
+        for key, values in extra.items():
+            for row, value in zip(rows, values, strict=True):
+                row[key] = value
+        if rows:
+            write_table(self.path / "rollouts" / name, rows)
+        kinds = {k.value: sum(g.kind is k for g in groups) for k in GroupKind}
+        summary = {"step": step, "attempt": self.attempt, "role": role, "part": name if rows else "", "rows": len(rows)}
+        append_line(self.path / "rollouts" / "parts.jsonl", {**summary, "groups": kinds})
+
+    def table(self, name: str, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Close one table, `tables/<name>-step-N.parquet`; written again by a resumed run, it is replaced."""
+        if rows:
+            write_table(self.path / "tables" / f"{name}-step-{step:06d}.parquet", rows)
+
+    def checkpoint_folder(self, step: int) -> Path:
+        """Where to write aside; `close_checkpoint` renames it."""
+        aside = self.path / "checkpoints" / f".step-{step:06d}.{os.getpid()}.tmp"
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        return aside
+
+    def close_checkpoint(self, aside: Path, step: int, keep: int = 2) -> Path:
+        """Flush, rename, and drop all but the newest `keep` checkpoints."""
+        for f in aside.iterdir():
+            with f.open("rb+") as handle:
+                os.fsync(handle.fileno())
+        final = aside.with_name(f"step-{step:06d}")
+        shutil.rmtree(final, ignore_errors=True)
+        os.replace(aside, final)
+        for old in Run(self.path).checkpoints()[:-keep]:
+            shutil.rmtree(old, ignore_errors=True)
+        return final
+
+
+class SilentWriter(RunWriter):
+    """What every rank but the first has in hand: it knows the folder, and writes nothing into it."""
+
+    def status(self, state: State, **facts: Any) -> None:
+        pass
+
+    def metric(self, kind: str, step: int, **values: Any) -> None:
+        pass
+
+    def rollouts(self, step: int, groups: Sequence[Group], role: str, **extra: Sequence[Any]) -> None:
+        pass
+
+    def table(self, name: str, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Run:
+    """The only reader of a run folder. Whatever is damaged is left out and named by `damage`."""
+
+    path: Path
+
+    @property
+    def id(self) -> str:
+        return self.path.name
+
+    @property
+    def recorded(self) -> bool:
+        """Whether it came with the project (`assets/runs`) and is read only."""
+        return self.path.parent == ASSET_RUNS
+
+    @property
+    def name(self) -> str:
+        try:
+            return (self.path / "name.txt").read_text(encoding="utf-8").strip() or self.id
+        except (OSError, UnicodeDecodeError):
+            return self.id
+
+    def rename(self, name: str) -> None:
+        if self.recorded:
+            raise BadInput(
+                f"{self.id}: expected a run of yours, found one that comes with the project. Those keep their name."
+            )
+        write_aside(self.path / "name.txt", name.strip()[:120])
+
+    def frozen(self) -> dict[str, Any]:
+        """The whole config.json: kind, config, versions, created (seconds since 1970), command."""
+        data = read_json(self.path / "config.json")
+        if not isinstance(data, dict) or data.get("kind") not in KINDS:
+            raise BadInput(
+                f"{self.id}: expected a run's config.json, found something else. The folder is no run, or is damaged."
+            )
+        return data
+
+    @property
+    def kind(self) -> str:
+        return str(self.frozen()["kind"])
+
+    def load_config(self) -> Any:
+        """The config object that ran."""
+        data = self.frozen()
+        return from_json(KINDS[data["kind"]], data.get("config"))
+
+    def status(self) -> Status:
+        """The state now: a running process that is gone reads as killed, an unreadable file as failed."""
+        try:
+            data = read_json(self.path / "status.json")
+            status = Status(**{**data, "state": State(data["state"])})
+        except (BadInput, TypeError, ValueError, KeyError):
+            return Status(State.FAILED, message="status.json cannot be read; resume starts from the last checkpoint.")
+        if status.state is State.RUNNING and not alive(status.pid, status.pid_start):
+            words = "The process ended without a word. Everything up to the last checkpoint is kept; resume goes on from there."
+            return Status(State.KILLED, status.phase, status.done, status.total, message=words, updated=status.updated)
+        return status
+
+    def metrics(self, *kinds: str) -> list[dict[str, Any]]:
+        """Rows of metrics.jsonl that still stand, of these kinds (all without): superseded ones are left out."""
+        rows = still_standing(read_lines(self.path / "metrics.jsonl"))
+        return [r for r in rows if not kinds or r["kind"] in kinds]
+
+    def parts(self) -> list[dict[str, Any]]:
+        """The summaries of the rollout parts that still stand: step, role, part, rows, groups by kind."""
+        resumes = [r for r in read_lines(self.path / "metrics.jsonl") if r.get("kind") == "resume"]
+        return still_standing(read_lines(self.path / "rollouts" / "parts.jsonl"), resumes)
+
+    def rollouts(self, step: int | None = None, role: str | None = None) -> list[dict[str, Any]]:
+        """Rollout rows of one step (all without), one role (both without)."""
+        wanted = [p for p in self.parts() if p["part"] and step in (None, p["step"]) and role in (None, p["role"])]
+        return [row for p in wanted for row in read_table(self.path / "rollouts" / p["part"])]
+
+    def tables(self, name: str) -> dict[int, Path]:
+        """step → closed table of that name, steps ascending."""
+        found = {}
+        for f in sorted((self.path / "tables").glob(f"{name}-step-*.parquet")):
+            if m := re.fullmatch(rf"{re.escape(name)}-step-(\d+)\.parquet", f.name):
+                found[int(m[1])] = f
+        return found
+
+    def table(self, name: str, step: int) -> list[dict[str, Any]]:
+        path = self.tables(name).get(step)
+        return read_table(path) if path else []
+
+    def checkpoints(self) -> list[Path]:
+        """Closed checkpoints, oldest first."""
+        folder = self.path / "checkpoints"
+        return sorted(p for p in folder.glob("step-*") if (p / "state.json").exists()) if folder.is_dir() else []
+
+    def damage(self) -> list[str]:
+        """One sentence for each part of the folder that cannot be read."""
+        found = []
+        for name in ("config.json", "status.json"):
+            try:
+                read_json(self.path / name)
+            except BadInput as e:
+                found.append(str(e))
+        for name in ("metrics.jsonl", "rollouts/parts.jsonl"):
+            if broken := broken_lines(self.path / name):
+                found.append(f"{name}: {broken} line(s) cannot be read and are left out.")
+        parts = [self.path / "rollouts" / p["part"] for p in self.parts() if p["part"]]
+        for f in [*parts, *(self.path / "tables").glob("*.parquet")]:
+            if not readable_table(f):
+                found.append(
+                    f"{f.parent.name}/{f.name}: expected a whole Parquet file, found a damaged or missing one; it is left out."
+                )
+        return found
+
+
+def all_runs(root: Path | None = None) -> list[Run]:
+    """Every run folder, newest first, then those that come with the project."""
+    own = sorted((p.parent for p in (root or runs_root()).glob("*/config.json")), reverse=True)
+    return [Run(p) for p in [*own, *sorted(p.parent for p in ASSET_RUNS.glob("*/config.json"))]]
+
+
+def find_run(name: str, root: Path | None = None) -> Run:
+    """A run by id, by its given name, or by path. Raises BadInput that names what exists."""
+    if (Path(name) / "config.json").is_file():
+        return Run(Path(name).resolve())
+    runs = all_runs(root)
+    for run in runs:
+        if name in (run.id, run.name):
+            return run
+    known = ", ".join(r.id for r in runs[:5]) or "none yet"
+    raise BadInput(f"run: expected the id, name or folder of a run, found {name!r}. Runs here: {known}.")
+
+
+def request_stop(path: Path) -> None:
+    """Ask the run's process to stop at its next step edge."""
+    (path / "stop").touch()
+
+
+def stop_requested(path: Path) -> bool:
+    return (path / "stop").exists()
+
+
+def still_standing(
+    rows: Iterable[dict[str, Any]], resumes: Iterable[dict[str, Any]] | None = None
+) -> list[dict[str, Any]]:
+    """Drop what a later attempt supersedes: rows beyond the step from which that attempt went on.
+
+    >>> rows = [{"kind": "step", "step": s, "attempt": 1} for s in (1, 2, 3)]
+    >>> rows += [{"kind": "resume", "step": 2, "attempt": 2}, {"kind": "step", "step": 3, "attempt": 2}]
+    >>> [(r["step"], r["attempt"]) for r in still_standing(rows) if r["kind"] == "step"]
+    [(1, 1), (2, 1), (3, 2)]
+    """
+    rows = list(rows)
+    cuts = [
+        (r["attempt"], r["step"]) for r in (rows if resumes is None else resumes) if r.get("kind", "resume") == "resume"
+    ]
+    if not cuts:
+        return rows
+    return [r for r in rows if not any(a > r["attempt"] and r["step"] > s for a, s in cuts)]

@@ -1,0 +1,306 @@
+"""Rollouts by transformers, or by the flat pass where the model has one.
+
+The prompt of a group is prefilled once and its cache repeated over the group; finished rollouts leave the batch.
+Every token is drawn by inverse CDF from its own keyed uniform (`hdpo.sampling.draws`), so what else is in the batch, in which
+order, changes no draw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from transformers import DynamicCache
+
+from hdpo.config import SamplingConfig
+from hdpo.errors import HdpoError
+from hdpo.model.fit import CACHE_BYTES, CHUNK_ELEMENTS
+from hdpo.model.flat import FlatDecoder
+from hdpo.model.policy import Policy, Weights
+from hdpo.records import TopK
+from hdpo.sampling.draws import DrawKey, uniforms
+from hdpo.sampling.protocol import Completion, OnToken, Prompt
+
+# Rows leave the batch when this share of it has finished: copying the cache for fewer costs more than it saves.
+LEAVE_AT = 0.15
+MAX_SEQUENCES = 1024
+# In the flat model two batches side by side, a core each, beat one batch on two cores: its operations are too small to
+# be shared out. A batch of fewer sequences than this is not split, but still has one core.
+ROWS_A_THREAD = 32
+
+
+class Decoder(Protocol):
+    """The running sequences of one batch in the model. hidden: (R, H), what predicts their first token."""
+
+    hidden: torch.Tensor
+
+    def step(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(R,) the newest token of each → (R, H)."""
+        ...
+
+    def keep(self, rows: torch.Tensor) -> None:
+        """(R',) the places of those that stay."""
+        ...
+
+
+class PlainDecoder:
+    """Any model of transformers, with its own cache. mask (R, L), position (R,)."""
+
+    def __init__(self, policy: Policy, prompts: Sequence[tuple[int, ...]], n: int) -> None:
+        """One pass over the P prompts, left-padded; cache, mask and hidden states then repeated n times each."""
+        self.model, width = policy.causal, max(map(len, prompts))
+        ids = torch.tensor([[policy.pad_id] * (width - len(p)) + list(p) for p in prompts], device=policy.device)
+        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=policy.device)
+        self.cache = DynamicCache(config=self.model.config)
+        position = (mask.cumsum(-1) - 1).clamp(min=0)
+        self.hidden = self._forward(ids, mask, position).repeat_interleave(n, 0)
+        self.cache.batch_repeat_interleave(n)
+        self.mask, self.position = mask.repeat_interleave(n, 0), position[:, -1].repeat_interleave(n)
+
+    def _forward(self, ids: torch.Tensor, mask: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
+        out = self.model.base_model(
+            input_ids=ids, attention_mask=mask, position_ids=position, past_key_values=self.cache, use_cache=True
+        )
+        return out.last_hidden_state[:, -1]
+
+    def step(self, tokens: torch.Tensor) -> torch.Tensor:
+        self.position = self.position + 1
+        self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.mask), 1)], -1)
+        return self._forward(tokens[:, None], self.mask, self.position[:, None])
+
+    def keep(self, rows: torch.Tensor) -> None:
+        self.cache.batch_select_indices(rows)
+        self.mask, self.position = self.mask[rows], self.position[rows]
+
+
+@dataclass
+class _Result:
+    """What is gathered for B sequences: tokens and logprobs (B, T), top-k ids and logprobs (B, T, K).
+
+    Behind a sequence's end token, and behind what a batch no longer holds, the entries mean nothing.
+    """
+
+    tokens: torch.Tensor
+    logprobs: torch.Tensor
+    topk: tuple[torch.Tensor, torch.Tensor] | None
+
+    @classmethod
+    def empty(cls, b: int, t: int, k: int, device: torch.device) -> _Result:
+        kept = torch.zeros(b, t, k, dtype=torch.int32, device=device), torch.zeros(b, t, k, device=device)
+        tokens = torch.zeros(b, t, dtype=torch.long, device=device)
+        return cls(tokens, torch.zeros(b, t, device=device), kept if k else None)
+
+    def note(self, place: torch.Tensor, t: int, drawn: tuple[torch.Tensor, torch.Tensor], logits: torch.Tensor) -> None:
+        """Position t of these sequences; top-k is of the raw logits, at T = 1, before top-p."""
+        self.tokens[place, t], self.logprobs[place, t] = drawn
+        if self.topk is not None:
+            best = logits.log_softmax(-1).topk(self.topk[0].shape[-1], -1)
+            self.topk[0][place, t], self.topk[1][place, t] = best.indices.int(), best.values
+
+    def completions(self, ends: torch.Tensor, weights: str) -> list[Completion]:
+        """All of them, each up to its end token, on the CPU."""
+        is_end = torch.isin(self.tokens, ends)
+        ended = is_end.any(-1).tolist()
+        lengths = torch.where(is_end.any(-1), is_end.int().argmax(-1) + 1, self.tokens.shape[1]).tolist()
+        tokens, logprobs = self.tokens.tolist(), self.logprobs.tolist()
+        kept = None if self.topk is None else [x.cpu().numpy() for x in self.topk]
+        return [
+            Completion(
+                tuple(tokens[b][:t]),
+                tuple(logprobs[b][:t]),
+                not ended[b],
+                None if kept is None else TopK(kept[0][b, :t].copy(), kept[1][b, :t].copy(), weights),
+            )
+            for b, t in enumerate(lengths)
+        ]
+
+
+@dataclass
+class TransformersSampler:
+    """Samples with the policy's own weights."""
+
+    policy: Policy
+
+    def sample(
+        self,
+        prompts: Sequence[Prompt],
+        n: int,
+        how: SamplingConfig,
+        key: DrawKey,
+        *,
+        weights: Weights = Weights.CURRENT,
+        topk: int = 0,
+        greedy: bool = False,
+        on_token: OnToken | None = None,
+    ) -> list[list[Completion]]:
+        """See `Sampler.sample`. Prompts of like length go together: padding is work."""
+        order = sorted(range(len(prompts)), key=lambda i: len(prompts[i].ids))
+        size = self._prompts_at_once(prompts, n, how)
+        chunks = [order[i : i + size] for i in range(0, len(order), size)]
+        threads = 0
+        if self.policy.flat is not None:
+            self.policy.folded(weights)  # made once, before the threads ask for it
+            if torch.get_num_threads() > 1 and on_token is None:
+                threads = max(1, min(torch.get_num_threads(), len(prompts), len(prompts) * n // ROWS_A_THREAD))
+                chunks = [part for chunk in chunks for i in range(threads) if (part := chunk[i::threads])]
+
+        logit_rows = max(1, CHUNK_ELEMENTS // self.policy.vocabulary // max(1, threads))  # the threads share the memory
+
+        def complete(chunk: list[int]) -> list[Completion]:
+            hear = None if on_token is None else lambda p, g, t: on_token(chunk[p], g, t)
+            draws = _Draws([prompts[i] for i in chunk], n, how, key, greedy, self.policy.device)
+            with torch.no_grad():
+                return self._sample_chunk(draws, weights, min(topk, self.policy.vocabulary), logit_rows, hear)
+
+        found: list[list[Completion]] = [[] for _ in prompts]
+        plain = self.policy.using(weights) if self.policy.flat is None else nullcontext()
+        with plain, _threads(threads) as run:
+            for chunk, completions in zip(chunks, run(complete, chunks), strict=True):
+                for j, i in enumerate(chunk):
+                    found[i] = completions[j * n : (j + 1) * n]
+        return found
+
+    def parity(self) -> dict[str, float]:
+        return {}
+
+    def release(self) -> None: ...
+    def close(self) -> None: ...
+
+    def _prompts_at_once(self, prompts: Sequence[Prompt], n: int, how: SamplingConfig) -> int:
+        c = self.policy.causal.config
+        heads = getattr(c, "num_key_value_heads", None) or c.num_attention_heads
+        head_dim = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
+        width = max((len(p.ids) for p in prompts), default=1) + how.max_new_tokens
+        per_sequence = 2 * c.num_hidden_layers * heads * head_dim * width * self.policy.causal.dtype.itemsize
+        mask = 4 * width * width * c.num_attention_heads // heads  # of the flat prefill, a prompt
+        return max(1, min(MAX_SEQUENCES // n, CACHE_BYTES // (per_sequence * n + mask)))
+
+    def _sample_chunk(
+        self, draws: _Draws, weights: Weights, topk: int, logit_rows: int, on_token: OnToken | None
+    ) -> list[Completion]:
+        policy, n, new = self.policy, draws.n, draws.how.max_new_tokens
+        result = _Result.empty(len(draws.prompts) * n, new, topk, policy.device)
+        decoder = self._decoder(draws, weights)
+        hidden = decoder.hidden
+        ends = torch.tensor(sorted(policy.end_ids), device=policy.device)
+        place = torch.arange(len(draws.prompts) * n, device=policy.device)
+        running = torch.ones_like(place, dtype=torch.bool)
+        for t in range(new):
+            token = self._next_tokens(hidden, place, t, draws, logit_rows, result)
+            if on_token:
+                for b, x in zip(place[running].tolist(), token[running].tolist(), strict=True):
+                    on_token(b // n, b % n, x)
+            running = running & (token[:, None] != ends).all(-1)
+            left = int(running.sum())
+            if left == 0 or t == new - 1:
+                break
+            if left <= (1 - LEAVE_AT) * len(running):
+                kept = leaving_out(running, left)
+                token, place, running = token[kept], place[kept], running[kept]
+                decoder.keep(kept)
+            hidden = decoder.step(token)
+        return result.completions(ends, policy.name_of(weights))
+
+    def _next_tokens(
+        self, hidden: torch.Tensor, place: torch.Tensor, t: int, draws: _Draws, logit_rows: int, result: _Result
+    ) -> torch.Tensor:
+        """(R, H) → (R,) tokens, noted in the result; `logit_rows` rows at once. Raises HdpoError for NaN."""
+        found = []
+        for h, rows in zip(hidden.split(logit_rows), place.split(logit_rows), strict=True):
+            logits = self.policy.logits(h)
+            token, logp = draws.next_token(logits, rows, t)
+            if logp.isnan().any():
+                raise HdpoError(
+                    "The model's log-probs are no numbers any more. Its weights have run away: go on from an earlier checkpoint with a lower learning rate."
+                )
+            result.note(rows, t, (token, logp), logits)
+            found.append(token)
+        return torch.cat(found)
+
+    def _decoder(self, draws: _Draws, weights: Weights) -> Decoder:
+        policy, prompts = self.policy, [p.ids for p in draws.prompts]
+        if policy.flat is None:
+            return PlainDecoder(policy, prompts, draws.n)
+        return FlatDecoder(policy.flat, policy.folded(weights), prompts, draws.n, draws.how.max_new_tokens)
+
+
+@contextmanager
+def _threads(n: int) -> Iterator[Callable[..., Iterable[Any]]]:
+    """A `map` over n threads of one core each; with 0 the plain one."""
+    if n == 0:
+        yield map
+    else:
+        with ThreadPoolExecutor(n, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield pool.map
+
+
+@dataclass
+class _Draws:
+    """The prompts of one batch, n sequences each, and the uniform of each of their tokens: (B, T) float64."""
+
+    prompts: list[Prompt]
+    n: int
+    how: SamplingConfig
+    key: DrawKey
+    greedy: bool
+    device: torch.device
+
+    def __post_init__(self) -> None:
+        new = self.how.max_new_tokens
+        rows = [uniforms(self.key, p.problem_id, g, new) for p in self.prompts for g in range(self.n)]
+        # MPS has no float64: there the draw is made on the CPU
+        self.uniforms = torch.from_numpy(np.stack(rows)).to("cpu" if self.device.type == "mps" else self.device)
+
+    def next_token(self, logits: torch.Tensor, place: torch.Tensor, t: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """(R, V) logits → (R,) tokens and their log-probs at the sampling temperature, before top-p."""
+        logp = (logits / self.how.temperature).log_softmax(-1)
+        if self.greedy:
+            token = logits.argmax(-1)
+        else:
+            u = self.uniforms[place.to(self.uniforms.device), t]
+            token = inverse_cdf(nucleus(logp.exp(), self.how.top_p), u)
+        return token, logp.gather(-1, token[:, None])[:, 0]
+
+
+def leaving_out(running: torch.Tensor, left: int) -> torch.Tensor:
+    """(R,) bool, `left` of them True → (left,) the places of those, with as few as possible not at their own.
+
+    >>> leaving_out(torch.tensor([True, False, True, False, True]), 3).tolist()
+    [0, 4, 2]
+    """
+    kept = torch.arange(left, device=running.device)
+    kept[~running[:left]] = running[left:].nonzero()[:, 0] + left
+    return kept
+
+
+def nucleus(probs: torch.Tensor, top_p: float) -> torch.Tensor:
+    """The smallest set of most probable tokens that holds top_p of the mass; the rest set to 0. (R, V) → (R, V).
+
+    >>> nucleus(torch.tensor([[0.1, 0.6, 0.3]]), 0.7).tolist()[0][0]
+    0.0
+    """
+    if top_p >= 1.0:
+        return probs
+    ordered, index = probs.sort(-1, descending=True)
+    outside = ordered.cumsum(-1) - ordered >= top_p
+    return probs.scatter(-1, index, ordered.masked_fill(outside, 0.0))
+
+
+def inverse_cdf(probs: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+    """The token in whose stretch of the cumulative distribution u falls. (R, V), (R,) in [0, 1) → (R,).
+
+    >>> inverse_cdf(torch.tensor([[0.5, 0.0, 0.5]] * 3), torch.tensor([0.0, 0.49, 0.5])).tolist()
+    [0, 0, 2]
+    """
+    # Float64, and scaled by the total: in float32 the sum over a large vocabulary is not 1.
+    cdf = probs.to(u.device).double().cumsum(-1)
+    total = cdf[:, -1:]
+    # below the total, whatever rounding says: then the first entry above it belongs to a token with mass
+    below = torch.nextafter(total, torch.zeros_like(total))
+    target = (u.double()[:, None] * total).minimum(below)
+    return torch.searchsorted(cdf, target, right=True)[:, 0].clamp(max=probs.shape[-1] - 1).to(probs.device)

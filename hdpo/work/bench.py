@@ -1,0 +1,143 @@
+"""What this machine does with a session: seconds by phase, how long it will take, how much memory it holds.
+
+Nothing is guessed: steps and a part of an evaluation are run as the session would run them, in a folder that is
+thrown away. How far a step stands from the limit of the machine is told by its arithmetic alone, at the rate that the
+machine reaches in plain matrix products of the model's own shapes.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import psutil
+import torch
+
+from hdpo.config import TrainConfig
+from hdpo.grading.verify import VerifierPool
+from hdpo.method.evaluate import CHUNK, measure
+from hdpo.method.run import Training, hdpo_step, start
+from hdpo.model.policy import Policy
+from hdpo.record.folder import RunWriter
+from hdpo.record.progress import Report
+from hdpo.sampling.draws import DrawKey, Purpose
+
+STEPS = 4  # after a first one that is not counted
+PHASES = ("sample", "verify", "privileged", "update")
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Medians over `steps` steps, in seconds; memory in bytes; gflops is the rate of plain matrix products.
+
+    floor: what the arithmetic of one step would take at that rate. step_low, step_high: the fastest and the slowest.
+    """
+
+    steps: int
+    step: float
+    step_low: float
+    step_high: float
+    phases: dict[str, float]
+    rollout_tokens_per_s: float
+    evaluation: float
+    session: float
+    floor: float
+    gflops: float
+    parameters: int
+    memory: int
+    memory_left: int
+    device: str
+    threads: int
+    torch: str
+
+
+def bench(config: TrainConfig, steps: int = STEPS) -> Bench:
+    """Measure. Raises BadInput as the session itself would."""
+    with tempfile.TemporaryDirectory() as folder, VerifierPool() as verifier:
+        writer = RunWriter.create("train", config, root=Path(folder), command="python -m hdpo bench")
+        training = start(writer, config, Report(writer), verifier)
+        with closing(training.collector.sampler):
+            rows = [hdpo_step(training, step) for step in range(1, steps + 2)][1:]
+            evaluation = seconds_of_evaluation(training)
+    policy, c = training.policy, config
+    whole = [r["seconds"] for r in rows]
+    tokens = [r["tokens_student"] / r["seconds_sample"] for r in rows]
+    rate = matrix_rate(policy.causal.config.hidden_size, policy.device)
+    parameters = weights_of(policy)
+    return Bench(
+        steps=steps,
+        step=median(whole),
+        step_low=min(whole),
+        step_high=max(whole),
+        phases={p: median(r[f"seconds_{p}"] for r in rows) for p in PHASES},
+        rollout_tokens_per_s=median(tokens),
+        evaluation=evaluation,
+        session=c.step.steps * median(whole) + c.evaluation_count * evaluation,
+        floor=median(operations(r, parameters, c.step.prompts_per_step) for r in rows) / rate,
+        gflops=rate / 1e9,
+        parameters=parameters,
+        memory=memory_held(policy.device),
+        memory_left=memory_left(policy.device),
+        device=str(policy.device),
+        threads=torch.get_num_threads(),
+        torch=torch.__version__,
+    )
+
+
+def seconds_of_evaluation(t: Training) -> float:
+    """Of all held-out problems, from the first CHUNK of them, the probe set left out."""
+    part = t.validation[:CHUNK]
+    if not part:
+        return 0.0
+    began = time.perf_counter()
+    measure(t.collector, part, t.config.evaluation, DrawKey(t.config.seed, Purpose.EVALUATION, 1), lambda done: None)
+    return (time.perf_counter() - began) * len(t.validation) / len(part)
+
+
+def operations(row: dict[str, Any], parameters: int, prompts: int) -> float:
+    """Of one step at the least: 2 per weight for a sampled token, 4 for a trained one (forward, and backward through
+    frozen weights). Prompts, attention and the adapter are left out, so what a step needs is somewhat more."""
+    sampled = row["tokens_student"] + row["tokens_privileged"]
+    trained = row["tokens_student"] * row["groups_mixed"] / prompts + row["tokens_accepted"]
+    return parameters * (2.0 * sampled + 4.0 * trained)
+
+
+def weights_of(policy: Policy) -> int:
+    """Weights that are multiplied with: without the adapter, the tied embedding once."""
+    return policy.causal.num_parameters() - sum(p.numel() for p in policy.trainable)
+
+
+def matrix_rate(hidden: int, device: torch.device, rows: int = 2048) -> float:
+    """Operations a second in (rows, hidden) × (hidden, 4 · hidden), the best of several."""
+    a, b = torch.randn(rows, hidden, device=device), torch.randn(hidden, 4 * hidden, device=device)
+    took = []
+    for _ in range(10):
+        began = time.perf_counter()
+        c = a @ b
+        float(c[0, 0])  # waits for a GPU
+        took.append(time.perf_counter() - began)
+    return 2.0 * rows * hidden * 4 * hidden / min(took)
+
+
+def memory_held(device: torch.device) -> int:
+    """The most that this process has held, in bytes."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated())
+    now = psutil.Process().memory_info()
+    if sys.platform == "win32":
+        return int(now.peak_wset)
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def memory_left(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info()[0])
+    return int(psutil.virtual_memory().available)

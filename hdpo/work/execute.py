@@ -1,0 +1,347 @@
+"""One attempt at a run folder, whoever asked for it: a trainer process or a terminal.
+
+Reads the frozen config, calls the engine's function for its kind, and leaves the status at done, stopped or failed,
+with a sentence. A sweep is run member by member; members are run folders of their own. A run whose config asks for
+several processes is handed to `accelerate launch`, which starts this module once for each:
+`python -m hdpo.work.execute RUN`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hdpo.config import SweepConfig, TrainConfig, model_of, replace_knobs
+from hdpo.errors import BAD_INPUT, FAILED, OK, STOPPED, BadInput, HdpoError, Stopped
+from hdpo.hub import is_hub_id
+from hdpo.model.find import find
+from hdpo.record.files import read_json, write_aside
+from hdpo.record.folder import Run, RunWriter, SilentWriter, State, stop_requested
+from hdpo.record.progress import Also, Progress, Report
+from hdpo.record.ranks import ALONE, Ranks, join, launched
+
+POLL = 0.2  # seconds between looks at processes that were launched
+GRACE = 20.0  # seconds that they have to end by themselves
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How an attempt ended. bad_input: the failure is one that a person can mend in the settings."""
+
+    state: State
+    message: str = ""
+    bad_input: bool = False
+
+    @property
+    def code(self) -> int:
+        """The exit code of a command that ended so."""
+        if self.state is State.FAILED:
+            return BAD_INPUT if self.bad_input else FAILED
+        return OK if self.state is State.DONE else STOPPED
+
+
+AT_ONCE = Ending(State.STOPPED, "Ended at once; resume goes on from the last checkpoint.")
+
+
+def execute(run_path: Path, resume: bool, also: Also | None = None, ranks: Ranks = ALONE) -> Ending:
+    """Run one folder to its end, or to a stop. Raises nothing but KeyboardInterrupt and SystemExit (status: stopped).
+
+    Under a launcher every rank comes here; which folder, rank 0 says.
+    """
+    run_path, resume = ranks.agree((run_path, resume))
+    if not launched() and (count := _processes(run_path)) > 1:
+        return _launch(run_path, resume, also, count)
+    return _attempt(run_path, resume, also, (), ranks)
+
+
+def _processes(path: Path) -> int:
+    """How many the config asks for; 1 where it cannot be read, which the attempt then says."""
+    try:
+        return model_of(Run(path).load_config()).processes
+    except HdpoError:
+        return 1
+
+
+def _launch(path: Path, resume: bool, also: Also | None, count: int) -> Ending:
+    """Start the ranks in a process group of their own, show what rank 0 reports, and return when all have ended."""
+    options = [
+        "--multi_gpu",
+        "--num_processes",
+        str(count),
+        "--num_machines",
+        "1",
+        "--main_process_port",
+        "0",
+        "--mixed_precision",
+        "no",
+        "--dynamo_backend",
+        "no",
+    ]
+    command = [sys.executable, "-m", "accelerate.commands.launch", *options, "-m", "hdpo.work.execute", str(path)]
+    with (path / "log.txt").open("ab") as log:
+        group = subprocess.Popen(
+            [*command, *(["--resume"] if resume else [])],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env={**os.environ, "ACCELERATE_LOG_LEVEL": "error"},
+            start_new_session=True,
+        )
+    ending = AT_ONCE
+    try:
+        while group.poll() is None:
+            time.sleep(POLL)
+            now = Run(path).status()
+            if also is not None and now.state is State.RUNNING:
+                also(Progress(now.phase, now.done, now.total, _unit(path), now.seconds_left))
+        ending = Ending(State.FAILED, _lost(count))
+    finally:
+        _end_group(group)
+        if (left := Run(path).status().state) is State.KILLED or not left.ended:
+            _settle(path, ending, None)
+    end = Run(path).status()
+    return Ending(end.state, end.message, group.returncode == BAD_INPUT)
+
+
+def _unit(path: Path) -> str:
+    return {"train": "steps", "sweep": "members"}.get(Run(path).kind, "problems")
+
+
+def _end_group(group: subprocess.Popen[bytes]) -> None:
+    """No rank outlives the launcher: asked first, then killed."""
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(group.pid, sign)
+        with suppress(subprocess.TimeoutExpired):
+            group.wait(GRACE)
+
+
+def _attempt(path: Path, resume: bool, also: Also | None, watch: tuple[Path, ...], ranks: Ranks) -> Ending:
+    report: Report | None = None
+    ending = AT_ONCE
+    try:
+        writer, checkpoint, step = _open(path, resume, ranks)
+        report = Report(writer, also, watch, max(step, 0), ranks)
+        writer.status(State.RUNNING, phase="starting")
+        if ranks.first:
+            _pin_model(writer)
+        ranks.agree(None)  # the others read the config after it was pinned
+        _dispatch(writer, report, checkpoint)
+        ending = Ending(State.DONE)
+        if also is not None:
+            also(Progress("done", report.last.total, report.last.total, report.last.unit, 0.0))
+    except Stopped as e:
+        ending = Ending(State.STOPPED, f"{e} {_where_it_goes_on(path)}")
+    except HdpoError as e:
+        ending = Ending(State.FAILED, str(e), isinstance(e, BadInput))
+    except Exception as e:
+        _log(path, traceback.format_exc())
+        ending = Ending(State.FAILED, _unexpected(e, ranks))
+    finally:
+        if ranks.first:
+            _settle(path, ending, report)
+    return ending
+
+
+def _pin_model(writer: RunWriter) -> None:
+    """Fetch a hub model and note its commit, so that the run says what it ran on and a resumed one takes the same."""
+    config = Run(writer.path).load_config()
+    model = model_of(config)
+    if is_hub_id(model.model):
+        writer.status(State.RUNNING, phase=f"fetching {model.model}")
+        commit = find(model.model, model.revision).commit
+        if commit != model.revision:
+            writer.pin(replace_knobs(config, {"revision": commit}))
+
+
+def _settle(path: Path, ending: Ending, report: Report | None) -> None:
+    """The last status. Where even that cannot be written, the dead process will read as killed."""
+    last = report.last if report else Progress("", 0, 0)
+    done = last.total if ending.state is State.DONE else last.done
+    try:
+        RunWriter(path, 0).status(ending.state, phase=last.phase, done=done, total=last.total, message=ending.message)
+    except HdpoError as e:
+        print(f"{ending.message}\n{e}", file=sys.stderr)
+
+
+def _log(path: Path, text: str) -> None:
+    with suppress(OSError), (path / "log.txt").open("a", encoding="utf-8") as log:  # the status says it in one sentence
+        log.write(text)
+
+
+def _lost(count: int) -> str:
+    return f"Expected {count} processes to go on together, found that one of them ended. log.txt holds the details; resume goes on from the last checkpoint."
+
+
+def _unexpected(e: Exception, ranks: Ranks) -> str:
+    if ranks.count > 1 and any(word in str(e) for word in ("gloo", "NCCL", "Connection")):
+        return _lost(ranks.count)
+    if isinstance(e, MemoryError) or "out of memory" in str(e).lower() or "can't allocate memory" in str(e).lower():
+        return f"The machine's memory was not enough ({type(e).__name__}). Lower micro-batch-tokens, prompts-per-step or rollouts, then resume."
+    return f"Expected the run to go on, found {type(e).__name__}: {e}. log.txt holds the details; resume goes on from the last checkpoint."
+
+
+def _where_it_goes_on(path: Path) -> str:
+    step = newest_checkpoint(path)[0]
+    return f"Resume goes on after step {step}." if step >= 0 else "Resume starts from the beginning."
+
+
+def newest_checkpoint(path: Path) -> tuple[int, Path | None]:
+    """(step, folder) of the newest checkpoint whose state can be read; (-1, None) without one."""
+    for folder in reversed(Run(path).checkpoints()):
+        try:
+            return int(read_json(folder / "state.json")["step"]), folder
+        except (BadInput, KeyError, TypeError, ValueError):
+            continue
+    return -1, None
+
+
+def _open(path: Path, resume: bool, ranks: Ranks) -> tuple[RunWriter, Path | None, int]:
+    """The writer (rank 0's writes, the others' is silent), and where to go on, the same on every rank."""
+    if not ranks.first:
+        attempt, checkpoint, step = ranks.agree((0, None, -1))
+        return SilentWriter(path, attempt), checkpoint, step
+    step, checkpoint = newest_checkpoint(path)
+    if checkpoint is not None and not resume:
+        raise BadInput(
+            f"{path.name}: expected a new run, found one with a checkpoint at step {step}. Resume it, or start another."
+        )
+    # Without a checkpoint the attempt starts over, and step -1 supersedes all that an earlier one wrote.
+    writer = RunWriter.resume(path, step)
+    ranks.agree((writer.attempt, checkpoint, step))
+    return writer, checkpoint, step
+
+
+def _dispatch(writer: RunWriter, report: Report, checkpoint: Path | None) -> None:
+    """The engine is imported here, so that a queue and its command line stay without torch."""
+    run = Run(writer.path)
+    config = run.load_config()
+    if run.kind == "sweep":
+        (_sweep_by_ray if config.ray else _sweep)(writer, config, report)
+    elif run.kind == "train":
+        from hdpo.method.run import train
+
+        train(writer, config, report, checkpoint)
+    else:
+        from hdpo.method import evaluate
+
+        stage: Callable[..., None] = evaluate.scan if run.kind == "scan" else evaluate.evaluate
+        stage(writer, config, report)
+
+
+def _sweep(writer: RunWriter, config: SweepConfig, report: Report) -> None:
+    """Member by member: a finished one is skipped, a begun one resumed. Raises HdpoError that names those that failed."""
+    members, failed = config.members(), []
+    for number, member in enumerate(members):
+        path, done = report.ranks.agree(_member(writer, member) if report.ranks.first else (writer.path, False))
+        if done:
+            continue
+        report(f"{_title(member)}: starting", number, len(members), "members")
+        (path / "stop").unlink(missing_ok=True)
+        ending = _attempt(
+            path, True, _told_as_sweep(report, member, number, len(members)), (writer.path,), report.ranks
+        )
+        if report.ranks.agree(stop_requested(writer.path)):
+            raise Stopped(f"Stopped on request at member {number + 1} of {len(members)}.")
+        if ending.state is not State.DONE and report.ranks.count > 1:
+            raise HdpoError(f"{path.name} ({_title(member)}): {ending.message}")  # the other ranks may stand elsewhere
+        if ending.state is not State.DONE:
+            failed.append(f"{path.name} ({_title(member)}): {ending.message}")
+    _finished(report, failed, len(members))
+
+
+def _finished(report: Report, failed: list[str], members: int) -> None:
+    report("finished", members, members, "members")
+    if failed:
+        raise HdpoError(
+            f"{len(failed)} of {members} members did not finish. {' '.join(failed)} Resume tries them again."
+        )
+
+
+def _sweep_by_ray(writer: RunWriter, config: SweepConfig, report: Report) -> None:
+    """The members side by side, those that are done left out. Raises HdpoError that names those that did not finish."""
+    from hdpo.work.ray_sweep import run_members
+
+    if report.ranks.count > 1:
+        raise BadInput(
+            "ray: expected one process that hands out the members, found several. Start the sweep without a launcher."
+        )
+    made = [(_member(writer, m), m) for m in config.members()]
+    waiting = [path for (path, done), _ in made if not done]
+    for path in waiting:
+        (path / "stop").unlink(missing_ok=True)
+    model = model_of(config)
+    before = len(made) - len(waiting)
+    run_members(
+        waiting,
+        config.ray,
+        0 if model.device == "cpu" else model.processes,
+        lambda ended: report("members on Ray", before + ended, len(made), "members"),
+    )
+    ends = [(path, m, Run(path).status()) for (path, _), m in made]
+    failed = [f"{p.name} ({_title(m)}): {s.message or s.state.value}" for p, m, s in ends if s.state is not State.DONE]
+    _finished(report, failed, len(made))
+
+
+def _told_as_sweep(report: Report, member: TrainConfig, number: int, total: int) -> Also:
+    """One member's progress as the sweep's: its time left, and as long again for each member to come."""
+    begun, left = time.monotonic(), None
+
+    def tell(p: Progress) -> None:
+        nonlocal left
+        if p.unit == "steps" and p.seconds_left is not None:
+            whole = time.monotonic() - begun + p.seconds_left
+            left = p.seconds_left + (total - number - 1) * whole
+        words = f"{_title(member)}: {p.phase}, {p.done} of {p.total} {p.unit}"
+        report.tell(Progress(words, number, total, "members", left))
+
+    return tell
+
+
+def _title(member: TrainConfig) -> str:
+    return f"λ = {member.objective.lambda_:g}, seed {member.seed}"
+
+
+def _member(writer: RunWriter, member: TrainConfig) -> tuple[Path, bool]:
+    """The member's run folder, made where there is none yet, and entered in members.json first come first; and
+    whether it is done."""
+    book = writer.path / "members.json"
+    known: list[dict[str, Any]] = read_json(book) if book.exists() else []
+    key = {"lambda": member.objective.lambda_, "seed": member.seed}
+    for entry in known:
+        path = writer.path.parent / entry["id"]
+        if key.items() <= entry.items() and (path / "config.json").exists():
+            return path, Run(path).status().state is State.DONE
+    command = f"member of {writer.path.name}"
+    made = RunWriter.create("train", member, writer.path.parent, f"{Run(writer.path).name}: {_title(member)}", command)
+    write_aside(book, json.dumps([*known, {"id": made.path.name, **key}], indent=1))
+    return made.path, False
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """One rank of a launched run: 0 done or stopped, 1 failed, 2 bad input."""
+    from hdpo.work.libraries import prepare_libraries
+
+    parser = argparse.ArgumentParser(prog="python -m hdpo.work.execute", description=__doc__)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--resume", action="store_true")
+    given = parser.parse_args(arguments)
+    prepare_libraries()
+    ranks = join(model_of(Run(given.run).load_config()).device)
+    ending = execute(given.run, given.resume, ranks=ranks)
+    return OK if ending.state is State.STOPPED else ending.code  # a stop is no failure of the launcher's
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,386 @@
+"""What the resident worker answers: prompts, rollouts, one trace under the lens, one group's gradient.
+
+The engine's own functions on one problem at a time, with JSON in and out. Payloads name their model; one is kept.
+All sides of a `rollouts` request share their draws (`hdpo.sampling.draws`): two traces part where the prompts, not chance,
+drive them apart.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hdpo.config import (
+    Advantage,
+    Information,
+    ModelConfig,
+    ObjectiveConfig,
+    PromptConfig,
+    SamplingConfig,
+    StepConfig,
+    from_json,
+)
+from hdpo.data.prompts import fits, privileged_messages, reference, render, student_messages
+from hdpo.errors import BadInput, Stopped
+from hdpo.grading.verify import VerifierPool, outcome_of
+from hdpo.method import losses
+from hdpo.method.objective import CHUNK_ELEMENTS, Scale, group_gradient_norm
+from hdpo.model.batching import Trace
+from hdpo.model.policy import Policy, Weights, load_policy
+from hdpo.records import Group, Outcome, Problem, Rollout
+from hdpo.sampling.draws import DrawKey, Purpose
+from hdpo.sampling.protocol import Completion, OnToken, Prompt
+from hdpo.sampling.transformers import TransformersSampler
+
+Event = dict[str, Any]
+Emit = Callable[[Event], None]
+Cancelled = Callable[[], bool]
+
+SIDES = ("student", "privileged", "wrong")
+AGAINST = ("drifting", "frozen", "wrong")
+LENS = ("kl", "jsd", "lemma1", "range_bound", "teacher_mass", "student_mass", "mismatch")
+TOPS = 8  # next tokens listed for each side of the lens
+MASS_TOPK = 64  # what the captured masses capture, as JSD_k's default
+SECONDS_BETWEEN_LOOKS = 0.1  # at whether anybody still waits
+
+
+@dataclass
+class Desk:
+    """One model, one verifier, and a function for each request."""
+
+    policy: Policy | None = None
+    verifier: VerifierPool = field(default_factory=VerifierPool)
+    _name: tuple[ModelConfig, str] | None = None
+
+    def warm_up(self) -> None:
+        """Load the bundled model before anybody asks; without it the first request says what is wrong."""
+        try:
+            self._load(ModelConfig(), "")
+        except BadInput as e:
+            print(e, flush=True)
+
+    def drop(self) -> bool:
+        """Give the model's memory back. Whether there was one."""
+        held, self.policy, self._name = self.policy is not None, None, None
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return held
+
+    def answer(self, payload: Mapping[str, Any], emit: Emit, cancelled: Cancelled) -> Any:
+        """The result of one request, as JSON can hold it. Raises HdpoError, and Stopped where nobody waits any more."""
+        handlers = {"info": _info, "prompt": _prompt, "rollouts": _rollouts, "lens": _lens, "gradient": _gradient}
+        name = payload.get("request")
+        if name not in handlers:
+            raise BadInput(f"request: expected one of {', '.join(handlers)}, found {name!r}. Choose one of them.")
+        if cancelled():
+            raise Stopped("Cancelled before it began.")
+        model, checkpoint = from_json(ModelConfig, payload.get("model", {})), str(payload.get("checkpoint", ""))
+        if self._name != (model, checkpoint):
+            emit({"event": "phase", "text": "loading the model"})
+        policy = self._load(model, checkpoint)
+        return handlers[name](Ask(policy, self.verifier, payload, emit, cancelled))
+
+    def _load(self, model: ModelConfig, checkpoint: str) -> Policy:
+        if self.policy is None or self._name != (model, checkpoint):
+            self.drop()  # before the next is loaded: never two at a time
+            policy = load_policy(model)
+            if checkpoint:
+                policy.load(Path(checkpoint))
+            self.policy, self._name = policy, (model, checkpoint)
+        return self.policy
+
+
+@dataclass
+class Ask:
+    """One request, its model, and where its events go."""
+
+    policy: Policy
+    verifier: VerifierPool
+    payload: Mapping[str, Any]
+    emit: Emit
+    cancelled: Cancelled
+
+    def get(self, name: str, *kinds: type) -> Any:
+        """A field of the payload. Raises BadInput where it is missing or of another type."""
+        value = self.payload.get(name)
+        if not isinstance(value, kinds) or isinstance(value, bool) and bool not in kinds:
+            wanted = " or ".join(k.__name__ for k in kinds)
+            raise BadInput(
+                f"{name}: expected {wanted} in a {self.payload['request']} request, found {value!r}. Give one."
+            )
+        return value
+
+    @property
+    def problem(self) -> Problem:
+        return _problem(self.get("problem", dict))
+
+    @property
+    def prompts(self) -> PromptConfig:
+        return from_json(PromptConfig, self.get("prompts", dict))
+
+    @property
+    def sampling(self) -> SamplingConfig:
+        return from_json(SamplingConfig, self.get("sampling", dict))
+
+    def prompt(self, side: str) -> tuple[str, tuple[int, ...]]:
+        """One side's prompt as text and as token ids. wrong: the other problem's solution, else a changed answer."""
+        problem, prompts = self.problem, self.prompts
+        wording = prompts.wording()
+        if side == "student":
+            return render(self.policy.tokenizer, student_messages(problem, wording))
+        given = self.payload.get("other")
+        other = _problem(given) if given else None
+        information = prompts.information
+        if side == "wrong":
+            information = Information.WRONG_OTHER if other else Information.WRONG_ANSWER
+        shown = reference(problem, information, prompts.fraction, other)
+        return render(self.policy.tokenizer, privileged_messages(problem, wording, shown))
+
+    def choice(self, name: str, options: Sequence[str]) -> str:
+        value = self.get(name, str)
+        if value not in options:
+            raise BadInput(f"{name}: expected one of {', '.join(options)}, found {value!r}. Choose one of them.")
+        return str(value)
+
+
+def _problem(data: Any) -> Problem:
+    try:
+        return Problem(**data)
+    except TypeError as e:
+        raise BadInput(
+            f"problem: expected id, text, solution, answer, source and level, found another shape ({e})."
+        ) from None
+
+
+def _info(ask: Ask) -> dict[str, Any]:
+    policy = ask.policy
+    return {
+        "model": from_json(ModelConfig, ask.payload.get("model", {})).model,
+        "parameters": sum(p.numel() for n, p in policy.model.named_parameters() if "lora_" not in n),
+        "device": str(policy.device),
+        "dtype": str(policy.causal.dtype).removeprefix("torch."),
+        "context": policy.context,
+        "vocabulary": policy.vocabulary,
+    }
+
+
+def _prompt(ask: Ask) -> dict[str, Any]:
+    """All prompts exactly as the model receives them; lengths in tokens."""
+    rendered = {side: ask.prompt(side) for side in SIDES}
+    return {
+        **{f"{side}_text": text for side, (text, _) in rendered.items()},
+        **{f"{side}_tokens": len(ids) for side, (_, ids) in rendered.items()},
+        "context": ask.policy.context,
+    }
+
+
+def _rollouts(ask: Ask) -> dict[str, Any]:
+    """K rollouts of each side in one batch, streamed as token events; a side that does not fit has none."""
+    sides = [s for s in SIDES if s in ask.get("sides", list, tuple)]
+    problem, sampling, greedy = ask.problem, ask.sampling, bool(ask.payload.get("greedy", False))
+    k = ask.get("k", int)
+    if k < 1 or not sides:
+        raise BadInput(f"rollouts: expected at least one rollout of one side, found k = {k}, sides {sides}. Raise k.")
+    prompts = {side: ask.prompt(side) for side in sides}
+    fitting = [s for s in sides if fits(len(prompts[s][1]), sampling.max_new_tokens, ask.policy.context)]
+    ask.emit({"event": "phase", "text": "sampling"})
+    found = TransformersSampler(ask.policy).sample(
+        [Prompt(problem.id, prompts[s][1]) for s in fitting],
+        1 if greedy else k,
+        sampling,
+        DrawKey(ask.get("seed", int), Purpose.INTERACTIVE),
+        greedy=greedy,
+        on_token=_streamer(ask, fitting),
+    )
+    ask.emit({"event": "phase", "text": "verifying"})
+    gradable = ask.verifier.gold_ok([problem.answer])[0]
+    completions = dict(zip(fitting, found, strict=True))
+    return {
+        side: {
+            "prompt_text": prompts[side][0],
+            "prompt_tokens": len(prompts[side][1]),
+            "fits": side in completions,
+            "gradable": gradable,
+            "rollouts": _graded(ask, problem, completions.get(side, [])),
+        }
+        for side in sides
+    }
+
+
+def _streamer(ask: Ask, sides: Sequence[str]) -> OnToken:
+    """Turns tokens into events as they are drawn, and stops where nobody waits."""
+    streams: dict[tuple[int, int], PieceStream] = {}
+    looked = time.monotonic()
+
+    def hear(side: int, rollout: int, token: int) -> None:
+        nonlocal looked
+        if time.monotonic() - looked > SECONDS_BETWEEN_LOOKS:
+            looked = time.monotonic()
+            if ask.cancelled():
+                raise Stopped("Cancelled while it was sampling.")
+        stream = streams.setdefault((side, rollout), PieceStream(ask.policy.tokenizer, skip_special=True))
+        if piece := stream.push(token):
+            ask.emit({"event": "token", "side": sides[side], "rollout": rollout, "piece": piece})
+
+    return hear
+
+
+def _graded(ask: Ask, problem: Problem, completions: Sequence[Completion]) -> list[dict[str, Any]]:
+    tokenizer = ask.policy.tokenizer
+    texts = [tokenizer.decode(list(c.token_ids), skip_special_tokens=True) for c in completions]
+    verdicts = ask.verifier.grade([(text, problem.answer) for text in texts])
+    return [
+        {
+            "text": text,
+            "outcome": outcome_of(verdict, c.truncated).value,
+            "answer": verdict.answer,
+            "tokens": len(c.token_ids),
+            "token_ids": list(c.token_ids),
+            "pieces": pieces(tokenizer, c.token_ids),
+            "logprobs": [round(x, 5) for x in c.logprobs],
+        }
+        for c, text, verdict in zip(completions, texts, verdicts, strict=True)
+    ]
+
+
+@dataclass
+class PieceStream:
+    """Decodes token by token. A character of several tokens appears with its last one, the others give ""."""
+
+    tokenizer: Any
+    skip_special: bool = False
+    _ids: list[int] = field(default_factory=list)
+    _start: int = 0
+    _shown: int = 0
+
+    def push(self, token: int) -> str:
+        self._ids.append(token)
+        # Decoded together with the tokens before: alone, some tokenizers drop a token's leading space.
+        before, now = self._decode(self._ids[self._start : self._shown]), self._decode(self._ids[self._start :])
+        if now.endswith("\ufffd"):
+            return ""
+        self._start, self._shown = self._shown, len(self._ids)
+        return now[len(before) :]
+
+    def _decode(self, ids: list[int]) -> str:
+        return str(self.tokenizer.decode(ids, skip_special_tokens=self.skip_special))
+
+
+def pieces(tokenizer: Any, token_ids: Sequence[int]) -> list[str]:
+    """One text a token, special tokens included; together they are the completion."""
+    stream = PieceStream(tokenizer)
+    return [stream.push(int(t)) for t in token_ids]
+
+
+def _lens(ask: Ask) -> dict[str, Any]:
+    """One trace under the student's prompt and the teacher's: per token in nats, and both lists of next tokens."""
+    token_ids = _token_ids(ask.policy, ask.get("token_ids", list, tuple))
+    against = ask.choice("against", AGAINST)
+    student = Trace(ask.prompt("student")[1], token_ids)
+    teacher = Trace(ask.prompt("wrong" if against == "wrong" else "privileged")[1], token_ids)
+    longest = max(len(student), len(teacher))
+    _check_length(ask, longest)
+    weights = Weights.INITIAL if against == "frozen" else Weights.CURRENT
+    ask.emit({"event": "phase", "text": "comparing the two prompts"})
+    columns, tops = lens_columns(ask.policy, student, teacher, weights)
+    values = dict(zip(LENS, columns.double().T.tolist(), strict=True))
+    return {
+        "piece": pieces(ask.policy.tokenizer, token_ids),
+        **values,
+        **{f"{side}_top": _named(ask.policy, *lists) for side, lists in tops.items()},
+        "means": {name: sum(v) / len(v) for name, v in values.items()},
+        "sums": {name: sum(v) for name, v in values.items()},
+    }
+
+
+def lens_columns(
+    policy: Policy, student: Trace, teacher: Trace, weights: Weights
+) -> tuple[torch.Tensor, dict[str, tuple[torch.Tensor, torch.Tensor]]]:
+    """(T, 7) as LENS in nats, and per side (probabilities, ids) of its TOPS next tokens, each (T, TOPS).
+
+    weights: the teacher's. mismatch is its model-mismatch term (Proposition 1 (ii)): exactly 0 for the current ones.
+    """
+    size = max(1, CHUNK_ELEMENTS // policy.vocabulary)
+    with torch.no_grad():
+        student_h, now_h = (policy.hidden(policy.batch([t])) for t in (student, teacher))
+        teacher_h = policy.hidden(policy.batch([teacher]), weights)
+        rows, tops = [], {"teacher": [], "student": []}  # type: ignore[var-annotated]
+        for h in zip(student_h.split(size), teacher_h.split(size), now_h.split(size), strict=True):
+            s, t, now = (policy.logits(x) for x in h)
+            rows.append(_lens_values(s, t, now))
+            for side, logits in (("teacher", t), ("student", s)):
+                tops[side].append(logits.softmax(-1).topk(min(TOPS, policy.vocabulary), -1))
+    together = {
+        side: (torch.cat([x.values for x in best]), torch.cat([x.indices for x in best])) for side, best in tops.items()
+    }
+    return torch.cat(rows), together
+
+
+def _lens_values(student: torch.Tensor, teacher: torch.Tensor, now: torch.Tensor) -> torch.Tensor:
+    """(n, V) raw logits of the student, the teacher, and the current weights behind the teacher's prompt → (n, 7)."""
+    s, t, delta = student.log_softmax(-1), teacher.log_softmax(-1), student - teacher
+    top, ids = t.topk(min(MASS_TOPK, t.shape[-1]), -1)
+    return torch.stack(
+        [
+            losses.forward_kl(t, s),
+            losses.jsd_full(t, s),
+            losses.lemma1_bound(delta),
+            losses.range_bound(delta),
+            losses.captured_mass(top),
+            losses.captured_mass(s.gather(-1, ids)),
+            (teacher - now).abs().amax(-1),
+        ],
+        -1,
+    )
+
+
+def _named(policy: Policy, probs: torch.Tensor, ids: torch.Tensor) -> list[list[list[Any]]]:
+    """(T, k) tensors → for each token its list of [piece, probability]."""
+    return [
+        [[policy.tokenizer.decode([i]), round(p, 6)] for p, i in zip(ps, row, strict=True)]
+        for ps, row in zip(probs.tolist(), ids.tolist(), strict=True)
+    ]
+
+
+def _token_ids(policy: Policy, given: Sequence[Any]) -> tuple[int, ...]:
+    """Checked, because a stale trace of another model would index beyond the vocabulary."""
+    if not given or not all(isinstance(t, int) and 0 <= t < policy.vocabulary for t in given):
+        raise BadInput(
+            f"token_ids: expected one or more ids below {policy.vocabulary}, found others. Was the trace written by another model?"
+        )
+    return tuple(given)
+
+
+def _check_length(ask: Ask, longest: int) -> None:
+    """Raises BadInput for a prompt and trace, together `longest` tokens, that no position exists for."""
+    if longest > ask.policy.context:
+        raise BadInput(
+            f"{ask.payload['request']}: expected a prompt and trace of at most {ask.policy.context} tokens, found {longest}. Choose a shorter trace or prompt."
+        )
+
+
+def _gradient(ask: Ask) -> dict[str, Any]:
+    """Advantages under the given rewards, and the norm of this group's GRPO gradient: on a cliff exactly 0."""
+    problem, traces, rewards = ask.problem, ask.get("rollouts", list, tuple), ask.get("rewards", list, tuple)
+    if len(traces) != len(rewards):
+        raise BadInput(
+            f"rewards: expected one for each of the {len(traces)} rollouts, found {len(rewards)}. Give as many."
+        )
+    ids = [_token_ids(ask.policy, t["token_ids"]) for t in traces]
+    # The sampler's log-probs only serve to log its mismatch, which is not asked for here.
+    rollouts = tuple(
+        Rollout(problem.id, i, t, (0.0,) * len(t), "", Outcome(given["outcome"]))
+        for i, (t, given) in enumerate(zip(ids, traces, strict=True))
+    )
+    group = Group(problem, ask.prompt("student")[1], rollouts)
+    _check_length(ask, len(group.prompt_ids) + max(map(len, ids), default=0))
+    objective = ObjectiveConfig(advantage=Advantage(ask.choice("advantage", [a.value for a in Advantage])))
+    scale = Scale(1, 0, ask.sampling.temperature, StepConfig().micro_batch_tokens)
+    ask.emit({"event": "phase", "text": "one backward pass"})
+    advantages, norm = group_gradient_norm(ask.policy, group, rewards, objective, scale)
+    return {"advantages": list(advantages), "grad_norm": norm, "tokens": sum(map(len, ids))}

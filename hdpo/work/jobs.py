@@ -1,0 +1,363 @@
+"""The job table: submit, claim, watch, cancel, recover. App and command line use it alike; nothing here imports torch.
+
+    runs/jobs.sqlite           jobs and workers (WAL); small rows only
+    runs/jobs/<id>/events.jsonl  what an interactive request answers, one event a line; readers keep a byte offset
+    runs/jobs/<id>/cancel        a flag: nobody waits for that answer any more
+
+Two lanes. `heavy` jobs are run folders (scan, train, sweep, evaluate): one at a time, first come first served.
+`interactive` jobs are requests to the resident worker. A process is named by its pid and start time, so that a pid
+used again is no life sign: a running job whose process is gone is killed, and the next claim sees that.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from hdpo.errors import BadInput, HdpoError
+from hdpo.record.files import disk_error
+from hdpo.record.folder import Run, RunWriter, State, alive, request_stop, runs_root
+
+HEAVY, INTERACTIVE = "heavy", "interactive"
+KEPT_ANSWERS = 200  # interactive jobs whose events stay readable
+PATIENCE = 600.0  # seconds after which nobody waits for an interactive answer any more
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS jobs (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, lane TEXT NOT NULL, payload TEXT NOT NULL, state TEXT NOT NULL,
+    message TEXT NOT NULL DEFAULT '', memory_bytes INTEGER NOT NULL DEFAULT 0,
+    owner INTEGER, owner_start REAL, pid INTEGER NOT NULL DEFAULT 0, pid_start REAL NOT NULL DEFAULT 0,
+    created REAL NOT NULL, started REAL NOT NULL DEFAULT 0, ended REAL NOT NULL DEFAULT 0);
+CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (lane, state);
+CREATE TABLE IF NOT EXISTS workers (
+    pid INTEGER PRIMARY KEY, pid_start REAL NOT NULL, role TEXT NOT NULL, since REAL NOT NULL);
+"""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One row. owner: the only process that may claim it (a terminal), None for any worker. Times in seconds since 1970."""
+
+    id: int
+    lane: str
+    payload: dict[str, Any]
+    state: State
+    message: str
+    memory_bytes: int
+    owner: int | None
+    owner_start: float | None
+    pid: int
+    pid_start: float
+    created: float
+    started: float
+    ended: float
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A live worker process and what it is here for."""
+
+    pid: int
+    pid_start: float
+    role: str
+    since: float
+
+
+def submit(
+    lane: str, payload: dict[str, Any], memory_bytes: int = 0, root: Path | None = None, own: bool = False
+) -> int:
+    """Queue a job and return its id. own: only this very process may claim it (a run in a terminal).
+
+    A heavy payload is {"run": run id, "resume": bool}; a stop that an earlier attempt was asked for is forgotten.
+    """
+    if lane not in (HEAVY, INTERACTIVE):
+        raise BadInput(f"lane: expected {HEAVY} or {INTERACTIVE}, found {lane!r}. Choose one of them.")
+    root = root or runs_root()
+    if lane == HEAVY:
+        (root / payload["run"] / "stop").unlink(missing_ok=True)
+    owner, start = _me() if own else (None, None)
+    row = (lane, json.dumps(payload), State.QUEUED.value, int(memory_bytes), owner, start, time.time())
+    with _transaction(root) as db:
+        sql = (
+            "INSERT INTO jobs (lane, payload, state, memory_bytes, owner, owner_start, created) VALUES (?,?,?,?,?,?,?)"
+        )
+        return int(db.execute(sql, row).lastrowid or 0)
+
+
+def claim(lane: str, root: Path | None = None, only: int | None = None) -> Job | None:
+    """Take the next job of a lane for this process, or None. Atomic: of two claimers one gets it.
+
+    A heavy job is given only while no other heavy job of a live process runs. only: this job or none; the others
+    leave jobs alone that have an owner.
+    """
+    root = root or runs_root()
+    with _connection(root) as db:  # most polls find nothing: those take no write lock
+        if not db.execute("SELECT 1 FROM jobs WHERE lane=? AND state='queued' LIMIT 1", (lane,)).fetchone():
+            return None
+    with _transaction(root) as db:
+        _recover(db, root)
+        if lane == HEAVY and _rows(db, "lane='heavy' AND state='running'"):
+            return None
+        found = _next(db, lane, only)
+        if found is None:
+            return None
+        db.execute(
+            "UPDATE jobs SET state='running', pid=?, pid_start=?, started=? WHERE id=?", (*_me(), time.time(), found.id)
+        )
+    return job(found.id, root)
+
+
+def _next(db: sqlite3.Connection, lane: str, only: int | None) -> Job | None:
+    """The oldest queued job that somebody is there to take, if the asker may take that one."""
+    trainers = only is None or bool(_live(db, "trainer"))
+    for queued in _rows(db, "lane=? AND state='queued'", lane):
+        if queued.owner is None and not trainers:
+            continue  # no worker lives that could take it: whoever waits behind it goes first
+        mine = queued.id == only if only is not None else queued.owner is None
+        if mine or lane == HEAVY:
+            return queued if mine else None
+    return None
+
+
+def finish(job_id: int, state: State, message: str = "", root: Path | None = None) -> None:
+    """Record how a job ended."""
+    if not state.ended:
+        raise BadInput(f"job {job_id}: expected an end (done, stopped, failed, killed), found {state.value}.")
+    with _transaction(root or runs_root()) as db:
+        _end(db, job_id, state, message)
+
+
+def cancel(job_id: int, root: Path | None = None) -> None:
+    """A queued job ends at once as stopped; a running one is asked to stop at its next safe place."""
+    root = root or runs_root()
+    with _transaction(root) as db:
+        found = _rows(db, "id=?", job_id)
+        if not found:
+            raise BadInput(f"job: expected the number of a job, found {job_id}. `python -m hdpo runs` lists what runs.")
+        if found[0].state is State.QUEUED:
+            _end(db, job_id, State.STOPPED, "Cancelled before it began.")
+            _settle_run(found[0], root, State.STOPPED, "Cancelled before it began; resume starts it.")
+    if found[0].lane == HEAVY:
+        if found[0].state is State.RUNNING:
+            request_stop(root / found[0].payload["run"])
+    else:
+        folder = _folder(job_id, root)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "cancel").touch()
+
+
+def cancelled(job_id: int, root: Path | None = None) -> bool:
+    """Whether nobody waits for an interactive answer any more."""
+    return (_folder(job_id, root or runs_root()) / "cancel").exists()
+
+
+def recover(root: Path | None = None) -> list[Job]:
+    """Mark jobs whose process is gone as killed, and forget dead workers. Returns the jobs so marked."""
+    root = root or runs_root()
+    with _transaction(root) as db:
+        return _recover(db, root)
+
+
+def _recover(db: sqlite3.Connection, root: Path) -> list[Job]:
+    running = [j for j in _rows(db, "state='running'") if not alive(j.pid, j.pid_start)]
+    orphans = [
+        j for j in _rows(db, "state='queued' AND owner IS NOT NULL") if not alive(j.owner or 0, j.owner_start or 0.0)
+    ]
+    words = "The process ended without a word."
+    for gone in (*running, *orphans):
+        _end(db, gone.id, State.KILLED, words)
+        if gone.lane == HEAVY:
+            _settle_run(
+                gone, root, State.KILLED, f"{words} Everything up to the last checkpoint is kept; resume goes on."
+            )
+        else:
+            emit(gone.id, {"event": "error", "text": f"{words} Ask again."}, root)
+    for w in _workers(db):
+        if not alive(w.pid, w.pid_start):
+            db.execute("DELETE FROM workers WHERE pid=?", (w.pid,))
+    return [*running, *orphans]
+
+
+def _settle_run(ended: Job, root: Path, state: State, message: str) -> None:
+    """Let the run folder say what the table says, where its own process could not."""
+    if ended.lane != HEAVY:  # a question has no folder
+        return
+    run = Run(root / ended.payload["run"])
+    if run.path.is_dir():
+        was = run.status()
+        if was.state in (State.QUEUED, State.RUNNING, State.KILLED):
+            RunWriter(run.path, 0).status(state, phase=was.phase, done=was.done, total=was.total, message=message)
+
+
+def _end(db: sqlite3.Connection, job_id: int, state: State, message: str) -> None:
+    db.execute("UPDATE jobs SET state=?, message=?, ended=? WHERE id=?", (state.value, message, time.time(), job_id))
+
+
+def job(job_id: int, root: Path | None = None) -> Job:
+    """One job. Raises BadInput for a number that is none."""
+    with _connection(root or runs_root()) as db:
+        found = _rows(db, "id=?", job_id)
+    if not found:
+        raise BadInput(f"job: expected the number of a job, found {job_id}. It may be too old to be kept.")
+    return found[0]
+
+
+def jobs(lane: str, limit: int = 50, root: Path | None = None) -> list[Job]:
+    """The newest jobs of a lane, newest first."""
+    with _connection(root or runs_root()) as db:
+        return _rows(db, "lane=?", lane, order="id DESC", limit=limit)
+
+
+def job_of_run(run_id: str, root: Path | None = None) -> Job | None:
+    """The newest heavy job of a run folder."""
+    found = (j for j in jobs(HEAVY, 10_000, root) if j.payload.get("run") == run_id)
+    return next(found, None)
+
+
+def running_heavy(root: Path | None = None) -> Job | None:
+    """The heavy job that holds the machine now, if its process lives."""
+    with _connection(root or runs_root()) as db:
+        found = _rows(db, "lane='heavy' AND state='running'")
+    return next((j for j in found if alive(j.pid, j.pid_start)), None)
+
+
+def pending_heavy(root: Path | None = None) -> list[Job]:
+    """Heavy jobs queued or running, oldest first."""
+    with _connection(root or runs_root()) as db:
+        return _rows(db, "lane='heavy' AND state IN ('queued', 'running')")
+
+
+def register_worker(role: str, root: Path | None = None, single: bool = True) -> bool:
+    """Enter this process under a role (an earlier role of it is replaced).
+
+    single: False is returned, and nothing entered, where another live process has that role.
+    """
+    with _transaction(root or runs_root()) as db:
+        pid, start = _me()
+        if single and any(w.pid != pid for w in _live(db, role)):
+            return False
+        db.execute("INSERT OR REPLACE INTO workers VALUES (?,?,?,?)", (pid, start, role, time.time()))
+    return True
+
+
+def retire(lane: str, root: Path | None = None) -> bool:
+    """Leave, unless a job waits: so a job submitted to a worker that was seen alive is never left lying."""
+    with _transaction(root or runs_root()) as db:
+        if _rows(db, "lane=? AND state='queued'", lane):
+            return False
+        db.execute("DELETE FROM workers WHERE pid=?", (_me()[0],))
+    return True
+
+
+def live_workers(role: str, root: Path | None = None) -> list[Worker]:
+    """Live processes under a role: 'interactive', 'trainer' (a spare that waits), 'training' (at work)."""
+    with _connection(root or runs_root()) as db:
+        return _live(db, role)
+
+
+def emit(job_id: int, event: dict[str, Any], root: Path | None = None) -> None:
+    """Append one event; whole lines, so a reader never sees half of one."""
+    folder = _folder(job_id, root or runs_root())
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "events.jsonl").open("a", encoding="utf-8") as f:
+            f.write(json.dumps(event, allow_nan=False) + "\n")
+    except OSError as e:
+        raise disk_error(folder / "events.jsonl", e) from e
+
+
+def events(job_id: int, offset: int = 0, root: Path | None = None) -> tuple[list[dict[str, Any]], int]:
+    """Events from a byte offset on, and the offset for the next call."""
+    try:
+        with (_folder(job_id, root or runs_root()) / "events.jsonl").open("rb") as f:
+            f.seek(offset)
+            data = f.read()
+    except OSError:
+        return [], offset
+    whole = data[: data.rfind(b"\n") + 1]
+    return [json.loads(line) for line in whole.splitlines()], offset + len(whole)
+
+
+def prune(root: Path | None = None) -> None:
+    """Drop the oldest answers, and requests that nobody can still be waiting for."""
+    root = root or runs_root()
+    with _transaction(root) as db:
+        for stale in _rows(db, "lane='interactive' AND state='queued' AND created<?", time.time() - PATIENCE):
+            _end(db, stale.id, State.KILLED, "No worker was there to answer it.")
+        ended = _rows(db, "lane='interactive' AND state NOT IN ('queued', 'running')", order="id DESC")
+        for old in ended[KEPT_ANSWERS:]:
+            db.execute("DELETE FROM jobs WHERE id=?", (old.id,))
+            shutil.rmtree(_folder(old.id, root), ignore_errors=True)
+
+
+def _folder(job_id: int, root: Path) -> Path:
+    return root / "jobs" / str(int(job_id))
+
+
+def _me() -> tuple[int, float]:
+    me = psutil.Process()
+    return me.pid, me.create_time()
+
+
+def _rows(db: sqlite3.Connection, where: str, *values: Any, order: str = "id", limit: int = -1) -> list[Job]:
+    found = db.execute(f"SELECT * FROM jobs WHERE {where} ORDER BY {order} LIMIT ?", (*values, limit)).fetchall()
+    return [Job(**{**dict(r), "payload": json.loads(r["payload"]), "state": State(r["state"])}) for r in found]
+
+
+def _workers(db: sqlite3.Connection) -> list[Worker]:
+    return [Worker(**dict(r)) for r in db.execute("SELECT * FROM workers ORDER BY since").fetchall()]
+
+
+def _live(db: sqlite3.Connection, role: str) -> list[Worker]:
+    return [w for w in _workers(db) if w.role == role and alive(w.pid, w.pid_start)]
+
+
+@contextmanager
+def _connection(root: Path) -> Iterator[sqlite3.Connection]:
+    """One short-lived connection a call: none is carried into another thread or process."""
+    path = root / "jobs.sqlite"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        db = sqlite3.connect(path, timeout=30.0, isolation_level=None)
+    except (OSError, sqlite3.OperationalError) as e:
+        raise HdpoError(
+            f"jobs.sqlite: expected to write to {root}, found '{e}'. Choose another folder with HDPO_RUNS."
+        ) from e
+    try:
+        db.row_factory = sqlite3.Row
+        if not db.execute("PRAGMA user_version").fetchone()[0]:
+            db.execute("PRAGMA journal_mode=WAL")
+            db.executescript(_SCHEMA + "PRAGMA user_version=1;")
+        yield db
+    except sqlite3.OperationalError as e:
+        raise HdpoError(
+            f"jobs.sqlite: expected to read and write the job table, found '{e}'. Free some space and try again."
+        ) from e
+    except sqlite3.DatabaseError as e:
+        raise HdpoError(
+            f"jobs.sqlite: expected the job table, found '{e}'. Delete {path}: it holds no results, the run folders do."
+        ) from e
+    finally:
+        db.close()
+
+
+@contextmanager
+def _transaction(root: Path) -> Iterator[sqlite3.Connection]:
+    """All or nothing; the write lock is taken first, so that what was read still holds when it is written."""
+    with _connection(root) as db:
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            yield db
+            db.execute("COMMIT")
+        except BaseException:
+            db.execute("ROLLBACK")
+            raise

@@ -1,0 +1,15 @@
+"""What libraries are told before they are imported."""
+
+from __future__ import annotations
+
+import os
+
+
+def prepare_libraries() -> None:
+    """Before torch is imported: idle threads sleep, and no library draws a bar between ours.
+
+    The environment, so that nothing is imported for it; what is set already stands.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

@@ -1,0 +1,350 @@
+"""The command line: flags from the settings, sentences for bad input, exit codes, one JSON object with --json."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from hdpo.cli.main import main, make_parser
+from hdpo.cli.terminal import Bar, check_resumable
+from hdpo.config import INSTRUCT, KINDS, TrainConfig, knobs
+from hdpo.record.folder import Run, RunWriter, State
+from hdpo.record.progress import Progress
+from hdpo.work import jobs
+from tests.conftest import needs_model
+from tests.fakes import fake_pair, fake_scan_run, fake_train_run
+
+HOME = Path(__file__).resolve().parents[2]
+GSM8K = HOME.parent / "shared" / "data" / "gsm8k" / "train.jsonl"
+TINY = [
+    "--prompts-per-step",
+    "4",
+    "--rollouts",
+    "2",
+    "--privileged-rollouts",
+    "1",
+    "--eval-problems",
+    "4",
+    "--eval-samples",
+    "2",
+    "--ks",
+    "1",
+    "--probe-cliffs",
+    "0",
+    "--max-new-tokens",
+    "16",
+]
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    monkeypatch.setenv("HDPO_RUNS", str(tmp_path))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return tmp_path
+
+
+def started(*arguments: str) -> subprocess.Popen[str]:
+    """A shell that runs the tests in the background has them ignore Ctrl-C, and so would this; a person's does not."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "hdpo", *arguments],
+        cwd=HOME,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
+def ran(*arguments: str) -> tuple[int, str, str]:
+    """(exit code, standard output, standard error)."""
+    process = started(*arguments)
+    out, err = process.communicate(timeout=240)
+    return process.returncode, out, err
+
+
+def only_run(root: Path) -> Run:
+    (config,) = root.glob("*/config.json")
+    return Run(config.parent)
+
+
+# --- help and flags ---------------------------------------------------------------------------------------------------
+
+
+def test_without_arguments_it_prints_help_and_imports_no_torch(root):
+    code = "import sys; from hdpo.cli.main import main; main([]); assert not {'torch', 'transformers', 'peft'} & set(sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=HOME, capture_output=True, text=True, check=True)
+    for name in ("scan", "rollouts", "train", "sweep", "evaluate", "gap", "bench", "runs"):
+        assert re.search(rf"^    {name} ", done.stdout, re.M)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_setting_is_a_flag_with_its_default_and_the_papers_value(kind, capsys):
+    with pytest.raises(SystemExit) as e:
+        main([kind, "--help"])
+    assert e.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for k in knobs(KINDS[kind]()):
+        if kind == "sweep" and k.name in ("lambda_", "seed"):
+            continue  # members set these
+        assert f"{k.flag} " in text
+        if k.paper:
+            assert f"paper: {k.paper}" in text
+    assert "default" in text
+
+
+def test_flags_become_the_config_that_runs(root, monkeypatch):
+    monkeypatch.setattr("hdpo.cli.main.run_here", lambda run, *rest: pytest.fail(str(run.load_config())))
+    with pytest.raises(pytest.fail.Exception) as e:
+        main(["train", "--lambda", "0.1", "--steps", "5", "--teacher", "frozen", "--ks", "1,2", "--eval-samples", "4"])
+    assert "lambda_=0.1" in str(e.value) and "ks=(1, 2)" in str(e.value) and "FROZEN" in str(e.value)
+    frozen = only_run(root).frozen()
+    assert frozen["command"] == "python -m hdpo train --lambda 0.1 --steps 5 --teacher frozen --ks 1,2 --eval-samples 4"
+
+
+def test_a_path_is_frozen_whole_so_that_the_run_finds_it_from_any_folder(root, monkeypatch):
+    (root / "mine.jsonl").write_text("{}\n")
+    monkeypatch.chdir(root)
+    monkeypatch.setattr("hdpo.cli.main.run_here", lambda run, *rest: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert main(["train", "--problems", "mine.jsonl"]) == 130
+    assert only_run(root).load_config().data.problems == str((root / "mine.jsonl").resolve())
+
+
+def test_a_disk_that_takes_nothing_is_a_sentence_and_code_1(root, monkeypatch, capsys):
+    (root / "file").write_text("")
+    monkeypatch.setenv("HDPO_RUNS", str(root / "file"))
+    assert main(["scan"]) == 1
+    assert "HDPO_RUNS" in capsys.readouterr().err
+
+
+def test_bench_measures_the_session_that_is_asked_for(root):
+    needs_model()
+    code, out, err = ran("bench", "--json", "--steps", "7", "--eval-every", "3", *TINY)
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["step"] == pytest.approx(sum(found["phases"].values()), rel=0.5)
+    assert found["session"] == pytest.approx(7 * found["step"] + 4 * found["evaluation"])
+    assert 0 < found["floor"] < found["step"] and found["memory"] > 1e8
+    assert not list(root.glob("*/config.json")), "nothing is left behind"
+
+
+def test_another_model_is_asked_in_the_words_of_instruct_models(root, monkeypatch, capsys):
+    monkeypatch.setattr("hdpo.cli.main.run_here", lambda run, *rest: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert main(["train", "--model", "/models/qwen"]) == 130
+    assert only_run(root).load_config().prompts.wording() == INSTRUCT
+    assert "--student" in capsys.readouterr().err
+
+
+# --- bad input --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("train --lambda x", "--lambda: expected a number, found 'x'"),
+        ("train --teacher nobody", "expected one of drifting, frozen"),
+        ("train --ks 1,two", "expected a whole number, found 'two'"),
+        ("train --lamb 1", "unrecognized arguments"),
+    ],
+)
+def test_what_cannot_be_read_is_a_sentence_and_code_2(root, capsys, arguments, words):
+    with pytest.raises(SystemExit) as e:
+        main(arguments.split())
+    assert e.value.code == 2
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("train --lambda -1", "lambda: expected 0.0 to 1000.0, found -1.0"),
+        ("train --lambda nan", "expected a finite number"),
+        ("scan --rollouts 1", "rollouts: expected 2 to 1024, found 1"),
+        ("train --resume nothing", "run: expected the id, name or folder of a run, found 'nothing'"),
+        ("runs show nothing", "run: expected"),
+    ],
+)
+def test_a_setting_out_of_its_limits_is_a_sentence_and_code_2_and_makes_no_run(root, capsys, arguments, words):
+    assert main(arguments.split()) == 2
+    assert words in capsys.readouterr().err
+    assert not list(root.glob("*/config.json"))
+
+
+def test_with_json_an_error_is_an_object_too(root, capsys):
+    assert main(["train", "--lambda", "-1", "--json"]) == 2
+    assert "expected 0.0" in json.loads(capsys.readouterr().out)["error"]
+
+
+def test_a_problem_file_that_is_none_is_code_2_and_named_in_the_run(root, capsys):
+    assert main(["scan", "--problems", str(root / "nothing.jsonl")]) == 2
+    assert "nothing.jsonl" in capsys.readouterr().err
+    assert only_run(root).status().state is State.FAILED
+
+
+# --- heavy commands ---------------------------------------------------------------------------------------------------
+
+
+def test_train_ends_with_a_run_folder_and_one_json_object(root):
+    needs_model()
+    code, out, err = ran("train", "--lambda", "0.1", "--steps", "2", "--json", *TINY)
+    assert code == 0, err
+    told = json.loads(out)
+    assert told["state"] == "done" and told["result"]["last_step"]["step"] == 2
+    assert Run(root / told["run"]).load_config().objective.lambda_ == 0.1
+    assert "Run folder:" in err and "python -m workbench" not in out
+    assert [j.state for j in jobs.jobs("heavy")] == [State.DONE]
+
+
+def test_ctrl_c_stops_at_a_step_edge_and_resume_goes_on(root):
+    needs_model()
+    process = started("train", "--steps", "100000", "--checkpoint-every", "1", "--eval-every", "100000", *TINY)
+    until = time.monotonic() + 120
+    while not (list(root.glob("*/config.json")) and only_run(root).checkpoints()):
+        assert time.monotonic() < until and process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    run = only_run(root)
+    assert run.status().state is State.STOPPED
+    assert "Ctrl-C again ends at once" in err and "Resume goes on after step" in err
+    assert main(["train", "--resume", run.id, "--lambda", "1"]) == 2
+    assert main(["scan", "--resume", run.id]) == 2
+    check_resumable(run)
+
+
+def test_any_problem_file_can_be_scanned(root, capsys):
+    needs_model()
+    if not GSM8K.is_file():
+        pytest.skip("the shared data folder is absent")
+    short = ["--limit", "20", "--rollouts", "2", "--max-new-tokens", "8", "--json"]
+    assert main(["scan", "--problems", str(GSM8K), *short]) == 0
+    assert json.loads(capsys.readouterr().out)["result"]["problems"] == 20
+
+
+def test_a_second_heavy_job_says_who_is_first_and_exits_with_3(root):
+    first = RunWriter.create("train", TrainConfig(), name="mine")
+    job = jobs.submit("heavy", {"run": first.path.name, "resume": False})
+    jobs.claim("heavy")
+    first.status(State.RUNNING, phase="training", done=12, total=60, seconds_left=96.0)
+    code, out, err = ran("train", "--no-wait", "--json")
+    assert code == 3
+    assert f"{first.path.name} (mine) is running: training 12 of 60, about 96 s left" in json.loads(out)["error"]
+    assert only_run(root).id == first.path.name, "the run that could not start leaves no folder"
+    assert jobs.running_heavy().id == job
+
+
+def test_without_no_wait_it_waits_and_ctrl_c_leaves_the_queue(root):
+    first = RunWriter.create("train", TrainConfig())
+    jobs.submit("heavy", {"run": first.path.name, "resume": False})
+    jobs.claim("heavy")
+    process = started("train", "--steps", "1")
+    while "waits its turn" not in process.stderr.readline():
+        assert process.poll() is None
+    (waiting,) = [j for j in jobs.jobs("heavy") if j.state is State.QUEUED]
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert jobs.job(waiting.id).state is State.STOPPED
+    assert Run(root / waiting.payload["run"]).status().state is State.STOPPED
+
+
+def test_a_finished_or_waiting_run_cannot_be_resumed(root, capsys):
+    done = Run(fake_train_run(root))
+    assert main(["train", "--resume", done.id]) == 2
+    assert "found it done" in capsys.readouterr().err
+    half = Run(fake_train_run(root, state=State.STOPPED))
+    jobs.submit("heavy", {"run": half.id, "resume": True})
+    assert main(["train", "--resume", half.id]) == 3
+
+
+# --- looking ----------------------------------------------------------------------------------------------------------
+
+
+def test_rollouts_and_gap_show_one_problem(root, capsys):
+    needs_model()
+    common = ["--split", "validation", "--rollouts", "2", "--max-new-tokens", "24"]
+    assert main(["rollouts", *common, "--wrong", "--json"]) == 0
+    (shown,) = json.loads(capsys.readouterr().out)
+    assert set(shown["sides"]) == {"student", "privileged", "wrong"}
+    assert main(["rollouts", *common, "--problem", shown["problem"]["id"]]) == 0
+    assert f"gold {shown['problem']['answer']}" in capsys.readouterr().out
+    assert main(["gap", *common]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2].split()[:3] == ["token", "kl", "jsd"]
+    assert lines[-1].split()[0] == "sum"
+    assert main(["gap", *common, "--problem", "no such"]) == 2
+
+
+# --- runs -------------------------------------------------------------------------------------------------------------
+
+
+def test_runs_lists_renames_and_shows(root, capsys):
+    assert main(["runs", "--json"]) == 0
+    capsys.readouterr()
+    run = Run(fake_train_run(root, 0.1))
+    assert main(["runs", "rename", run.id, "ein Name mit π"]) == 0
+    assert main(["runs"]) == 0
+    assert re.search(rf"{run.id} +ein Name mit π +train +done", capsys.readouterr().out)
+    assert main(["runs", "show", "ein Name mit π"]) == 0
+    text = capsys.readouterr().out
+    assert re.search(r"--lambda +0.1 +0.3", text) and "pass@8" in text
+
+
+def test_compare_shows_only_what_differs(root, capsys):
+    a, b = (Run(fake_train_run(root, lam)) for lam in (0.0, 1.0))
+    assert main(["runs", "compare", a.id, b.id, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == [{"setting": "--lambda", a.id: 0.0, b.id: 1.0}]
+    assert main(["runs", "compare", a.id, a.id]) == 0
+    assert "same settings" in capsys.readouterr().out
+
+
+def test_export_writes_every_metric(root, tmp_path, capsys):
+    run, out = Run(fake_train_run(root)), tmp_path / "metrics.csv"
+    assert main(["runs", "export", run.id, "--out", str(out)]) == 0
+    head, *lines = out.read_text().splitlines()
+    assert "pass_at.8.value" in head.split(",")
+    assert len(lines) == len(run.metrics())
+    capsys.readouterr()
+    assert main(["runs", "export", run.id, "--format", "json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["metrics"] == run.metrics() and told["config"] == run.frozen()["config"]
+    assert main(["runs", "export", run.id, "--out", str(tmp_path / "no" / "folder.csv")]) == 2
+
+
+def test_what_a_scan_and_a_sweep_came_to(root, capsys):
+    scan, sweep = Run(fake_scan_run(root)), Run(fake_pair(root))
+    assert main(["runs", "show", scan.id]) == 0
+    assert "12 problems: 4 cliff" in capsys.readouterr().out
+    assert main(["runs", "show", sweep.id]) == 0
+    text = capsys.readouterr().out
+    assert "λ = 0, seed 0: step" in text and "λ = 0.3, seed 0: step" in text
+
+
+def test_every_command_takes_json():
+    commands = make_parser()._subparsers._group_actions[0].choices
+    assert all("--json" in p.format_help() for p in commands.values())
+
+
+def test_the_bar_shows_time_left_and_begins_anew_with_another_count(capsys):
+    bar = Bar()
+    bar.show(Progress("scanning", 3, 20, "problems", 65.0))
+    bar.show(Progress("training", 1, 5))
+    bar.close()
+    text = capsys.readouterr().err
+    assert "scanning" in text and "training" in text and "/5 steps" in text
+
+
+def test_a_closed_pipe_is_no_traceback(root):
+    for _ in range(3):
+        fake_train_run(root)
+    command = f"{sys.executable} -m hdpo runs --json | head -c 1"
+    done = subprocess.run(command, shell=True, cwd=HOME, capture_output=True, text=True, env=os.environ)
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,61 @@
+"""What an evaluation says, from scripted rollouts through the real grader."""
+
+import pytest
+
+from hdpo.config import EvalConfig, SamplingConfig
+from hdpo.errors import BadInput
+from hdpo.evidence.stats import pass_at_k
+from hdpo.method.evaluate import measure, problem_row, summarise
+from hdpo.records import Outcome
+from hdpo.sampling.draws import DrawKey, Purpose
+from tests.engine import PROBLEMS, ScriptedSampler, collector_of, group_of, random_policy
+
+CONFIG = EvalConfig(eval_samples=4, ks=(1, 2))
+KEY = DrawKey(0, Purpose.EVALUATION, 3)
+C, W, G = Outcome.CORRECT, Outcome.WRONG, Outcome.GRADER_ERROR
+
+
+@pytest.fixture(scope="module")
+def policy():
+    return random_policy()
+
+
+def script(right_of):
+    """right_of[problem id] of the rollouts are right, the first ones."""
+
+    def say(prompt, g):
+        answer = 2 * int(prompt.problem_id[1:]) + 1
+        return f"\\boxed{{{answer if g < right_of[prompt.problem_id] else 0}}}", False
+
+    return say
+
+
+def test_pass_at_k_cliffs_and_greedy_from_known_counts(policy) -> None:
+    right = {"p2": 0, "p3": 1, "p4": 4, "p5": 2}
+    told: list[int] = []
+    rows = measure(collector_of(policy, ScriptedSampler(policy, script(right))), PROBLEMS[:4], CONFIG, KEY, told.append)
+    assert {r["problem_id"]: r["correct"] for r in rows} == right and told == [4]
+    found = summarise(rows, CONFIG, SamplingConfig())
+    for k in (1, 2):
+        expected = sum(pass_at_k(4, c, k) for c in right.values()) / 4
+        assert found["pass_at"][str(k)]["value"] == pytest.approx(expected)
+    assert found["cliff"]["value"] == 0.25 and found["solved"]["value"] == 0.25 and found["greedy"]["value"] == 0.75
+    assert all(e["low"] < e["value"] < e["high"] for e in found["pass_at"].values())
+    assert found["by_level"]["1"]["n_problems"] == 4 and found["by_source"]["sum"]["n_problems"] == 4
+    assert (found["n_problems"], found["n_samples"], found["temperature"]) == (4, 4, 1.0)
+
+
+def test_a_grader_error_is_no_sample(policy) -> None:
+    row = problem_row(group_of(policy, [C, W, G]))
+    assert (row["n"], row["correct"], row["grader_errors"]) == (2, 1, 1)
+
+
+def test_what_cannot_be_counted_is_left_out_and_counted(policy) -> None:
+    rows = [problem_row(group_of(policy, o, p)) for o, p in zip([[C, W, W, W], [C, G, G, W]], PROBLEMS, strict=False)]
+    found = summarise(rows, CONFIG, SamplingConfig())
+    assert found["n_problems"] == 1 and found["left_out"] == 1
+
+
+def test_nothing_countable_is_a_sentence(policy) -> None:
+    with pytest.raises(BadInput, match="found none"):
+        summarise([problem_row(group_of(policy, [G, G, G, G]))], CONFIG, SamplingConfig())

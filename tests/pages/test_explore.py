@@ -1,0 +1,379 @@
+"""The pages Cliffs and Side by side, from the app's entry point; the interactive worker's real desk answers in this process."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from hdpo.config import ModelConfig, ScanConfig
+from hdpo.data.problems import bundled
+from hdpo.evidence.stats import wilson
+from hdpo.record import folder as runs
+from hdpo.record.folder import Run, RunWriter, State
+from hdpo.records import Group, Outcome, Problem, Rollout
+from hdpo.work import jobs
+from tests.engine import random_model
+from tests.fakes import fake_group, fake_scan_run, figures, open_page, scan_row
+from tests.workbench.test_components import NASTY, markdown_of, strip_data
+from workbench.components import rollouts
+
+
+@pytest.fixture(scope="module")
+def desk() -> Any:
+    from hdpo.work.interactive import Desk
+
+    return Desk()
+
+
+def answer_all(desk: Any, at: AppTest) -> AppTest:
+    """What the resident worker does, until nothing waits; then the page looks again."""
+    from hdpo.work.worker import Room, answer
+
+    root = runs.runs_root()
+    for _ in range(5):  # an answered question may lead to the next one
+        claimed = False
+        while (job := jobs.claim("interactive")) is not None:
+            answer(desk, Room(root), job, root)
+            claimed = True
+        if not claimed:
+            break
+        at.run()
+    return at
+
+
+def asked(name: str) -> list[jobs.Job]:
+    """The questions of one kind, newest first (Overview, which opens first, asks one of its own)."""
+    return [j for j in jobs.jobs("interactive") if j.payload["request"] == name]
+
+
+def errors(at: AppTest) -> list[str]:
+    assert not at.exception
+    return [e.value.replace("\\", "") for e in at.error]
+
+
+# --- Cliffs ---------------------------------------------------------------------------------------------------
+
+
+def test_without_a_scan_the_page_offers_one(runs_folder: Path) -> None:
+    at = open_page("cliffs")
+    assert not errors(at) and "No scan yet" in at.info[0].value
+    assert "python -m hdpo scan --split validation" in [c.value for c in at.code]
+
+
+def test_start_writes_the_chosen_scan_and_stop_takes_it_from_the_queue(runs_folder: Path) -> None:
+    model = str(random_model())
+    at = open_page(
+        "cliffs",
+        cliffs_model=model,
+        cliffs_rollouts="4",
+        cliffs_temperature="0.7",
+        cliffs_limit="6",
+        cliffs_set="bundled:gentle",
+    )
+    at.button(key="cliffs_start").click().run()
+    assert not errors(at)
+    run = runs.all_runs(runs_folder)[0]
+    config = run.load_config()
+    assert (config.model.model, config.rollouts, config.sampling.temperature, config.data.limit) == (model, 4, 0.7, 6)
+    assert (config.data.problems, config.split) == ("bundled:gentle", "validation")
+    assert "Reason step by step" in config.prompts.student, "a folder's model gets the wording for instruct models"
+    assert at.selectbox(key="cliffs_scan").value == run.id == at.query_params["cliffs_scan"]
+    assert at.progress and jobs.jobs("heavy")[0].payload["run"] == run.id
+    at.button(key="cliffs_stop").click().run()
+    assert run.status().state is State.STOPPED and "stopped" in at.warning[0].value
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ({"cliffs_model": "/no/such/folder"}, "model: expected 'bundled', a folder"),
+        ({"cliffs_set": "/no/such/file.jsonl"}, "There is no file"),
+        ({"cliffs_set": "bundled:flat"}, "expected bundled:steep or bundled:gentle"),
+        ({"cliffs_set": "x.jsonl", "cliffs_columns": "text"}, "columns: expected"),
+    ],
+)
+def test_a_bad_scan_is_a_sentence_and_starts_nothing(runs_folder: Path, query: dict[str, str], words: str) -> None:
+    at = open_page("cliffs", **query)
+    if not errors(at):
+        at.button(key="cliffs_start").click().run()
+    assert words in errors(at)[0]
+    assert not runs.all_runs(runs_folder)[:1] or runs.all_runs(runs_folder)[0].recorded
+
+
+def test_a_finished_scan_is_drawn_and_tabled_as_the_run_folder_says(runs_folder: Path) -> None:
+    path = fake_scan_run(runs_folder)
+    at = open_page("cliffs")
+    rows = Run(path).metrics("scan_group")
+    drawn = figures(at)["cliffs-histogram"]["data"]
+    assert sum(sum(bar["y"]) for bar in map(plain, drawn)) == len(rows) == 12
+    table = at.dataframe[-1].value
+    assert list(table["correct"]) == [r["correct"] for r in rows]
+    assert (table["low"][0], table["high"][0]) == wilson(0, 4)
+    counts = at.dataframe[0].value.set_index("reason")["cliffs"]
+    assert counts["truncated"] == 4 and counts.sum() == 4, "the made-up cliffs each end in a truncated rollout"
+    assert any("0 of 4 only says p < 0.53" in c.value for c in at.caption)
+    assert not at.progress
+
+
+def plain(bar: dict[str, Any]) -> dict[str, Any]:
+    """A bar's y as numbers: plotly packs arrays as base64."""
+    import base64
+
+    import numpy as np
+
+    y = bar["y"]
+    return bar | {"y": np.frombuffer(base64.b64decode(y["bdata"]), y["dtype"]).tolist() if isinstance(y, dict) else y}
+
+
+def test_filters_stand_in_the_link_and_narrow_the_table(runs_folder: Path) -> None:
+    fake_scan_run(runs_folder)
+    at = open_page("cliffs", cliffs_kind="mixed")
+    assert set(at.dataframe[-1].value["kind"]) == {"mixed"}
+    at.text_input(key="cliffs_text").set_value("no such words").run()
+    assert any("No prompt passes" in i.value for i in at.info)
+    at = open_page("cliffs", cliffs_kind="doubtful", cliffs_text="val-0001")
+    assert list(at.dataframe[-1].value["problem_id"]) == ["steep-val-0001"]
+
+
+def test_a_running_scan_shows_progress_and_can_be_stopped(runs_folder: Path) -> None:
+    path = fake_scan_run(runs_folder, state=State.RUNNING)
+    at = open_page("cliffs")
+    assert at.progress[0].value == 50 and "6 of 12" in at.progress[0].text and "3 s left" in at.progress[0].text
+    assert len(at.dataframe[-1].value) == 6, "what is there is shown"
+    at.button(key="cliffs_stop").click().run()
+    assert runs.stop_requested(path)
+
+
+def test_a_killed_scan_says_so_and_can_be_resumed(runs_folder: Path) -> None:
+    path = fake_scan_run(runs_folder, state=State.RUNNING)
+    status = json.loads((path / "status.json").read_text())
+    (path / "status.json").write_text(json.dumps({**status, "pid": 2**22 - 1}))
+    at = open_page("cliffs")
+    assert "killed" in at.warning[0].value
+    at.button(key="cliffs_resume").click().run()
+    assert not errors(at) and jobs.jobs("heavy")[0].payload == {"run": path.name, "resume": True}
+
+
+def test_a_recorded_scan_is_offered_after_the_own_ones(runs_folder: Path) -> None:
+    recorded = fake_scan_run(runs.ASSET_RUNS)
+    at = open_page("cliffs")
+    assert at.selectbox(key="cliffs_scan").value == recorded.name and any("recorded" in m.value for m in at.markdown)
+    own = fake_scan_run(runs_folder)
+    assert open_page("cliffs").selectbox(key="cliffs_scan").value == own.name
+
+
+def test_a_link_to_what_is_gone_is_said(runs_folder: Path) -> None:
+    path = fake_scan_run(runs_folder)
+    at = open_page("cliffs", cliffs_scan="20200101-000000-scan-dead")
+    assert "not here" in at.warning[0].value and at.selectbox(key="cliffs_scan").value == path.name
+    assert "not here" in open_page("cliffs", cliffs_prompt="nobody").warning[0].value
+
+
+@pytest.fixture(scope="module")
+def real_cliffs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A scan by the real engine: 3 problems × 3 rollouts of a random model, which solves nothing."""
+    from hdpo.work.execute import execute
+
+    config = replace(ScanConfig(model=ModelConfig(model=str(random_model())), split="validation"), rollouts=3)
+    config = replace(config, data=replace(config.data, limit=3), sampling=replace(config.sampling, max_new_tokens=8))
+    writer = RunWriter.create("scan", config, root=tmp_path_factory.mktemp("real"), name="a real scan")
+    execute(writer.path, resume=False)
+    return writer.path
+
+
+def test_the_gradient_of_a_cliff_is_zero_and_one_edited_reward_makes_it_not(
+    runs_folder: Path, real_cliffs: Path, desk: Any
+) -> None:
+    os.symlink(real_cliffs, runs_folder / real_cliffs.name)
+    at = open_page("cliffs", cliffs_prompt="steep-val-0001")
+    assert not errors(at) and at.metric[0].value == "…"
+    assert [m.value for m in answer_all(desk, at).metric] == ["0"]
+    assert "0 of 3 correct" in "".join(c.value for c in at.caption)
+    editor = next(g for g in at.get("pills") if "reward 1" in g.label)
+    editor.set_value([2]).run()
+    answer_all(desk, at)
+    assert [m.value for m in at.metric][0] == "0" and float(at.metric[1].value) > 0
+    shown = "".join(h.value for h in at.html)
+    assert shown.count("advantage <b>−0.500</b>") == 2
+    cards = [h.value for h in at.html if "advantage" in h.value]
+    assert "advantage <b>+1.000</b>" in cards[1], "the second pill is the second rollout"
+    assert sum("reward edited by hand" in c.value for c in at.caption) == 1
+    link = at.get("page_link")[0].proto
+    assert "side_problem=steep-val-0001" in link.query_string and "side_max_new_tokens=8" in link.query_string
+
+
+def test_hostile_rollouts_and_problems_are_shown_literally(runs_folder: Path) -> None:
+    texts = [t for t in NASTY if t and "\ud83d" not in t]
+    problem = Problem(texts[1][:20], texts[0], texts[1], texts[2], texts[1], 4)
+    group = Group(
+        problem,
+        (1,),
+        tuple(Rollout(problem.id, i, (5,), (-0.1,), t, Outcome.WRONG, t[:50]) for i, t in enumerate(texts)),
+    )
+    writer = RunWriter.create("scan", replace(ScanConfig(), rollouts=len(texts)), root=runs_folder, name=texts[0])
+    writer.table(
+        "problems", 0, [{f: getattr(problem, f) for f in ("id", "text", "solution", "answer", "source", "level")}]
+    )
+    writer.rollouts(0, [group], "student")
+    writer.metric("scan_group", 0, **scan_row(group))
+    writer.status(State.DONE, done=1, total=1)
+    at = open_page("cliffs", cliffs_prompt=problem.id)
+    assert not errors(at)
+    codes = [c.value.strip() for c in at.code]
+    assert all(rollouts.printable(t).strip() in codes for t in texts)
+    seen = markdown_of(at) + "".join(h.value for h in at.html)
+    assert (
+        "<script" not in seen
+        and "<style>" not in seen
+        and "![x](" not in markdown_of(at)
+        and "$5" not in markdown_of(at)
+    )
+
+
+# --- Side by side ---------------------------------------------------------------------------------------------
+
+
+def side(**query: str) -> AppTest:
+    settings = {
+        "side_model": str(random_model()),
+        "side_max_new_tokens": "6",
+        "side_k": "2",
+        "side_problem": "steep-val-0003",
+    }
+    return open_page("side_by_side", **(settings | query))
+
+
+def test_the_first_visit_explains_itself_and_starts_with_a_cliff(runs_folder: Path) -> None:
+    writer = RunWriter.create("scan", replace(ScanConfig(), split="validation"), root=runs_folder)
+    for i, problem in enumerate(bundled("steep", "validation")[:4]):
+        writer.metric("scan_group", 0, **scan_row(fake_group(problem, i + 1)))  # mixed, solved, cliff, mixed
+    writer.status(State.DONE, done=4, total=4)
+    at = open_page("side_by_side")
+    assert not errors(at) and "Roll out" in at.info[0].value and not asked("rollouts")
+    assert at.selectbox(key="side_problem").value == "steep-val-0003" == at.query_params["side_problem"]
+
+
+def test_a_link_restores_prompt_and_settings(runs_folder: Path) -> None:
+    at = side(
+        side_temperature="0.7",
+        side_seed="5",
+        side_greedy="true",
+        side_third="wrong-other",
+        side_information="fraction",
+        side_fraction="0.25",
+    )
+    assert at.selectbox(key="side_problem").value == "steep-val-0003"
+    at.button(key="side_start").click().run()
+    question = asked("rollouts")[0].payload
+    assert question["problem"]["id"] == "steep-val-0003" and question["checkpoint"] == ""
+    assert (question["k"], question["seed"], question["greedy"], question["sampling"]["temperature"]) == (
+        2,
+        5,
+        True,
+        0.7,
+    )
+    assert question["sides"] == ["student", "privileged", "wrong"] and question["other"]["id"] != "steep-val-0003"
+    assert (question["prompts"]["information"], question["prompts"]["fraction"]) == ("fraction", 0.25)
+
+
+def test_rollouts_stream_then_stand_with_verdicts_filter_parting_and_lens(runs_folder: Path, desk: Any) -> None:
+    at = side(side_third="wrong-answer")
+    at.button(key="side_start").click().run()
+    job = asked("rollouts")[0]
+    jobs.emit(job.id, {"event": "phase", "text": "sampling"})
+    jobs.emit(job.id, {"event": "token", "side": "student", "rollout": 1, "piece": "<b>half</b> written"})
+    at.run()
+    assert "<b>half</b> written▌" in [c.value for c in at.code] and any("Sampling" in c.value for c in at.caption)
+
+    answer_all(desk, at)
+    assert not errors(at)
+    result = at.session_state["requests"]["rollouts"].result
+    written = [r["text"] for name in ("student", "privileged", "wrong") for r in result[name]["rollouts"]]
+    assert [c.value for c in at.code][-len(written) :] == [
+        rollouts.printable(t) or "(an empty completion)" for t in written
+    ]
+    notes = [c.value for c in at.caption if c.value.startswith(("✓ accepted", "✗ not accepted"))]
+    assert len(notes) == 2, "the filter speaks of the privileged side alone"
+    assert any("A cliff in this sample" in m.value for m in at.markdown)
+
+    left, right, lens_strip = (strip_data(at, i) for i in range(3))
+    ids = [result[s]["rollouts"][0]["token_ids"] for s in ("student", "privileged")]
+    assert [len(left["tokens"]), len(right["tokens"])] == [len(i) for i in ids]
+    at_token = next((i for i, (a, b) in enumerate(zip(*ids, strict=False)) if a != b), None)
+    if at_token is not None:
+        assert left["tokens"][at_token]["classes"] == right["tokens"][at_token]["classes"] == "parts"
+    assert len(lens_strip["tokens"]) == len(ids[1]) and lens_strip["details"]
+    assert [o for o in at.selectbox(key="side_against").options if "frozen" in o] == [], (
+        "an untrained model has no other start"
+    )
+    lens = at.session_state["requests"]["lens"]
+    assert lens.payload["token_ids"] == ids[1] and lens.payload["against"] == "drifting"
+    assert f"{sum(lens.result['jsd']):.3f} nats in all" in "".join(m.value for m in at.markdown)
+    at.selectbox(key="side_against").select("wrong").run()
+    answer_all(desk, at)
+    assert at.session_state["requests"]["lens"].payload["against"] == "wrong" and not errors(at)
+
+
+def test_changed_settings_do_not_pass_for_those_of_the_rollouts(runs_folder: Path, desk: Any) -> None:
+    at = side(side_greedy="true")
+    at.button(key="side_start").click().run()
+    answer_all(desk, at)
+    assert [len(s["rollouts"]) for s in at.session_state["requests"]["rollouts"].result.values()] == [1, 1]
+    assert not any("have changed since" in c.value for c in at.caption)
+    at.number_input(key="side_seed").set_value(3).run()
+    assert any("have changed since" in c.value for c in at.caption) and len(asked("rollouts")) == 1
+
+
+def test_the_prompts_are_shown_as_the_model_receives_them(runs_folder: Path, desk: Any) -> None:
+    at = AppTest.from_file(str(Path(__file__).resolve().parents[2] / "workbench" / "app.py"), default_timeout=30)
+    at.query_params["side_model"] = str(random_model())
+    at.query_params["side_privileged"] = "LOOK {reference} THEN {problem}"
+    at.run()
+    at.session_state["side-prompts"] = True
+    at.switch_page("../pages/side_by_side.py").run()
+    answer_all(desk, at)
+    problem = bundled("steep", "validation")[0]
+    assert f"<|im_start|>LOOK {problem.solution} THEN {problem.text}<|im_end|>" in [c.value for c in at.code]
+    assert any(" of 512 tokens" in c.value for c in at.caption)
+
+
+def test_a_prompt_that_does_not_fit_is_an_outcome_of_its_own(runs_folder: Path, desk: Any) -> None:
+    at = side(side_max_new_tokens="600")
+    at.button(key="side_start").click().run()
+    answer_all(desk, at)
+    assert not errors(at) and sum("never cut" in w.value for w in at.warning) == 2
+    assert any("nothing to compare" in c.value for c in at.caption)
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ({"side_model": "/no/such/folder"}, "model: expected 'bundled', a folder"),
+        ({"side_set": "/no/such/file.jsonl"}, "There is no file"),
+        ({"side_privileged": "no placeholders"}, "must contain {problem} and {reference}"),
+        (
+            {"side_information": "wrong-other", "side_third": "wrong-answer"},
+            "Third column: expected wrong-other or none",
+        ),
+    ],
+)
+def test_bad_input_is_a_sentence(runs_folder: Path, desk: Any, query: dict[str, str], words: str) -> None:
+    at = side(**query)
+    if not errors(at):
+        at.button(key="side_start").click().run()
+        answer_all(desk, at)
+    assert words in errors(at)[0]
+
+
+def test_stop_writing_forgets_the_question(runs_folder: Path) -> None:
+    at = side()
+    at.button(key="side_start").click().run()
+    at.button(key="side_stop").click().run()
+    assert not errors(at) and "Roll out" in at.info[0].value
+    assert asked("rollouts")[0].state is State.STOPPED

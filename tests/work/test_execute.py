@@ -1,0 +1,215 @@
+"""One attempt at a run folder: whatever happens in it, the status ends with a state and a sentence. Needs no torch."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import types
+from pathlib import Path
+
+import pytest
+
+from hdpo.config import ScanConfig, SweepConfig, TrainConfig
+from hdpo.errors import BadInput, HdpoError
+from hdpo.record.folder import Run, RunWriter, State, request_stop
+from hdpo.work.execute import execute, newest_checkpoint
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    monkeypatch.setenv("HDPO_RUNS", str(tmp_path))
+    return tmp_path
+
+
+def checkpoint(writer: RunWriter, step: int) -> None:
+    aside = writer.checkpoint_folder(step)
+    (aside / "state.json").write_text(json.dumps({"step": step}))
+    writer.close_checkpoint(aside, step)
+
+
+@pytest.fixture
+def engine(monkeypatch):
+    """A scripted engine in the place of hdpo.method.run and hdpo.method.evaluate; `script` is what training does at a step."""
+
+    def train(writer, config, report, checkpoint_path):
+        first = 0 if checkpoint_path is None else json.loads((checkpoint_path / "state.json").read_text())["step"]
+        fake.began.append((config.objective.lambda_, config.seed, first))
+        for step in range(first + 1, 5):
+            report("training", step - 1, 4)
+            fake.script(writer, config, step)
+            writer.metric("step", step, seconds=0.0)
+            checkpoint(writer, step)
+
+    fake = types.SimpleNamespace(began=[], script=lambda writer, config, step: None)
+    loop, evaluate = types.ModuleType("hdpo.method.run"), types.ModuleType("hdpo.method.evaluate")
+    loop.train = train
+    evaluate.scan = lambda writer, config, report: report("scanning", 3, 3, "problems")
+    evaluate.evaluate = lambda writer, config, report: report("evaluating", 5, 5, "problems")
+    monkeypatch.setitem(sys.modules, "hdpo.method.run", loop)
+    monkeypatch.setitem(sys.modules, "hdpo.method.evaluate", evaluate)
+    monkeypatch.setattr("hdpo.method.evaluate", evaluate, raising=False)
+    return fake
+
+
+def raises(error: BaseException, at: int = 3):
+    def script(writer, config, step):
+        if step == at:
+            raise error
+
+    return script
+
+
+def a_run(config: object = None, kind: str = "train") -> Path:
+    return RunWriter.create(kind, config or TrainConfig()).path
+
+
+def test_a_run_ends_as_done_with_its_whole_count(root, engine):
+    path, seen = a_run(), []
+    assert execute(path, False, seen.append).state is State.DONE
+    status = Run(path).status()
+    assert (status.state, status.done, status.total) == (State.DONE, 4, 4)
+    assert seen[-1].done == seen[-1].total == 4
+
+
+def test_each_kind_is_given_to_its_function(root, engine):
+    scan = a_run(ScanConfig(), "scan")
+    execute(scan, False)
+    assert (Run(scan).status().phase, Run(scan).status().total) == ("scanning", 3)
+
+
+@pytest.mark.parametrize(
+    ("error", "bad_input", "words"),
+    [
+        (BadInput("model: expected a folder, found none. Check the path."), True, "expected a folder"),
+        (HdpoError("metrics.jsonl: no space"), False, "no space"),
+        (RuntimeError("tensor sizes differ"), False, "log.txt holds the details"),
+        (RuntimeError("CUDA out of memory"), False, "Lower micro-batch-tokens"),
+    ],
+)
+def test_a_failure_is_a_sentence_and_never_stays_running(root, engine, error, bad_input, words):
+    engine.script = raises(error)
+    path = a_run()
+    ending = execute(path, False)
+    assert (ending.state, ending.bad_input) == (State.FAILED, bad_input)
+    assert words in ending.message
+    assert Run(path).status().message == ending.message
+    assert Run(path).status().done == 2
+
+
+def test_an_unexpected_error_leaves_its_traceback_in_the_log(root, engine):
+    engine.script = raises(RuntimeError("tensor sizes differ"))
+    path = a_run()
+    execute(path, False)
+    assert "tensor sizes differ" in (path / "log.txt").read_text()
+
+
+def test_a_second_ctrl_c_leaves_a_stopped_run(root, engine):
+    engine.script = raises(KeyboardInterrupt())
+    path = a_run()
+    with pytest.raises(KeyboardInterrupt):
+        execute(path, False)
+    assert Run(path).status().state is State.STOPPED
+
+
+def test_a_stopped_run_goes_on_from_its_checkpoint_and_rows_beyond_are_superseded(root, engine):
+    path = a_run()
+    engine.script = lambda writer, config, step: request_stop(writer.path) if step == 2 else None
+    ending = execute(path, False)
+    assert (ending.state, ending.message.count("after step 2")) == (State.STOPPED, 1)
+    (path / "stop").unlink()
+    assert execute(path, True).state is State.DONE
+    assert [first for *_, first in engine.began] == [0, 2]
+    assert [(r["step"], r["attempt"]) for r in Run(path).metrics("step")] == [(1, 1), (2, 1), (3, 2), (4, 2)]
+
+
+def test_without_a_checkpoint_a_further_attempt_starts_over(root, engine):
+    path = a_run()
+    RunWriter(path, 1).metric("eval", 0)
+    assert execute(path, True).state is State.DONE
+    assert Run(path).metrics("eval") == []
+
+
+def test_a_run_with_a_checkpoint_is_not_started_anew(root, engine):
+    path = a_run()
+    checkpoint(RunWriter(path, 1), 2)
+    ending = execute(path, False)
+    assert ending.state is State.FAILED
+    assert "Resume it" in ending.message
+
+
+def test_a_damaged_checkpoint_is_passed_over(root):
+    path = a_run()
+    checkpoint(RunWriter(path, 1), 1)
+    checkpoint(RunWriter(path, 1), 2)
+    (path / "checkpoints" / "step-000002" / "state.json").write_text('{"st')
+    assert newest_checkpoint(path)[0] == 1
+
+
+# --- sweep ------------------------------------------------------------------------------------------------------------
+
+
+def a_sweep() -> Path:
+    return a_run(SweepConfig(lambdas=(0.0, 0.3), seeds=(0, 1)), "sweep")
+
+
+def book(path: Path) -> list[dict]:
+    return json.loads((path / "members.json").read_text())
+
+
+def test_a_sweep_runs_every_member_in_a_folder_of_its_own(root, engine):
+    path = a_sweep()
+    assert execute(path, False).state is State.DONE
+    assert [(m["lambda"], m["seed"]) for m in book(path)] == [(0.0, 0), (0.3, 0), (0.0, 1), (0.3, 1)]
+    assert {Run(root / m["id"]).status().state for m in book(path)} == {State.DONE}
+    assert (Run(path).status().done, Run(path).status().total) == (4, 4)
+
+
+def test_a_stopped_sweep_stops_its_member_and_goes_on_with_it(root, engine):
+    path = a_sweep()
+    engine.script = lambda writer, config, step: (
+        request_stop(path) if (config.objective.lambda_, step) == (0.3, 2) else None
+    )
+    assert execute(path, False).state is State.STOPPED
+    assert [Run(root / m["id"]).status().state for m in book(path)] == [State.DONE, State.STOPPED]
+    engine.script = lambda writer, config, step: None
+    (path / "stop").unlink()
+    engine.began.clear()
+    assert execute(path, True).state is State.DONE
+    assert engine.began == [(0.3, 0, 2), (0.0, 1, 0), (0.3, 1, 0)]
+    assert len(book(path)) == 4
+
+
+def test_a_member_that_fails_is_named_and_the_others_still_run(root, engine):
+    def script(writer, config, step):
+        if config.objective.lambda_ == 0.3:
+            raise HdpoError("loss: expected a finite number, found nan.")
+
+    engine.script = script
+    path = a_sweep()
+    ending = execute(path, False)
+    assert ending.state is State.FAILED
+    assert "2 of 4 members" in ending.message and "found nan" in ending.message
+    assert [Run(root / m["id"]).status().state for m in book(path)] == [State.DONE, State.FAILED] * 2
+
+
+def test_a_member_that_was_stopped_alone_lets_the_others_run_and_is_resumed_with_the_sweep(root, engine):
+    engine.script = lambda writer, config, step: (
+        request_stop(writer.path) if (config.objective.lambda_, config.seed) == (0.0, 0) else None
+    )
+    path = a_sweep()
+    assert "1 of 4 members" in execute(path, False).message
+    assert [Run(root / m["id"]).status().state for m in book(path)] == [State.STOPPED, *[State.DONE] * 3]
+    engine.script = lambda writer, config, step: None
+    assert execute(path, True).state is State.DONE
+
+
+def test_a_sweep_tells_its_members_progress_and_the_time_left_of_all(root, engine):
+    engine.script = lambda writer, config, step: time.sleep(0.05)
+    seen = []
+    execute(a_sweep(), False, seen.append)
+    assert {p.total for p in seen} == {4}
+    (last,) = [p for p in seen if p.phase == "λ = 0.3, seed 1: training, 3 of 4 steps"]
+    (first,) = [p for p in seen if p.phase == "λ = 0, seed 0: training, 3 of 4 steps"]
+    assert 0.04 < last.seconds_left < 0.4
+    assert first.seconds_left > 3 * 4 * 0.05

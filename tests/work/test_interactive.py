@@ -1,0 +1,223 @@
+"""The resident worker's answers, on the bundled model, against the engine's own functions."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, replace
+
+import pytest
+
+from hdpo.config import ModelConfig, PromptConfig, SamplingConfig, to_json
+from hdpo.data.problems import bundled
+from hdpo.errors import BadInput, Stopped
+from hdpo.records import Outcome
+from tests.conftest import needs_model
+
+PROBLEM = bundled("steep", "validation")[0]
+SAMPLING = SamplingConfig(max_new_tokens=32)
+
+
+@pytest.fixture(scope="module")
+def desk():
+    needs_model()
+    from hdpo.work.interactive import Desk
+
+    made = Desk()
+    yield made
+    made.verifier.close()
+
+
+@pytest.fixture(scope="module")
+def sampled(desk):
+    """(result, events) of four rollouts of each side."""
+    return ask(desk, "rollouts", sides=["student", "privileged", "wrong"], k=4, seed=3, greedy=False)
+
+
+def ask(desk, request: str, cancelled=lambda: False, **fields):
+    events: list[dict] = []
+    payload = {
+        "request": request,
+        "model": to_json(ModelConfig()),
+        "checkpoint": "",
+        "problem": asdict(PROBLEM),
+        "prompts": to_json(PromptConfig()),
+        "sampling": to_json(SAMPLING),
+        **fields,
+    }
+    result = desk.answer(json.loads(json.dumps(payload)), events.append, cancelled)
+    json.dumps(result, allow_nan=False)  # what the event file will hold
+    return result, events
+
+
+def test_info_names_the_model_and_its_size_without_the_adapter(desk):
+    info, _ = ask(desk, "info")
+    base = sum(p.numel() for n, p in desk.policy.causal.named_parameters() if "lora" not in n)
+    assert info["parameters"] == base
+    assert info["vocabulary"] == desk.policy.vocabulary and info["context"] == desk.policy.context
+
+
+def test_the_prompt_is_shown_as_the_model_receives_it(desk):
+    shown, _ = ask(desk, "prompt", prompts=to_json(PromptConfig(privileged="{problem} Hint: {reference}")), other=None)
+    assert PROBLEM.text in shown["student_text"] and PROBLEM.solution not in shown["student_text"]
+    assert f"{PROBLEM.text} Hint: {PROBLEM.solution}" in shown["privileged_text"]
+    assert PROBLEM.solution not in shown["wrong_text"]
+    ids = desk.policy.tokenizer(shown["privileged_text"], add_special_tokens=False)["input_ids"]
+    assert shown["privileged_tokens"] == len(ids)
+
+
+def test_another_problem_stands_in_the_wrong_prompt_where_one_is_given(desk):
+    other = next(p for p in bundled("steep", "validation") if p.answer != PROBLEM.answer)
+    shown, _ = ask(desk, "prompt", other=asdict(other))
+    assert other.solution in shown["wrong_text"]
+
+
+def test_what_is_streamed_is_what_is_returned(sampled):
+    result, events = sampled
+    texts: dict[tuple[str, int], str] = {}
+    for e in events:
+        if e["event"] == "token":
+            place = e["side"], e["rollout"]
+            texts[place] = texts.get(place, "") + e["piece"]
+    for side, given in result.items():
+        assert len(given["rollouts"]) == 4
+        for i, r in enumerate(given["rollouts"]):
+            assert texts.get((side, i), "") == r["text"]
+            assert len(r["pieces"]) == len(r["token_ids"]) == len(r["logprobs"]) == r["tokens"]
+            assert Outcome(r["outcome"])
+
+
+def test_a_seed_draws_the_same_rollouts_whatever_else_is_asked(desk, sampled):
+    alone, _ = ask(desk, "rollouts", sides=["privileged"], k=2, seed=3, greedy=False)
+    together = sampled[0]["privileged"]["rollouts"][:2]
+    assert [r["token_ids"] for r in alone["privileged"]["rollouts"]] == [r["token_ids"] for r in together]
+
+
+def test_greedy_is_one_rollout_a_side(desk):
+    result, _ = ask(desk, "rollouts", sides=["student"], k=4, seed=0, greedy=True)
+    assert len(result["student"]["rollouts"]) == 1
+
+
+def test_a_prompt_that_does_not_fit_has_no_rollouts(desk):
+    long = SamplingConfig(max_new_tokens=10_000)
+    result, _ = ask(desk, "rollouts", sides=["student"], k=2, seed=0, greedy=False, sampling=to_json(long))
+    assert (result["student"]["fits"], result["student"]["rollouts"]) == (False, [])
+
+
+def test_a_cancelled_request_stops_while_it_samples(desk, monkeypatch):
+    monkeypatch.setattr("hdpo.work.interactive.SECONDS_BETWEEN_LOOKS", -1.0)
+    answers = iter([False])
+    with pytest.raises(Stopped, match="while it was sampling"):
+        ask(desk, "rollouts", lambda: next(answers, True), sides=["student"], k=2, seed=0, greedy=False)
+
+
+def test_the_lens_is_the_engines_gap(desk, sampled):
+    from hdpo.method.gap import Pair, token_gaps
+    from hdpo.model.batching import Trace
+    from hdpo.work.interactive import Ask
+
+    ids = sampled[0]["privileged"]["rollouts"][0]["token_ids"]
+    lens, _ = ask(desk, "lens", token_ids=ids, against="drifting", side_of_trace="privileged")
+    payload = {"request": "lens", "problem": asdict(PROBLEM), "prompts": to_json(PromptConfig())}
+    where = Ask(desk.policy, desk.verifier, payload, print, lambda: False)
+    traces = [Trace(where.prompt(side)[1], tuple(ids)) for side in ("student", "privileged")]
+    pair = Pair(PROBLEM.id, "privileged", *traces)
+    gap = token_gaps(desk.policy, [pair], topk=64, micro_batch_tokens=4096)[0].values
+    for name, column in (
+        ("kl", "kl_drifting"),
+        ("jsd", "jsd_drifting"),
+        ("lemma1", "lemma1"),
+        ("teacher_mass", "teacher_mass"),
+    ):
+        assert lens[name] == pytest.approx(gap[column].tolist(), abs=1e-5)
+    assert len(lens["piece"]) == len(ids)
+    assert lens["means"]["kl"] == pytest.approx(math.fsum(lens["kl"]) / len(ids))
+    assert lens["mismatch"] == [0.0] * len(ids)
+    assert all(kl <= tight + 1e-4 for kl, tight in zip(lens["kl"], lens["range_bound"], strict=True))
+    top = lens["teacher_top"][0]
+    assert [p for _, p in top] == sorted((p for _, p in top), reverse=True)
+
+
+def test_the_frozen_teacher_is_the_start_of_the_run(desk, sampled, real_train_run):
+    """After training the frozen teacher differs from the weights of now, at the start it does not."""
+    from hdpo.record.folder import Run
+
+    ids = sampled[0]["privileged"]["rollouts"][0]["token_ids"]
+    before, _ = ask(desk, "lens", token_ids=ids, against="frozen", side_of_trace="privileged")
+    assert max(before["mismatch"]) == pytest.approx(0.0, abs=1e-5)
+    run = Run(real_train_run)
+    after, events = ask(
+        desk,
+        "lens",
+        token_ids=ids,
+        against="frozen",
+        side_of_trace="privileged",
+        model=to_json(run.load_config().model),
+        checkpoint=str(run.checkpoints()[-1]),
+    )
+    assert events[0]["text"] == "loading the model"
+    assert max(after["mismatch"]) > 1e-3
+
+
+def test_a_cliff_has_no_gradient_until_a_reward_is_edited(desk, sampled):
+    rollouts = [{"token_ids": r["token_ids"], "outcome": "wrong"} for r in sampled[0]["student"]["rollouts"]]
+    given = {"rollouts": rollouts, "advantage": "leave-one-out", "seed": 0}
+    cliff, _ = ask(desk, "gradient", rewards=[0.0] * 4, **given)
+    assert (cliff["advantages"], cliff["grad_norm"]) == ([0.0] * 4, 0.0)
+    edited, _ = ask(desk, "gradient", rewards=[1.0, 0.0, None, 0.0], **given)
+    assert edited["advantages"] == pytest.approx([1.0, -0.5, 0.0, -0.5])
+    assert edited["grad_norm"] > 0
+    assert edited["tokens"] == sum(len(r["token_ids"]) for r in rollouts)
+
+
+@pytest.mark.parametrize(
+    ("request_name", "fields", "words"),
+    [
+        ("dance", {}, "request: expected one of"),
+        ("prompt", {"problem": None}, "problem: expected dict"),
+        ("prompt", {"problem": {"id": "a"}}, "problem: expected id, text"),
+        ("rollouts", {"sides": [], "k": 2, "seed": 0}, "at least one rollout"),
+        ("lens", {"token_ids": [], "against": "drifting"}, "token_ids: expected"),
+        ("lens", {"token_ids": [10**9], "against": "drifting"}, "another model"),
+        ("lens", {"token_ids": [5], "against": "nobody"}, "against: expected one of"),
+        (
+            "gradient",
+            {"rollouts": [], "rewards": [1.0], "advantage": "std-normalised"},
+            "rewards: expected one for each",
+        ),
+        ("info", {"model": {"model": "/nowhere"}}, "model: expected 'bundled'"),
+    ],
+)
+def test_bad_requests_are_sentences(desk, request_name, fields, words):
+    with pytest.raises(BadInput, match=words):
+        ask(desk, request_name, **fields)
+
+
+def test_one_model_is_kept_and_can_be_dropped(desk):
+    ask(desk, "info")
+    policy = desk.policy
+    assert ask(desk, "info")[1] == []
+    assert desk.policy is policy
+    assert desk.drop() and not desk.drop()
+    assert ask(desk, "info")[1] == [{"event": "phase", "text": "loading the model"}]
+
+
+class Bytes:
+    """A tokenizer whose tokens are single bytes: a character can take several."""
+
+    def decode(self, ids, skip_special_tokens=False):
+        return bytes(ids).decode("utf-8", errors="replace")
+
+
+def test_pieces_of_a_character_appear_with_its_last_token():
+    from hdpo.work.interactive import pieces
+
+    ids = list("aπ√b".encode())
+    assert pieces(Bytes(), ids) == ["a", "", "π", "", "", "√", "b"]
+
+
+def test_unparsable_gold_is_told_and_nothing_is_graded_right(desk):
+    odd = replace(PROBLEM, answer="\\frac{")
+    result, _ = ask(desk, "rollouts", problem=asdict(odd), sides=["student"], k=2, seed=0, greedy=False)
+    assert result["student"]["gradable"] is False
+    assert Outcome.CORRECT.value not in {r["outcome"] for r in result["student"]["rollouts"]}

@@ -1,0 +1,126 @@
+"""Tables and sentences of the pages Cliffs and Side by side."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from hdpo.evidence.stats import wilson
+from hdpo.records import Outcome
+from workbench.data import explore as explore_data
+
+
+def row(group: str, correct: int, n: int = 8, **facts: Any) -> dict[str, Any]:
+    base = {
+        "problem_id": f"p-{group}-{correct}",
+        "source": "sum",
+        "level": 4,
+        "problem": "What is 1 + 1?",
+        "gold": "2",
+        "group": group,
+        "doubt": "",
+        "n": n,
+        "correct": correct,
+        "truncated": 0,
+        "no_answer": 0,
+        "grader_errors": 0,
+        "step": 0,
+    }
+    return base | facts
+
+
+def table(*rows: dict[str, Any]) -> pd.DataFrame:
+    return explore_data.prompt_table(pd.DataFrame(list(rows)))
+
+
+def test_each_prompt_has_its_rate_with_wilsons_interval() -> None:
+    found = table(row("cliff", 0), row("mixed", 3), row("solved", 8)).to_dict("records")
+    assert [(r["correct"], r["graded"], r["rate"]) for r in found] == [(0, 8, 0.0), (3, 8, 0.375), (8, 8, 1.0)]
+    assert [(r["low"], r["high"]) for r in found] == [wilson(0, 8), wilson(3, 8), wilson(8, 8)]
+
+
+def test_a_prompt_without_graded_rollouts_has_no_rate() -> None:
+    found = table(row("prompt too long", 0, n=0), row("mixed", 1))
+    assert pd.isna(found.loc[0, "rate"]) and pd.isna(found.loc[0, "low"]) and found.loc[1, "rate"] == 0.125
+
+
+@pytest.mark.parametrize(
+    ("facts", "reason"),
+    [
+        ({"doubt": "grader error", "truncated": 1}, "grader error"),
+        ({"doubt": "truncation", "truncated": 1, "no_answer": 7}, "truncated"),
+        ({"no_answer": 4}, "no answer"),
+        ({"no_answer": 3}, "wrong answer"),
+    ],
+)
+def test_a_cliff_has_one_reason_and_doubts_come_first(facts: dict[str, Any], reason: str) -> None:
+    found = table(row("cliff", 0, **facts), row("mixed", 3, no_answer=5))
+    assert list(found["reason"]) == [reason, ""]
+    counts = explore_data.triage(found).set_index("reason")["cliffs"]
+    assert counts[reason] == 1 and counts.sum() == 1 and list(counts.index) == list(explore_data.REASONS)
+
+
+def test_filters_narrow_and_empty_ones_let_everything_through() -> None:
+    rows = [
+        row("cliff", 0, problem_id="a"),
+        row("cliff", 0, problem_id="b", doubt="truncation", level=5),
+        row("mixed", 3, problem_id="c", source="mul"),
+        row("gold unparsable", 0, problem_id="d", problem="(odd [text"),
+    ]
+    found = table(*rows)
+
+    def ids(
+        kinds: tuple[str, ...] = (), sources: tuple[str, ...] = (), levels: tuple[int, ...] = (), text: str = ""
+    ) -> str:
+        return "".join(explore_data.filter_prompts(found, kinds, sources, levels, text)["problem_id"])
+
+    assert ids() == "abcd"
+    assert (
+        ids(("cliff",)) == "ab"
+        and ids(("doubtful",)) == "b"
+        and ids(("other",)) == "d"
+        and ids(("doubtful", "mixed")) == "bc"
+    )
+    assert ids(sources=("mul",)) == "c" and ids(levels=(5,)) == "b" and ids(("cliff",), levels=(4,)) == "a"
+    assert ids(text="(ODD [") == "d" and ids(text="no such words") == ""
+    assert explore_data.counts_sentence(found) == "4 prompts: 2 cliffs, 1 mixed, 0 solved, 1 without a regime."
+
+
+def test_a_level_that_went_through_a_table_with_gaps_is_a_whole_number_again() -> None:
+    frame = pd.DataFrame([{"level": 4}, {"level": None}])
+    assert [explore_data.level_of(r) for r in frame.to_dict("records")] == [4, None]
+    fields = {"id": "p", "text": "t", "solution": "s", "answer": "2", "source": "sum", "level": 4.0}
+    assert explore_data.problem_of(fields).level == 4
+
+
+def test_only_a_correct_privileged_rollout_passes_the_filter() -> None:
+    assert explore_data.acceptance(Outcome.CORRECT, 12) == (
+        True,
+        "accepted: R = 1; on a cliff its 12 tokens are distilled",
+    )
+    for outcome in Outcome:
+        taken, why = explore_data.acceptance(outcome, 3)
+        assert taken == (outcome is Outcome.CORRECT) and why.startswith("accepted" if taken else "not accepted: ")
+
+
+@pytest.mark.parametrize(
+    ("student", "words"),
+    [
+        (
+            [Outcome.WRONG] * 4,
+            "A cliff in this sample: 0 of 4 only says p < 0.53 (95 %). Of the privileged rollouts 1 of 2 pass",
+        ),
+        ([Outcome.WRONG, Outcome.TRUNCATED], "It is doubtful, because a rollout was cut off"),
+        (
+            [Outcome.WRONG] * 2 + [Outcome.GRADER_ERROR],
+            "the verifier failed on 1: a doubtful cliff, which is not distilled",
+        ),
+        ([Outcome.WRONG, Outcome.CORRECT], "mixed: GRPO learns from it; nothing is distilled"),
+        ([Outcome.CORRECT] * 2, "solved: no gradient; nothing is distilled"),
+        ([Outcome.CORRECT, Outcome.GRADER_ERROR], "gives no signal"),
+    ],
+)
+def test_a_sample_says_what_hdpo_would_do_with_it(student: list[Outcome], words: str) -> None:
+    assert words in explore_data.sample_sentence(student, [Outcome.CORRECT, Outcome.WRONG])

@@ -1,0 +1,282 @@
+"""A training as it is watched: where it stands, its figures beside a partner's, and the rollouts of one step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
+
+from hdpo.config import SweepConfig, TrainConfig
+from hdpo.record import folder as runs
+from hdpo.record.folder import Run, State, Status
+from workbench import launch, state
+from workbench.components import figure, step_rollouts
+from workbench.data import catalog, estimate, silence
+from workbench.figures import live
+
+EVERY = 1.0  # seconds between two looks at a run that is active
+SYMBOLS = {
+    State.QUEUED: ("◌", "gray"),
+    State.RUNNING: ("▶", "blue"),
+    State.DONE: ("✓", "green"),
+    State.STOPPED: ("■", "orange"),
+    State.FAILED: ("✗", "red"),
+    State.KILLED: ("✗", "red"),
+}
+VIEWS = ("Learning", "Losses", "Gap", "Rollouts")
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One figure of a view: how it is drawn from a frame, and its words."""
+
+    key: str
+    draw: Callable[[pd.DataFrame], go.Figure]
+    note: str
+
+
+SIGNAL = Panel(
+    "signal",
+    live.signal_accounting,
+    "What this is: the prompts of each step, by where their gradient comes from. What is normal: mixed prompts teach "
+    "through GRPO, recovered cliffs through λ·L_JSD, solved ones not at all; cliffs become fewer where λ > 0. At λ = 0 "
+    "cliffs are counted and not tried.",
+)
+REWARD = Panel(
+    "reward",
+    live.reward,
+    "What this is: the share of the step's student rollouts that is correct. What is normal: noisy, since each step has "
+    "other prompts, and rising; it says nothing about coverage.",
+)
+PASS_AT = Panel(
+    "pass",
+    live.pass_at,
+    "What this is: held-out problems, n samples each; pass@1 is accuracy, pass@8 is coverage; the band is a 95 % interval "
+    "with the problem as unit. What is normal: overlapping bands mean no visible difference, and one seed says nothing "
+    "about training noise.",
+)
+LOSSES = Panel(
+    "losses",
+    live.loss_terms,
+    "What this is: both terms of the objective, L_JSD before the factor λ. What is normal: L_GRPO stays near 0, because the "
+    "advantages of a group sum to 0 (unequal lengths leave the rest) and the policy ratio is 1; its gradient is what "
+    "teaches. L_JSD is 0 in a step without an accepted rollout, and never below the floor that a truncated top-k leaves.",
+)
+GRADIENTS = Panel(
+    "gradients",
+    live.grad_norms,
+    "What this is: the gradient norm of each term and of their sum, before it is scaled down to the limit. What is normal: "
+    "both of one size; where that of λ·L_JSD is many times the other, λ takes over the update.",
+)
+HARM = Panel(
+    "harm",
+    live.length_entropy,
+    "What this is: the harm meters, mean completion length (tokens) and entropy of the student (nats). What is normal: "
+    "slow drift; a collapse of entropy, or a length that runs to the limit, is a reason to stop.",
+)
+PROBE_NOTE = (
+    "What this is: the realizability gap, KL between privileged and plain prompt in nats per token, on traces fixed at "
+    "step 0, for every λ. What is normal: it shrinks on privileged traces where λ > 0. Drifting compares with the "
+    "current weights, frozen with those of step 0; the grey series is another quantity, each step's own accepted traces."
+)
+
+
+def first_run(found: list[Run]) -> str:
+    """What to watch where nothing else is said: the newest own run, or the recorded one with the default λ and problems."""
+    frame = catalog.runs_frame().set_index("id").loc[[r.id for r in found]]
+    own = frame[~frame["recorded"]]
+    if not own.empty:
+        return str(own.index[0])
+    default = TrainConfig()
+    alike = frame[(frame["lambda"] == default.objective.lambda_) & (frame["problems"] == default.data.problems)]
+    return str(alike.index[0]) if not alike.empty else found[0].id
+
+
+def family(run: Run) -> list[Run]:
+    """The runs drawn together: members of a sweep or pair; for a member, those of its sweep with the same seed."""
+    if entries := catalog.members(run):
+        return [r for e in entries if (r := existing(run, e["id"])) is not None]
+    for other in runs.all_runs():
+        entries = catalog.members(other)
+        mine = next((e for e in entries if e["id"] == run.id), None)
+        if mine is not None:
+            same = [e["id"] for e in entries if e.get("seed") == mine.get("seed") and e["id"] != run.id]
+            return [run, *(r for i in same if (r := existing(run, i)) is not None)]
+    return [] if isinstance(run.load_config(), SweepConfig) else [run]
+
+
+def existing(run: Run, sibling: str) -> Run | None:
+    """A run folder beside this one; ids from a file never lead elsewhere."""
+    path = run.path.parent / Path(sibling).name
+    return Run(path) if (path / "config.json").is_file() else None
+
+
+# --- where it stands ----------------------------------------------------------------------------------------
+
+
+def badge(run: Run, status: Status) -> None:
+    symbol, colour = SYMBOLS[status.state]
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.badge(f"{symbol} {status.state.value}", color=colour)  # type: ignore[arg-type]
+        if run.recorded:
+            st.badge("recorded, comes with the project", color="gray")
+        st.text(run.name)
+
+
+def progress(run: Run) -> Status:
+    """State, phase, bar, time left and the closing sentence."""
+    status = run.status()
+    badge(run, status)
+    if not status.state.ended:
+        left = "" if status.seconds_left is None else f", about {estimate.words(status.seconds_left)} left"
+        count = f" ({status.done} of {status.total})" if status.total else ""
+        phase = launch.queue_words(run) if status.state is State.QUEUED else status.phase
+        share = min(1.0, status.done / status.total) if status.total else 0.0
+        st.progress(share, text=state.escape(f"{phase}{count}{left}"))
+        if status.state is State.RUNNING and (time.time() - status.updated) > 60:
+            st.caption(
+                f"No word from it for {estimate.words(time.time() - status.updated)}: a long step, or a busy machine."
+            )
+    elif status.message:
+        show = st.info if status.state in (State.DONE, State.STOPPED) else st.error
+        show(state.escape(status.message))
+    return status
+
+
+def buttons(run: Run, prefix: str) -> None:
+    """Stop or resume, whichever there is to do."""
+    if run.status().state is State.RUNNING or launch.pending_job(run) is not None:
+        if st.button("Stop run", key=f"{prefix}_stop", help="At the next step edge, with a checkpoint."):
+            launch.stop_run(run)
+            st.toast("It stops at the next step edge.")
+    elif launch.resumable(run) and st.button("Resume run", key=f"{prefix}_resume", help="From its last checkpoint."):
+        launch.resume_run(run)
+        st.rerun()
+
+
+def follow(run: Run) -> None:
+    """Where a run stands, each second while it is active; one full rerun at its end removes the timer."""
+    watching(run, lambda: None)
+
+
+def watch(run: Run, others: list[Run], view: str) -> None:
+    """Where a run stands, and its figures beside those of its family and of `others`."""
+    watching(run, lambda: draw(run, others, view))
+
+
+def watching(run: Run, below: Callable[[], None]) -> None:
+    active = not run.status().state.ended
+
+    @st.fragment(run_every=EVERY if active else None)
+    def tick() -> None:
+        with state.sentences():
+            status = progress(run)
+            if active and (sentence := launch.tend()):
+                st.warning(state.escape(sentence))
+            below()
+            if active and status.state.ended:
+                st.rerun()
+
+    tick()
+
+
+def draw(run: Run, others: list[Run], view: str) -> None:
+    shown = {r.path: r for r in [*family(run), *others]}
+    members = list(shown.values())
+    if not members:
+        st.caption("Its first member has not begun.")
+        return
+    if view == "Rollouts":
+        step_rollouts.browse(members)
+        return
+    steps = together(catalog.steps_frame, members)
+    for member, rows in ((m, catalog.steps_frame(m)) for m in members):
+        if sentence := silence.about_problems(catalog.rows_of(member, "data", "gold")):
+            st.caption(state.escape(sentence))
+        for sentence in silence.sentences(rows):
+            st.warning(state.escape(f"{catalog.label(member)}: {sentence}" if len(members) > 1 else sentence))
+    if steps.empty:  # three empty figures would cost a browser as much as three full ones, and the first step its cores
+        st.caption("No training step yet. The figures come with the first one.")
+        return
+    facts = facts_of(members)
+    if view == "Learning":
+        grid = st.grid(2, min_column_width=460)
+        with grid.cell():
+            panel(SIGNAL, steps, facts)
+            panel(REWARD, steps, facts)
+        with grid.cell():
+            frame, pass_at = evaluated(evaluations_of(members), members)
+            show(PASS_AT, pass_at, frame, facts)
+    elif view == "Losses":
+        panel(LOSSES, steps, facts)
+        panel(GRADIENTS, steps, facts)
+        panel(HARM, steps, facts)
+    else:
+        gap(members, steps)
+
+
+def gap(members: list[Run], steps: pd.DataFrame) -> None:
+    """The probe set's gap, and the one of each step's own accepted traces as a series of its own."""
+    probe = together(catalog.probe_frame, members)
+    traces = each(f"{n:.0f} traces a kind" for n in probe["n_traces"].dropna().unique())
+    facts = facts_of(members, traces)
+    figure.show(live.probe_gap(probe, steps), note=PROBE_NOTE, facts=facts, frame=probe, key="lab-probe")
+
+
+def panel(what: Panel, frame: pd.DataFrame, facts: str) -> None:
+    show(what, what.draw(frame), frame, facts)
+
+
+def show(what: Panel, fig: go.Figure, frame: pd.DataFrame, facts: str) -> None:
+    figure.show(fig, note=what.note, facts=facts, frame=frame, key=f"lab-{what.key}")
+
+
+def evaluations_of(members: list[Run]) -> list[tuple[str, str, list[Any]]]:
+    """What `evaluated` stands for: the runs, how they are called, and their evaluations so far."""
+    return [
+        (str(m.path), name, [(r.get("attempt"), r.get("step")) for r in catalog.rows_of(m, "eval")])
+        for m, name in zip(members, catalog.labels(members).values(), strict=True)
+    ]
+
+
+@st.cache_resource(show_spinner=False, max_entries=20)
+def evaluated(key: list[tuple[str, str, list[Any]]], _members: list[Run]) -> tuple[pd.DataFrame, go.Figure]:
+    """The evaluations as a frame and drawn, until there is another one: a look comes each second, they come each few
+    minutes. Took a third of a look; neither is ever changed."""
+    frame = together(catalog.evals_frame, _members)
+    return frame, PASS_AT.draw(frame)
+
+
+def together(read: Callable[[Run], pd.DataFrame], members: list[Run]) -> pd.DataFrame:
+    """One frame of several runs, told apart by `run`; a lone run has no label to read."""
+    if len(members) == 1:
+        return read(members[0]).assign(run="")
+    names = catalog.labels(members)
+    frames = [frame.assign(run=names[m.id]) for m in members if not (frame := read(m)).empty]
+    return pd.concat(frames, ignore_index=True) if frames else read(members[0])
+
+
+def facts_of(members: list[Run], n: str = "") -> str:
+    """n, by default as it was evaluated; K, T, seeds and model from the configs that ran."""
+    configs = [c for m in members if isinstance(c := m.load_config(), TrainConfig)]
+    evals = [rows[0] for m in members if (rows := catalog.rows_of(m, "eval"))]
+    return figure.facts_line(
+        n=n or each(f"{r.get('n_problems')} problems × {r.get('n_samples')} samples" for r in evals),
+        P=each(c.step.prompts_per_step for c in configs),
+        K=each(c.step.rollouts for c in configs),
+        T=each(c.sampling.temperature for c in configs),
+        seed=each(sorted(c.seed for c in configs)),
+        problems=each(f"{c.data.problems} ({c.evaluation.eval_split})" for c in configs),
+        model=each(c.model.model for c in configs),
+    )
+
+
+def each(values: Iterable[object]) -> str:
+    """Different values once each, in their order."""
+    return ", ".join(dict.fromkeys(map(str, values)))

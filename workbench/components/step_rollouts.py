@@ -1,0 +1,56 @@
+"""The rollouts of one training step: group first, rollout second."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from hdpo.record.folder import Run
+from hdpo.records import GroupKind
+from workbench.components.rollouts import cards_of, raw_text, rollout_list
+from workbench.data import catalog
+
+KINDS = [GroupKind.CLIFF.value, GroupKind.MIXED.value, GroupKind.SOLVED.value]
+
+
+def browse(members: list[Run]) -> None:
+    """Choose run, step and prompt; the group first, then each rollout as a card. Keys: lab_member, lab_step, lab_kinds, lab_prompt."""
+    member = members[0]
+    if len(members) > 1:
+        names = catalog.labels(members)
+        chosen = st.selectbox("Of the run", list(names), format_func=lambda i: names[i], key="lab_member")
+        member = next(m for m in members if m.id == chosen)
+    steps = catalog.rollout_steps(member)
+    if not steps:
+        st.caption(
+            "No rollouts are kept here yet: those of a step appear when it is finished, and recorded runs come without."
+        )
+        return
+    step = st.select_slider("Step", steps, steps[-1], key="lab_step") if len(steps) > 1 else steps[0]
+    frame = catalog.step_rollouts(member, step)
+    groups = group_labels(frame)
+    kinds = st.pills("Regime", KINDS, selection_mode="multi", key="lab_kinds")
+    wanted = [i for i in groups if not kinds or frame.loc[frame["problem_id"] == i, "kind"].iloc[0] in kinds]
+    if not wanted:
+        st.caption("No prompt of this step is of that kind.")
+        return
+    chosen_id = st.selectbox("Prompt", wanted, format_func=lambda i: groups[i], key="lab_prompt")
+    rows = frame[frame["problem_id"] == chosen_id]
+    raw_text(str(rows.iloc[0]["problem"]))
+    for role in ("student", "privileged"):
+        some = rows[rows["role"] == role]
+        if not some.empty:
+            st.subheader(
+                "Student's rollouts" if role == "student" else "Privileged rollouts (those correct are distilled)"
+            )
+            rollout_list(cards_of(some), columns=2)
+
+
+def group_labels(frame: pd.DataFrame) -> dict[str, str]:
+    """problem id → 'id · kind · correct of K', cliffs first."""
+    student = frame[frame["role"] == "student"]
+    found = {}
+    for problem_id, rows in student.groupby("problem_id", sort=False):
+        right = int((rows["outcome"] == "correct").sum())
+        found[str(problem_id)] = f"{problem_id} · {rows.iloc[0]['kind']} · {right} of {len(rows)} correct"
+    return dict(sorted(found.items(), key=lambda item: " · cliff · " not in item[1]))

@@ -1,0 +1,177 @@
+"""What the pages Cliffs and Side by side compute: tables and sentences from scans and rollouts. No Streamlit here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from hdpo.evidence.stats import cliff_upper, wilson
+from hdpo.records import Doubt, GroupKind, Outcome, Problem
+
+KIND_FILTERS = ("cliff", "mixed", "solved", "doubtful", "other")
+REASONS = {
+    "grader error": "the verifier failed on a rollout; such a cliff is not distilled",
+    "truncated": "a rollout was cut off, so its answer is not known",
+    "no answer": "at least half of the rollouts end without a boxed answer",
+    "wrong answer": "most rollouts give an answer, and none is right",
+}
+TABLE_COLUMNS = (
+    "problem_id",
+    "kind",
+    "correct",
+    "graded",
+    "rate",
+    "low",
+    "high",
+    "reason",
+    "level",
+    "source",
+    "gold",
+    "problem",
+    "step",
+)
+
+
+def prompt_table(scan: pd.DataFrame) -> pd.DataFrame:
+    """One row a prompt, in the order of the scan. Columns: TABLE_COLUMNS; rate, low, high are Wilson's, 95 %.
+
+    graded: rollouts with a verdict of the verifier (a scan's n; a grader error has none). reason: why a cliff is one,
+    "" for others.
+    """
+    rows = [
+        {**row, **pass_rate(row), "kind": kind_word(row), "reason": cliff_reason(row)}
+        for row in scan.to_dict("records")
+    ]
+    return pd.DataFrame(rows, columns=list(TABLE_COLUMNS))
+
+
+def pass_rate(row: Mapping[str, Any]) -> dict[str, float | int | None]:
+    """correct, graded, and the rate with its interval; None where no rollout was graded."""
+    correct, graded = int(row["correct"]), int(row["n"])
+    if graded < 1:
+        return {"correct": correct, "graded": graded, "rate": None, "low": None, "high": None}
+    low, high = wilson(correct, graded)
+    return {"correct": correct, "graded": graded, "rate": correct / graded, "low": low, "high": high}
+
+
+def kind_word(row: Mapping[str, Any]) -> str:
+    """The regime, with a question mark in words where a cliff is doubtful."""
+    return f"{row['group']} (doubtful)" if row["doubt"] else str(row["group"])
+
+
+def cliff_reason(row: Mapping[str, Any]) -> str:
+    """The key of REASONS that a cliff falls under: doubts first, then what most of its rollouts did."""
+    if row["group"] != GroupKind.CLIFF.value:
+        return ""
+    if row["doubt"]:
+        return "grader error" if row["doubt"] == Doubt.GRADER.value else "truncated"
+    return "no answer" if 2 * int(row["no_answer"]) >= int(row["n"]) else "wrong answer"
+
+
+def triage(table: pd.DataFrame) -> pd.DataFrame:
+    """Why the cliffs of a prompt table are cliffs. Columns reason, cliffs, meaning; every reason once."""
+    counts = table["reason"].value_counts()
+    rows = [{"reason": r, "cliffs": int(counts.get(r, 0)), "meaning": words} for r, words in REASONS.items()]
+    return pd.DataFrame(rows, columns=["reason", "cliffs", "meaning"])
+
+
+def filter_prompts(
+    table: pd.DataFrame, kinds: Sequence[str], sources: Sequence[str], levels: Sequence[int], text: str
+) -> pd.DataFrame:
+    """Rows that pass every filter; an empty filter lets everything through. `text` is looked for in text and id."""
+    regime = table["kind"].str.removesuffix(" (doubtful)")
+    named = [k for k in kinds if k in ("cliff", "mixed", "solved")]
+    keep = pd.Series(not kinds, index=table.index)
+    keep |= regime.isin(named)
+    if "doubtful" in kinds:
+        keep |= table["kind"].str.endswith(" (doubtful)")
+    if "other" in kinds:
+        keep |= ~regime.isin(["cliff", "mixed", "solved"])
+    if sources:
+        keep &= table["source"].isin(sources)
+    if levels:
+        keep &= table["level"].isin(levels)
+    if text.strip():
+        words = text.strip().lower()
+        found = table["problem"].str.lower().str.contains(words, regex=False)
+        keep &= found | table["problem_id"].str.lower().str.contains(words, regex=False)
+    return table[keep]
+
+
+def counts_sentence(table: pd.DataFrame) -> str:
+    """How many of each regime, and what a cliff of this size can hide."""
+    regime = table["kind"].str.removesuffix(" (doubtful)").value_counts()
+    words = [f"{regime.get(k, 0)} {k if k != 'cliff' else 'cliffs'}" for k in ("cliff", "mixed", "solved")]
+    other = len(table) - sum(int(regime.get(k, 0)) for k in ("cliff", "mixed", "solved"))
+    words += [f"{other} without a regime"] if other else []
+    return f"{len(table)} prompts: " + ", ".join(words) + "."
+
+
+def cliff_sentence(graded: int) -> str:
+    """
+    >>> cliff_sentence(8)
+    '0 of 8 only says p < 0.31 (95 %).'
+    """
+    return f"0 of {graded} only says p < {cliff_upper(graded):.2f} (95 %)."
+
+
+def acceptance(outcome: Outcome, tokens: int) -> tuple[bool, str]:
+    """Whether the R = 1 filter (Algorithm 1, step 5) takes a privileged rollout, and why.
+
+    >>> acceptance(Outcome.WRONG, 12)
+    (False, 'not accepted: its answer is wrong')
+    """
+    reasons = {
+        Outcome.WRONG: "its answer is wrong",
+        Outcome.NO_ANSWER: "no answer was found in it",
+        Outcome.TRUNCATED: "it was cut off, whatever stands in it",
+        Outcome.GRADER_ERROR: "the verifier failed on it",
+    }
+    if outcome is Outcome.CORRECT:
+        return True, f"accepted: R = 1; on a cliff its {tokens} tokens are distilled"
+    return False, f"not accepted: {reasons[outcome]}"
+
+
+def outcome_counts(outcomes: Sequence[Outcome]) -> str:
+    """
+    >>> outcome_counts([Outcome.CORRECT, Outcome.WRONG, Outcome.WRONG])
+    '1 of 3 correct; 2 wrong'
+    """
+    others = [(o, sum(x is o for x in outcomes)) for o in Outcome if o is not Outcome.CORRECT]
+    words = [f"{n} {o.value}" for o, n in others if n]
+    correct = sum(o is Outcome.CORRECT for o in outcomes)
+    return "; ".join([f"{correct} of {len(outcomes)} correct", *words])
+
+
+def sample_sentence(student: Sequence[Outcome], privileged: Sequence[Outcome]) -> str:
+    """What HDPO would do with this sample: a cliff is distilled from its accepted privileged rollouts, others are not."""
+    graded = [o for o in student if o is not Outcome.GRADER_ERROR]
+    accepted = sum(o is Outcome.CORRECT for o in privileged)
+    if len(graded) < 2:
+        return "Fewer than two unprivileged rollouts were graded: this prompt gives no signal."
+    correct = sum(o is Outcome.CORRECT for o in graded)
+    if correct:
+        kind = "solved: no gradient" if correct == len(graded) else "mixed: GRPO learns from it"
+        return f"{correct} of {len(graded)} unprivileged rollouts are correct, so in this sample the prompt is {kind}; nothing is distilled."
+    doubt = ""
+    if len(graded) < len(student):
+        return f"No graded rollout is correct, but the verifier failed on {len(student) - len(graded)}: a doubtful cliff, which is not distilled."
+    if Outcome.TRUNCATED in student:
+        doubt = " It is doubtful, because a rollout was cut off; it is distilled and counted apart."
+    return (
+        f"A cliff in this sample: {cliff_sentence(len(graded))} Of the privileged rollouts {accepted} of {len(privileged)} "
+        f"pass the R = 1 filter and would be distilled.{doubt}"
+    )
+
+
+def level_of(row: Mapping[str, Any]) -> int | None:
+    """A level that went through a DataFrame as an integer again; None where there was none."""
+    return None if pd.isna(row.get("level")) else int(row["level"])
+
+
+def problem_of(row: Mapping[str, Any]) -> Problem:
+    """The problem in a row of a scan's `problems` table."""
+    texts = {name: str(row[name]) for name in ("id", "text", "solution", "answer", "source")}
+    return Problem(**texts, level=level_of(row))

@@ -1,0 +1,109 @@
+"""A run as files to take along, and several runs as the settings in which they differ. Pure functions but for reading."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pandas as pd
+
+from hdpo.errors import HdpoError
+from hdpo.record.folder import Run
+from workbench import forms
+from workbench.data import catalog
+
+LISTED = [
+    "state",
+    "name",
+    "kind",
+    "lambda",
+    "seed",
+    "teacher",
+    "steps",
+    "problems",
+    "pass@1",
+    "pass@8",
+    "created",
+    "origin",
+]
+
+
+def listing(frame: pd.DataFrame) -> pd.DataFrame:
+    """The list of runs as it is read: `catalog.runs_frame` with fewer columns, in the same order of rows."""
+    origin = (
+        frame["recorded"]
+        .map(lambda recorded: "recorded" if recorded else "yours")
+        .where(frame["sweep"] == "", "part of a sweep")
+    )
+    return frame.assign(origin=origin)[LISTED]
+
+
+def differences(several: list[Run]) -> pd.DataFrame:
+    """Settings in which these runs differ, one column a run; empty where they are the same or fewer than two.
+
+    A setting that another kind of run does not have reads as an empty cell. Raises BadInput for a damaged config.
+    """
+    names = catalog.labels(several)
+    columns = {names[run.id]: {"kind": run.kind, **forms.flat(run.frozen()["config"])} for run in several}
+    frame = pd.DataFrame(columns, dtype=object).fillna("").rename_axis("setting")
+    return frame[frame.nunique(axis=1) > 1].reset_index() if len(several) > 1 else frame.iloc[0:0].reset_index()
+
+
+@dataclass(frozen=True)
+class Export:
+    """One file of a run: what the button says, the text, and how it is saved."""
+
+    words: str
+    text: Callable[[Run], str]
+    name: str
+    mime: str
+
+
+def exports(kind: str) -> list[Export]:
+    """What a run of this kind can be taken along as."""
+    tables = {
+        "train": [
+            Export("Steps (CSV)", steps_csv, "steps.csv", "text/csv"),
+            Export("Evaluations (CSV)", evals_csv, "evaluations.csv", "text/csv"),
+        ],
+        "evaluate": [Export("Evaluations (CSV)", evals_csv, "evaluations.csv", "text/csv")],
+        "scan": [Export("Problems (CSV)", scan_csv, "problems.csv", "text/csv")],
+    }
+    always = [
+        Export("Config (JSON)", config_json, "config.json", "application/json"),
+        Export("All rows (JSONL)", all_rows, "metrics.jsonl", "application/jsonl"),
+    ]
+    return [*tables.get(kind, []), *always]
+
+
+def config_json(run: Run) -> str:
+    """The frozen config with its versions, as it lies in the folder."""
+    return json.dumps(run.frozen(), indent=1, ensure_ascii=False)
+
+
+def all_rows(run: Run) -> str:
+    """Every row of metrics.jsonl that still stands, one JSON object a line."""
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in run.metrics())
+
+
+def steps_csv(run: Run) -> str:
+    return catalog.steps_frame(run).to_csv(index=False)
+
+
+def evals_csv(run: Run) -> str:
+    return catalog.evals_frame(run).to_csv(index=False)
+
+
+def scan_csv(run: Run) -> str:
+    return catalog.scan_frame(run).to_csv(index=False)
+
+
+def damage(run: Run) -> list[str]:
+    """One sentence for each part of the folder that cannot be read, the config's own meaning included."""
+    found = run.damage()
+    try:
+        run.load_config()
+    except HdpoError as e:
+        found = list(dict.fromkeys([*found, str(e)]))
+    return found

@@ -1,0 +1,347 @@
+"""What the page Tradeoff compares: which runs may stand side by side, their points, and paired differences.
+
+Runs are compared only where the measurement is the same (model, prompts, problems, n, T); arms only where every setting
+but λ and seed is. The prompt is the unit of an interval, the training seed a second level (`hdpo.evidence.stats`). Rates are
+fractions. No Streamlit here.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from hdpo.config import TrainConfig, knobs
+from hdpo.evidence.stats import detectable_difference, mean_pass_at_k, pass_at_k, seeds_difference, verdict_words
+from hdpo.record.folder import Run
+from hdpo.records import GroupKind
+from workbench.data import catalog
+
+LOWER = "pass@1, lower levels"
+VERDICTS = ("arm", "against λ = 0", "verdict", "interval (points)", "seeds", "problems")
+NOT_MEASURED = {"value": float("nan")}
+X_CHOICES = ("pass@1", LOWER, "greedy")
+
+# What decides whether two numbers measure the same thing: all of these sections, and some of the rest.
+SECTIONS = ("data", "sampling", "evaluation")
+NOT_MEASURE = {"eval_every", "probe_cliffs"}
+MEASURE = (
+    *(k.name for k in knobs(TrainConfig()) if k.path[0] in SECTIONS and k.name not in NOT_MEASURE),
+    *("model", "adapter", "dtype", "student"),
+)
+# What does not change a training step, or is not part of an arm. With constant learning rate `steps` only says when to end.
+NOT_ARM = {
+    "lambda_",
+    "seed",
+    "steps",
+    "device",
+    "processes",
+    "micro_batch_tokens",
+    "checkpoint_every",
+    "eval_every",
+    "probe_cliffs",
+}
+# What only the distillation term reads: at λ = 0 these settings do nothing.
+ONLY_JSD = {
+    "teacher",
+    "divergence",
+    "topk",
+    "privileged_rollouts",
+    "max_cliffs",
+    "privileged",
+    "information",
+    "fraction",
+}
+
+
+def settings(run: Run) -> dict[str, Any]:
+    """Every setting of a train run by name. Raises HdpoError where its config cannot be read."""
+    return read_settings(str(run.path), catalog.stamp(run.path / "config.json"))
+
+
+@lru_cache(maxsize=500)
+def read_settings(path: str, at: catalog.Stamp) -> dict[str, Any]:
+    config: TrainConfig = Run(Path(path)).load_config()
+    return {k.name: k.default for k in knobs(config)}
+
+
+def comparable_sets(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Label → train runs that are `worth_drawing` and were measured alike; in the order of `runs`, so that with own runs
+    before recorded ones the newest own run comes first. Of the recorded sets the default problem mix comes first.
+
+    The label names problem set, split, n and T; sets that differ in something else are numbered.
+    """
+    found: dict[tuple[Any, ...], list[Run]] = {}
+    for run in runs:
+        if worth_drawing(run):
+            s = settings(run)
+            found.setdefault(tuple(s[name] for name in MEASURE), []).append(run)
+    usual = TrainConfig().data.problems
+    ordered = sorted(
+        found.values(), key=lambda m: m[0].recorded + (m[0].recorded and settings(m[0])["problems"] != usual)
+    )
+    labelled: dict[str, list[Run]] = {}
+    for members in ordered:
+        words = measure_words(members[0])
+        same = sum(known == words or known.startswith(f"{words} (") for known in labelled)
+        labelled[f"{words} ({same + 1})" if same else words] = members
+    return labelled
+
+
+def worth_drawing(run: Run) -> bool:
+    """Evaluated, and beyond step 0 unless it still goes on: a run that ended before would hold all others at step 0."""
+    evaluated = [r["step"] for r in catalog.rows_of(run, "eval")]
+    return bool(evaluated) and (max(evaluated) > 0 or not run.status().state.ended)
+
+
+def measure_words(run: Run) -> str:
+    """What a run was measured on."""
+    row, s = catalog.rows_of(run, "eval")[0], settings(run)
+    words = f"{Path(s['problems']).name} {s['eval_split']} · {row['n_problems']} problems · n {row['n_samples']}"
+    model = [] if s["model"] == "bundled" else [Path(s["model"]).name]
+    return " · ".join([words, f"T {s['temperature']:g}", *model])
+
+
+def describe(runs: Sequence[Run]) -> pd.DataFrame:
+    """One row a run: run (id), arm, lambda, seed, recorded. The arm is λ and whatever else differs among these runs."""
+    all_settings = {run.id: settings(run) for run in runs}
+    varied = [
+        name
+        for name in next(iter(all_settings.values()), {})
+        if name not in NOT_ARM and len({str(s[name]) for s in relevant(all_settings, name)}) > 1
+    ]
+    rows = []
+    for run in runs:
+        s = all_settings[run.id]
+        more = [word(name, s[name]) for name in varied if s["lambda_"] > 0 or name not in ONLY_JSD]
+        arm = " · ".join([f"λ = {s['lambda_']:g}", *more])
+        rows.append({"run": run.id, "arm": arm, "lambda": s["lambda_"], "seed": s["seed"], "recorded": run.recorded})
+    return pd.DataFrame(rows, columns=["run", "arm", "lambda", "seed", "recorded"])
+
+
+def relevant(all_settings: dict[str, dict[str, Any]], name: str) -> list[dict[str, Any]]:
+    """The runs for which this setting does something."""
+    return [s for s in all_settings.values() if s["lambda_"] > 0 or name not in ONLY_JSD]
+
+
+def word(name: str, value: Any) -> str:
+    text = str(getattr(value, "value", value))
+    return text if name in ("teacher", "divergence", "advantage") else f"{name.replace('_', ' ')} {text}"[:40]
+
+
+def shared_steps(runs: Sequence[Run]) -> list[int]:
+    """Steps at which every one of these runs was evaluated, ascending."""
+    steps = [{int(r["step"]) for r in catalog.rows_of(run, "eval")} for run in runs]
+    return sorted(set.intersection(*steps)) if steps else []
+
+
+def lower_levels(runs: Sequence[Run]) -> list[int]:
+    """The lower half of the problems' levels, the middle one with them; empty where problems have no level.
+
+    Taken from the first run's first evaluation: comparable runs share their problems.
+    """
+    for run in runs:
+        for step in catalog.table_steps(run, "eval"):
+            levels = sorted({int(v) for v in catalog.eval_counts(run, step)["level"].dropna()})
+            return levels[: (len(levels) + 1) // 2]
+    return []
+
+
+def coverage(runs: Sequence[Run]) -> str:
+    """The metric that stands for coverage: pass@k with the largest k that these runs measured, pass@8 by default."""
+    return f"pass@{max(max(settings(run)['ks']) for run in runs)}"
+
+
+def x_title(x: str, runs: Sequence[Run]) -> str:
+    """The name of the horizontal axis."""
+    if x != LOWER:
+        return f"accuracy: {x}"
+    levels = lower_levels(runs)
+    return f"accuracy: pass@1 on levels {levels[0]} to {levels[-1]}" if levels else "no levels here"
+
+
+def short(label: str) -> str:
+    """A key that lasts for one set of runs."""
+    return f"{zlib.crc32(label.encode()):08x}"
+
+
+def counts(run: Run, step: int, levels: Sequence[int] = ()) -> pd.DataFrame:
+    """The problems that an evaluation counts, indexed by problem_id; only those of `levels` where some are given.
+
+    As in the engine's own means: gold parsable, prompt fits, graded samples at least twice the largest k.
+    """
+    path = run.tables("eval").get(step)
+    frame = read_counts(run, step, catalog.stamp(path) if path else (0, 0))
+    return frame[frame["level"].isin(levels)] if levels else frame
+
+
+@lru_cache(maxsize=400)
+def read_counts(run: Run, step: int, at: catalog.Stamp) -> pd.DataFrame:
+    frame = catalog.eval_counts(run, step)
+    left_out = frame["kind"].isin([GroupKind.UNGRADABLE.value, GroupKind.TOO_LONG.value])
+    return frame[~left_out & (frame["n"] >= 2 * max(settings(run)["ks"]))].set_index("problem_id")
+
+
+def count_pairs(frame: pd.DataFrame) -> list[tuple[int, int]]:
+    """(n, correct) of each problem."""
+    return [(int(n), int(c)) for n, c in zip(frame["n"], frame["correct"], strict=True)]
+
+
+def per_problem(run: Run, step: int, metric: str, levels: Sequence[int] = ()) -> pd.Series:
+    """problem_id → value of one metric: 'pass@k', LOWER (pass@1 of `levels`), 'greedy', or 'cliff' (1 where none is correct)."""
+    if metric == LOWER and not levels:
+        return pd.Series(dtype=float)
+    frame = counts(run, step, levels if metric == LOWER else ())
+    if metric == "greedy":
+        return frame["greedy"].dropna().astype(float)
+    if metric == "cliff":
+        return (frame["correct"] == 0).astype(float)
+    k = 1 if metric == LOWER else int(metric.removeprefix("pass@"))
+    values = [pass_at_k(n, c, k) for n, c in count_pairs(frame)]
+    return pd.Series(values, index=frame.index, dtype=float)
+
+
+def measured(run: Run, step: int, metric: str, levels: Sequence[int]) -> dict[str, float] | None:
+    """value, low, high of one metric of one evaluation, None where it was not measured."""
+    if metric == LOWER:
+        frame = counts(run, step, levels) if levels else pd.DataFrame()
+        if frame.empty:
+            return None
+        e = mean_pass_at_k(count_pairs(frame), 1)
+        return {"value": e.value, "low": e.low, "high": e.high}
+    rows = [r for r in catalog.rows_of(run, "eval") if r["step"] == step]
+    return dict(catalog.measured(rows[-1])).get(metric) if rows else None
+
+
+def points(runs: Sequence[Run], step: int, x: str) -> pd.DataFrame:
+    """One row a run with coverage (y) against accuracy (x): describe's columns, x, y, their low and high, base_x, base_y.
+
+    The base is the run's own evaluation at step 0. Runs without x or y at this step are left out.
+    """
+    levels, pair = lower_levels(runs), (x, coverage(runs))
+    rows = []
+    for facts, run in zip(describe(runs).to_dict("records"), runs, strict=True):
+        at_x, at_y = (measured(run, step, metric, levels) for metric in pair)
+        base = [(measured(run, 0, metric, levels) or NOT_MEASURED)["value"] for metric in pair]
+        if at_x and at_y:
+            ends = {"x": at_x["value"], "x_low": at_x["low"], "x_high": at_x["high"]}
+            ends |= {"y": at_y["value"], "y_low": at_y["low"], "y_high": at_y["high"]}
+            rows.append({**facts, "step": step, **ends, "base_x": base[0], "base_y": base[1]})
+    return pd.DataFrame(rows)
+
+
+def pass_k_table(runs: Sequence[Run], step: int) -> pd.DataFrame:
+    """pass@k for every k up to half of the samples, a row a run and k: describe's columns, k, value, low, high."""
+    rows = []
+    for facts, run in zip(describe(runs).to_dict("records"), runs, strict=True):
+        frame = counts(run, step)
+        pairs = count_pairs(frame)
+        for k in range(1, min((n for n, _ in pairs), default=0) // 2 + 1):
+            e = mean_pass_at_k(pairs, k)
+            rows.append({**facts, "step": step, "k": k, "value": e.value, "low": e.low, "high": e.high})
+    return pd.DataFrame(rows)
+
+
+def level_table(runs: Sequence[Run], step: int) -> pd.DataFrame:
+    """Every metric by level, a row a run, level and metric: describe's columns, level, metric, value, low, high, n_problems."""
+    parts = []
+    for facts, run in zip(describe(runs).to_dict("records"), runs, strict=True):
+        slices = catalog.slices_frame(run, "level")
+        some = slices[slices["step"] == step].drop(columns="run").rename(columns={"slice": "level"})
+        parts.append(some.assign(**facts))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def differences(runs: Sequence[Run], step: int, metrics: Sequence[str]) -> pd.DataFrame:
+    """Each arm with λ > 0 against λ = 0, paired by problem and seed: arm, lambda, metric, value, low, high, words, seeds,
+    n_seeds, n_problems (those that all runs of the comparison share).
+
+    An arm without a λ = 0 run of the same seed and settings has no row.
+    """
+    facts = describe(runs).sort_values("lambda", kind="stable").set_index("run")
+    levels = lower_levels(runs)
+    rows = []
+    for arm, members in facts[facts["lambda"] > 0].groupby("arm", sort=False):
+        pairs = paired_runs([r for r in runs if r.id in members.index], runs)
+        if not pairs:
+            continue
+        names = {"arm": arm, "lambda": members["lambda"].iloc[0], "seeds": ", ".join(str(s) for s in pairs)}
+        for metric in metrics:
+            values = [
+                (per_problem(a, step, metric, levels), per_problem(b, step, metric, levels)) for a, b in pairs.values()
+            ]
+            common = sorted(set.intersection(*(set(v.index) for pair in values for v in pair)))
+            if not common:
+                continue
+            e = seeds_difference(*[[pair[side][common].to_numpy() for pair in values] for side in (0, 1)])
+            row = {"metric": metric, "value": e.value, "low": e.low, "high": e.high, "words": verdict_words(e)}
+            rows.append({**names, **row, "n_seeds": len(pairs), "n_problems": len(common)})
+    return pd.DataFrame(rows)
+
+
+def paired_runs(treated: Sequence[Run], runs: Sequence[Run]) -> dict[int, tuple[Run, Run]]:
+    """seed → (run, its λ = 0 partner): same seed and same settings but for λ and what only distillation reads.
+
+    Of several runs with one seed the first counts: a repetition is no further seed.
+    """
+    found: dict[int, tuple[Run, Run]] = {}
+    for run in treated:
+        s = settings(run)
+        for other in runs:
+            o = settings(other)
+            alike = all(o[n] == v for n, v in s.items() if n not in NOT_ARM | ONLY_JSD)
+            if o["lambda_"] == 0 and o["seed"] == s["seed"] and alike and s["seed"] not in found:
+                found[s["seed"]] = (run, other)
+    return dict(sorted(found.items()))
+
+
+def unpaired_arms(runs: Sequence[Run]) -> list[str]:
+    """Arms with λ > 0 for which no λ = 0 run of the same seed and settings is among these runs."""
+    facts = describe(runs)
+    arms = facts[facts["lambda"] > 0].groupby("arm", sort=False)["run"].apply(set)
+    return [str(arm) for arm, ids in arms.items() if not paired_runs([r for r in runs if r.id in ids], runs)]
+
+
+def verdicts(frame: pd.DataFrame) -> pd.DataFrame:
+    """`differences` as a person reads it, columns VERDICTS; with one seed it says what is not covered."""
+    if frame.empty:
+        return pd.DataFrame(columns=list(VERDICTS))
+    one_seed = frame["n_seeds"].map(lambda n: "" if n > 1 else ", one seed: training noise is not covered")
+    ends = [f"{100 * low:+.1f} to {100 * high:+.1f}" for low, high in zip(frame["low"], frame["high"], strict=True)]
+    table = frame.assign(verdict=frame["words"] + one_seed, **{"interval (points)": ends})
+    return table.rename(columns={"metric": "against λ = 0", "n_problems": "problems"})[list(VERDICTS)]
+
+
+def detectable_words(runs: Sequence[Run], step: int) -> str:
+    """From which difference on this comparison can speak (80 % power), by the counts of its λ = 0 runs."""
+    facts = describe(runs)
+    baseline = [r for r in runs if r.id in set(facts[facts["lambda"] == 0]["run"])]
+    frame = counts(baseline[0], step) if baseline else pd.DataFrame()
+    if frame.empty:
+        return "Without a λ = 0 run with counts nothing can be said about what this comparison can detect."
+    pairs, seeds = count_pairs(frame), len({settings(r)["seed"] for r in baseline})
+    n = min(n for n, _ in pairs)
+    words = [
+        f"{100 * detectable_difference(pairs, n, k, seeds=seeds):.1f} points of pass@{k}" for k in (1, 8) if k <= n
+    ]
+    return f"With the noise of sampling alone a true difference would show from about {' and '.join(words)} on (80 % power, seeds: {seeds}). Training noise and an effect that differs between problems, which the intervals hold, ask for more."
+
+
+def best_and_final(runs: Sequence[Run]) -> pd.DataFrame:
+    """Per run and metric the last value beside the best over training, which is a maximum over noisy evaluations."""
+    rows = []
+    for facts, run in zip(describe(runs).to_dict("records"), runs, strict=True):
+        evals = catalog.evals_frame(run)
+        for metric in [f"pass@{k}" for k in settings(run)["ks"]]:
+            some = evals[(evals["metric"] == metric) & evals["value"].notna()].sort_values("step")
+            if some.empty:
+                continue
+            last, best = some.iloc[-1], some.loc[some["value"].idxmax()]
+            ends = {"final": last["value"], "final_step": int(last["step"])}
+            ends |= {"best": best["value"], "best_step": int(best["step"]), "evaluations": len(some)}
+            rows.append({**facts, "metric": metric, **ends})
+    return pd.DataFrame(rows).sort_values(["lambda", "arm", "metric", "seed"]) if rows else pd.DataFrame()
