@@ -1,7 +1,8 @@
 """Every setting, once: the object that runs is the object that is saved, shown and named.
 
-A field carries its default, the paper's value (Table 2, App. C), its limits and one sentence of help; the command
-line's flags and the app's widgets are derived from it (`knobs`). Nothing here imports torch.
+A field carries its default and its limits; the docstring beneath it says what it is, its unit and the paper's value
+(Table 2, App. C). The command line's flags, the app's widgets and their help are derived from both (`knobs`): so this
+file is long. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -107,29 +108,30 @@ class Divergence(str, Enum):
 
 @dataclass(frozen=True)
 class ModelConfig:
-    model: str = knob("bundled", "'bundled', a folder in transformers' format, a .gguf file, or a hub id owner/name")
-    revision: str = knob("", "commit, tag or branch of a hub model; a run's config gets the commit")
-    adapter: str = knob("", "LoRA checkpoint folder to start from; empty starts from the base model", paper="none")
-    device: str = knob("auto", "where to compute", options=("auto", "cpu", "cuda", "mps"))
-    processes: int = knob(
-        1, "processes that share the work, one per GPU; changes time, never the result", low=1, high=1024
-    )
-    sampler: str = knob(
-        "transformers", "who draws the rollouts; vllm needs requirements-gpu.txt", options=("transformers", "vllm")
-    )
-    vllm_url: str = knob("", "a running `vllm serve` that draws; empty starts vLLM beside the trainer")
-    vllm_memory: float = knob(0.3, "share of the GPU's memory that vLLM may take", low=0.05, high=0.95)
-    dtype: str = knob(
-        "float32",
-        "of the base weights; adapter and optimiser stay in float32",
-        paper="bfloat16",
-        options=("float32", "bfloat16", "float16"),
-    )
-    rank: int = knob(16, "LoRA rank", paper="full fine-tuning", low=1, high=512)
-    alpha: int = knob(
-        32, "LoRA alpha; the update is scaled by alpha / rank", paper="full fine-tuning", low=1, high=1024
-    )
-    targets: str = knob("all-linear", "LoRA target modules: 'all-linear', or names with commas between")
+    model: str = knob("bundled")
+    """'bundled', a folder in transformers' format, a .gguf file, or a hub id owner/name."""
+    revision: str = knob("")
+    """Commit, tag or branch of a hub model; a run's config gets the commit."""
+    adapter: str = knob("")
+    """LoRA checkpoint folder to start from; empty starts from the base model. Paper: none."""
+    device: str = knob("auto", options=("auto", "cpu", "cuda", "mps"))
+    """Where to compute."""
+    processes: int = knob(1, low=1, high=1024)
+    """Processes that share the work, one per GPU; changes time, never the result."""
+    sampler: str = knob("transformers", options=("transformers", "vllm"))
+    """Who draws the rollouts; vllm needs requirements-gpu.txt."""
+    vllm_url: str = knob("")
+    """A running `vllm serve` that draws; empty starts vLLM beside the trainer."""
+    vllm_memory: float = knob(0.3, low=0.05, high=0.95)
+    """Share of the GPU's memory that vLLM may take."""
+    dtype: str = knob("float32", options=("float32", "bfloat16", "float16"))
+    """Of the base weights; adapter and optimiser stay in float32. Paper: bfloat16."""
+    rank: int = knob(16, low=1, high=512)
+    """LoRA rank. Paper: full fine-tuning."""
+    alpha: int = knob(32, low=1, high=1024)
+    """LoRA alpha; the update is scaled by alpha / rank. Paper: full fine-tuning."""
+    targets: str = knob("all-linear")
+    """LoRA target modules: 'all-linear', or names with commas between."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -141,22 +143,18 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class ProblemConfig:
-    problems: str = knob(
-        "bundled:steep",
-        "'bundled:steep', 'bundled:gentle', a JSONL, CSV or Parquet file, or a hub id owner/name",
-        paper="OpenMathInstruct-2",
-    )
-    columns: str = knob("", "column mapping of a file, such as text=question,solution=answer,answer=final")
-    sources: str = knob(
-        "",
-        "sources (such as problem_source) whose problems count, with commas between; empty takes all",
-        paper="MATH and GSM8K",
-    )
-    limit: int = knob(0, "read at most this many problems; 0 reads all", low=0)
-    split_seed: int = knob(42, "seed of the train/validation hash", paper="42", low=0)
-    validation_share: float = knob(
-        0.05, "share of a file's problems held out for validation", paper="0.05", low=0.0, high=0.9
-    )
+    problems: str = knob("bundled:steep")
+    """'bundled:steep', 'bundled:gentle', a JSONL, CSV or Parquet file, or a hub id owner/name. Paper: OpenMathInstruct-2."""
+    columns: str = knob("")
+    """Column mapping of a file, such as text=question,solution=answer,answer=final."""
+    sources: str = knob("")
+    """Sources (such as problem_source) whose problems count, with commas between; empty takes all. Paper: MATH and GSM8K."""
+    limit: int = knob(0, low=0)
+    """Read at most this many problems; 0 reads all."""
+    split_seed: int = knob(42, low=0)
+    """Seed of the train/validation hash. Paper: 42."""
+    validation_share: float = knob(0.05, low=0.0, high=0.9)
+    """Share of a file's problems held out for validation. Paper: 0.05."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -176,10 +174,14 @@ class ProblemConfig:
 
 @dataclass(frozen=True)
 class PromptConfig:
-    student: str = knob(PLAIN.student, "wording of the student's prompt, with {problem}")
-    privileged: str = knob(PLAIN.privileged, "wording of the privileged prompt x ⊕ y*, with {problem} and {reference}")
-    information: Information = knob(Information.SOLUTION, "what the privileged prompt reveals", paper="solution")
-    fraction: float = knob(0.5, "share of the solution's steps revealed by 'fraction'", low=0.01, high=1.0)
+    student: str = knob(PLAIN.student)
+    """Wording of the student's prompt, with {problem}."""
+    privileged: str = knob(PLAIN.privileged)
+    """Wording of the privileged prompt x ⊕ y*, with {problem} and {reference}."""
+    information: Information = knob(Information.SOLUTION)
+    """What the privileged prompt reveals. Paper: solution."""
+    fraction: float = knob(0.5, low=0.01, high=1.0)
+    """Share of the solution's steps revealed by 'fraction'."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -191,11 +193,12 @@ class PromptConfig:
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    temperature: float = knob(1.0, "sampling temperature", paper="1.0", low=0.05, high=5.0)
-    top_p: float = knob(1.0, "nucleus; training needs 1", paper="1.0", low=0.05, high=1.0)
-    max_new_tokens: int = knob(
-        64, "longest completion, tokens; a longer one counts as truncated", paper="within 4096", low=1, high=32768
-    )
+    temperature: float = knob(1.0, low=0.05, high=5.0)
+    """Sampling temperature. Paper: 1.0."""
+    top_p: float = knob(1.0, low=0.05, high=1.0)
+    """Nucleus; training needs 1. Paper: 1.0."""
+    max_new_tokens: int = knob(64, low=1, high=32768)
+    """Longest completion, tokens; a longer one counts as truncated. Paper: within 4096."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -203,14 +206,18 @@ class SamplingConfig:
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
-    lambda_: float = knob(
-        0.3, "λ, the weight of the distillation term; 0 is exactly GRPO", paper="0.01 and 0.1", low=0.0, high=1000.0
-    )
-    teacher: Teacher = knob(Teacher.DRIFTING, "whose distribution is distilled", paper="both")
-    divergence: Divergence = knob(Divergence.JSD_TOPK, "distance between teacher and student", paper="jsd-topk")
-    topk: int = knob(64, "teacher tokens kept at each position by JSD_k", paper="64", low=1, high=1024)
-    advantage: Advantage = knob(Advantage.LEAVE_ONE_OUT, "baseline of the advantage", paper="leave-one-out")
-    clip_eps: float = knob(0.2, "PPO clip range ε", paper="0.2", low=0.0, high=1.0)
+    lambda_: float = knob(0.3, low=0.0, high=1000.0)
+    """λ, the weight of the distillation term; 0 is exactly GRPO. Paper: 0.01 and 0.1."""
+    teacher: Teacher = knob(Teacher.DRIFTING)
+    """Whose distribution is distilled. Paper: both."""
+    divergence: Divergence = knob(Divergence.JSD_TOPK)
+    """Distance between teacher and student. Paper: jsd-topk."""
+    topk: int = knob(64, low=1, high=1024)
+    """Teacher tokens kept at each position by JSD_k. Paper: 64."""
+    advantage: Advantage = knob(Advantage.LEAVE_ONE_OUT)
+    """Baseline of the advantage. Paper: leave-one-out."""
+    clip_eps: float = knob(0.2, low=0.0, high=1.0)
+    """PPO clip range ε. Paper: 0.2."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -218,21 +225,28 @@ class ObjectiveConfig:
 
 @dataclass(frozen=True)
 class StepConfig:
-    steps: int = knob(60, "optimiser steps", paper="2000", low=1, high=1_000_000)
-    prompts_per_step: int = knob(32, "P, prompts a step", paper="32", low=1, high=4096)
-    rollouts: int = knob(8, "K, rollouts per prompt (the axis G)", paper="16", low=2, high=256)
-    privileged_rollouts: int = knob(4, "J, privileged rollouts per cliff", paper="not stated", low=1, high=256)
-    max_cliffs: int = knob(32, "cliffs distilled a step, at most", paper="32", low=1, high=4096)
-    learning_rate: float = knob(1e-3, "AdamW's constant learning rate after warm-up", paper="1e-6", low=1e-9, high=1.0)
-    warmup: int = knob(20, "steps over which the learning rate rises from 0.1× to 1×", paper="50", low=0, high=100_000)
-    weight_decay: float = knob(0.01, "AdamW's weight decay", paper="0.01", low=0.0, high=1.0)
-    grad_norm: float = knob(
-        1.0, "gradient norm above which the gradient is scaled down", paper="1.0", low=1e-6, high=1e6
-    )
-    micro_batch_tokens: int = knob(
-        4096, "padded tokens in one forward pass; changes memory, never the result", low=16, high=10_000_000
-    )
-    checkpoint_every: int = knob(10, "steps between checkpoints", low=1, high=1_000_000)
+    steps: int = knob(60, low=1, high=1_000_000)
+    """Optimiser steps. Paper: 2000."""
+    prompts_per_step: int = knob(32, low=1, high=4096)
+    """P, prompts a step. Paper: 32."""
+    rollouts: int = knob(8, low=2, high=256)
+    """K, rollouts per prompt (the axis G). Paper: 16."""
+    privileged_rollouts: int = knob(4, low=1, high=256)
+    """J, privileged rollouts per cliff. Paper: not stated."""
+    max_cliffs: int = knob(32, low=1, high=4096)
+    """Cliffs distilled a step, at most. Paper: 32."""
+    learning_rate: float = knob(1e-3, low=1e-9, high=1.0)
+    """AdamW's constant learning rate after warm-up. Paper: 1e-6."""
+    warmup: int = knob(20, low=0, high=100_000)
+    """Steps over which the learning rate rises from 0.1× to 1×. Paper: 50."""
+    weight_decay: float = knob(0.01, low=0.0, high=1.0)
+    """AdamW's weight decay. Paper: 0.01."""
+    grad_norm: float = knob(1.0, low=1e-6, high=1e6)
+    """Gradient norm above which the gradient is scaled down. Paper: 1.0."""
+    micro_batch_tokens: int = knob(4096, low=16, high=10_000_000)
+    """Padded tokens in one forward pass; changes memory, never the result."""
+    checkpoint_every: int = knob(10, low=1, high=1_000_000)
+    """Steps between checkpoints."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -240,16 +254,18 @@ class StepConfig:
 
 @dataclass(frozen=True)
 class EvalConfig:
-    eval_every: int = knob(20, "steps between evaluations", paper="10", low=1, high=1_000_000)
-    eval_problems: int = knob(240, "validation problems used, the first ones", paper="2048", low=2, high=1_000_000)
-    eval_samples: int = knob(16, "n, samples per problem; at least twice the largest k", low=2, high=1024)
-    ks: tuple[int, ...] = knob((1, 4, 8), "the k of pass@k", paper="1, 4, 8")
-    eval_split: str = knob(
-        "validation", "problems evaluated; 'test' is for the model card alone", options=("validation", "test")
-    )
-    probe_cliffs: int = knob(
-        16, "held-out cliffs in the fixed probe set of the realizability gap; 0 measures no gap", low=0, high=4096
-    )
+    eval_every: int = knob(20, low=1, high=1_000_000)
+    """Steps between evaluations. Paper: 10."""
+    eval_problems: int = knob(240, low=2, high=1_000_000)
+    """Validation problems used, the first ones. Paper: 2048."""
+    eval_samples: int = knob(16, low=2, high=1024)
+    """N, samples per problem; at least twice the largest k."""
+    ks: tuple[int, ...] = knob((1, 4, 8))
+    """The k of pass@k. Paper: 1, 4, 8."""
+    eval_split: str = knob("validation", options=("validation", "test"))
+    """Problems evaluated; 'test' is for the model card alone."""
+    probe_cliffs: int = knob(16, low=0, high=4096)
+    """Held-out cliffs in the fixed probe set of the realizability gap; 0 measures no gap."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -271,7 +287,8 @@ class TrainConfig:
     objective: ObjectiveConfig = ObjectiveConfig()
     step: StepConfig = StepConfig()
     evaluation: EvalConfig = EvalConfig()
-    seed: int = knob(0, "seed of every draw", low=0, high=2**31)
+    seed: int = knob(0, low=0, high=2**31)
+    """Seed of every draw."""
 
     @property
     def evaluation_count(self) -> int:
@@ -294,9 +311,12 @@ class ScanConfig:
     data: ProblemConfig = ProblemConfig()
     prompts: PromptConfig = PromptConfig()
     sampling: SamplingConfig = SamplingConfig()
-    split: str = knob("all", "which part of the problems", options=("train", "validation", "test", "all"))
-    rollouts: int = knob(8, "K, rollouts per prompt", paper="16", low=2, high=1024)
-    seed: int = knob(0, "seed of every draw", low=0, high=2**31)
+    split: str = knob("all", options=("train", "validation", "test", "all"))
+    """Which part of the problems."""
+    rollouts: int = knob(8, low=2, high=1024)
+    """K, rollouts per prompt. Paper: 16."""
+    seed: int = knob(0, low=0, high=2**31)
+    """Seed of every draw."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -311,8 +331,10 @@ class EvaluateConfig:
     prompts: PromptConfig = PromptConfig()
     sampling: SamplingConfig = SamplingConfig()
     evaluation: EvalConfig = EvalConfig()
-    split: str = knob("validation", "which part of the problems", options=("train", "validation", "test", "all"))
-    seed: int = knob(0, "seed of every draw", low=0, high=2**31)
+    split: str = knob("validation", options=("train", "validation", "test", "all"))
+    """Which part of the problems."""
+    seed: int = knob(0, low=0, high=2**31)
+    """Seed of every draw."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -323,11 +345,12 @@ class SweepConfig:
     """The same run for several λ and seeds; a pair is a sweep over (0, λ)."""
 
     train: TrainConfig = TrainConfig()
-    lambdas: tuple[float, ...] = knob((0.0, 0.3), "the λ of the members")
-    seeds: tuple[int, ...] = knob((0,), "the seeds of the members; two or more let a difference speak")
-    ray: str = knob(
-        "", "a Ray cluster that takes the members: auto, local or ray://host:port; empty runs them one after another"
-    )
+    lambdas: tuple[float, ...] = knob((0.0, 0.3))
+    """The λ of the members."""
+    seeds: tuple[int, ...] = knob((0,))
+    """The seeds of the members; two or more let a difference speak."""
+    ray: str = knob("")
+    """A Ray cluster that takes the members: auto, local or ray://host:port; empty runs them one after another."""
 
     def __post_init__(self) -> None:
         check(self)

@@ -5,30 +5,42 @@ A section is a frozen dataclass of `knob` fields; a config is a dataclass of sec
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import inspect
+import itertools
 import math
 import types
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from functools import lru_cache
+from typing import Any, cast
 
 from hdpo.errors import BadInput
 
 
-def knob(
-    default: Any,
-    help: str,
-    *,
-    paper: str = "",
-    low: float | None = None,
-    high: float | None = None,
-    options: tuple[Any, ...] = (),
-) -> Any:
-    """A field with the facts that the command line and the forms show. low and high are inclusive."""
-    meta = {"help": help, "paper": paper, "low": low, "high": high, "options": options}
-    return field(default=default, metadata=meta)
+def knob(default: Any, *, low: float | None = None, high: float | None = None, options: tuple[Any, ...] = ()) -> Any:
+    """A field with its limits, inclusive. The docstring beneath it is its help: `documented`."""
+    return field(default=default, metadata={"low": low, "high": high, "options": options})
+
+
+@lru_cache
+def documented(section: type) -> dict[str, tuple[str, str]]:
+    """Field → (help, the paper's value or ""), from the docstring beneath each field: "What it is, unit. Paper: 1e-6."
+
+    >>> from hdpo.config import StepConfig
+    >>> documented(StepConfig)["warmup"]
+    ('Steps over which the learning rate rises from 0.1× to 1×', '50')
+    """
+    body = cast(ast.ClassDef, ast.parse(inspect.getsource(section)).body[0]).body
+    found = {}
+    for line, below in itertools.pairwise(body):
+        if isinstance(line, ast.AnnAssign) and isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
+            text, _, paper = str(below.value.value).removesuffix(".").partition(". Paper: ")
+            found[cast(ast.Name, line.target).id] = text, paper
+    return found
 
 
 @dataclass(frozen=True)
@@ -63,18 +75,10 @@ def knobs(config: Any, path: tuple[str, ...] = ()) -> Iterator[Knob]:
         if dataclasses.is_dataclass(value):
             yield from knobs(value, (*path, f.name))
         else:
-            m = f.metadata
-            yield Knob(
-                f.name,
-                (*path, f.name),
-                hints[f.name],
-                value,
-                m["help"],
-                m["paper"],
-                m["low"],
-                m["high"],
-                options_of(hints[f.name], m["options"]),
-            )
+            m, hint = f.metadata, hints[f.name]
+            told = documented(config.__class__)[f.name]
+            options = options_of(hint, m["options"])
+            yield Knob(f.name, (*path, f.name), hint, value, *told, m["low"], m["high"], options)
 
 
 def options_of(hint: Any, options: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -92,7 +92,7 @@ def words(value: Any) -> str:
 
 def hint(k: Knob) -> str:
     paper = f" Paper: {k.paper}." if k.paper else ""
-    return f"{k.help[:1].upper()}{k.help[1:]}. Default: {words(k.default) or 'empty'}.{paper} Flag: {k.flag}"
+    return f"{k.help}. Default: {words(k.default) or 'empty'}.{paper} Flag: {k.flag}"
 
 
 def setting(k: Knob, prefix: str) -> Any:
