@@ -102,25 +102,27 @@ def accepted(groups: Sequence[Group]) -> list[tuple[Group, Rollout]]:
     return [(g, r) for g in groups for r in g.rollouts if r.reward == 1.0]
 
 
-def signal_accounting(groups: Sequence[Group], tried: Sequence[str], recovered: Sequence[str]) -> dict[str, int]:
+def signal_accounting(groups: Sequence[Group], cliffs: Sequence[Group], peeked: Sequence[Group]) -> dict[str, int]:
     """How many groups gave which signal; every group is counted once, `doubtful_truncation` is an of-which.
 
-    tried, recovered: ids of the cliffs with privileged rollouts, and of those with an accepted one.
+    cliffs: those that were to be distilled; peeked: their privileged groups, in the same order.
     """
-    counts = {
-        f"groups_{name}": sum(g.kind is kind for g in groups)
-        for name, kind in (
-            ("mixed", GroupKind.MIXED),
-            ("solved", GroupKind.SOLVED),
-            ("no_signal", GroupKind.NO_SIGNAL),
-            ("too_long", GroupKind.TOO_LONG),
-            ("ungradable", GroupKind.UNGRADABLE),
-        )
+    kinds = {
+        "mixed": GroupKind.MIXED,
+        "solved": GroupKind.SOLVED,
+        "no_signal": GroupKind.NO_SIGNAL,
+        "too_long": GroupKind.TOO_LONG,
+        "ungradable": GroupKind.UNGRADABLE,
     }
-    good = distillable(groups)
-    counts["groups_cliff_recovered"] = sum(g.problem.id in recovered for g in good)
-    counts["groups_cliff_lost"] = sum(g.problem.id in tried and g.problem.id not in recovered for g in good)
-    counts["groups_cliff_skipped"] = sum(g.problem.id not in tried for g in good)
-    counts["groups_doubtful_truncation"] = sum(g.doubt is Doubt.TRUNCATION for g in groups)
-    counts["groups_doubtful_grader"] = sum(g.doubt is Doubt.GRADER for g in groups)
-    return counts
+    found = {f"groups_{name}": sum(g.kind is kind for g in groups) for name, kind in kinds.items()}
+    recovered = {g.problem.id for g, _ in accepted(peeked)}
+    tried = {g.problem.id for g, p in zip(cliffs, peeked, strict=True) if p.fits}
+    good = [g.problem.id for g in distillable(groups)]
+    return found | {
+        "groups_cliff_recovered": sum(i in recovered for i in good),
+        "groups_cliff_lost": sum(i in tried - recovered for i in good),
+        "groups_cliff_too_long": len(cliffs) - len(tried),
+        "groups_cliff_skipped": len(good) - len(cliffs),
+        "groups_doubtful_truncation": sum(g.doubt is Doubt.TRUNCATION for g in groups),
+        "groups_doubtful_grader": sum(g.doubt is Doubt.GRADER for g in groups),
+    }

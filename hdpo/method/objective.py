@@ -23,7 +23,7 @@ from hdpo.model.batching import Trace
 from hdpo.model.fit import CHUNK_ELEMENTS
 from hdpo.model.policy import Policy, Weights
 from hdpo.record.ranks import ALONE, Ranks
-from hdpo.records import Group, TopK
+from hdpo.records import Group, Rollout, TopK
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,15 @@ def policy_items(groups: Sequence[Group], objective: ObjectiveConfig) -> list[Po
         for g in groups
         for r, a in zip(g.rollouts, advantages(g.rewards, objective.advantage), strict=True)
         if a != 0.0
+    ]
+
+
+def distil_items(groups: Sequence[Group], kept: Sequence[tuple[Group, Rollout]]) -> list[DistillItem]:
+    """Each accepted privileged rollout behind both prompts; groups: the student's, with the prompts of its own."""
+    student = {g.problem.id: g.prompt_ids for g in groups}
+    return [
+        DistillItem(Trace(student[g.problem.id], r.token_ids), Trace(g.prompt_ids, r.token_ids), r.topk)
+        for g, r in kept
     ]
 
 

@@ -22,7 +22,7 @@ import torch
 from hdpo.config import TrainConfig
 from hdpo.grading.verify import VerifierPool
 from hdpo.method.evaluate import CHUNK, measure
-from hdpo.method.run import Training, hdpo_step, start
+from hdpo.method.run import Training, start, take_step
 from hdpo.model.policy import Policy
 from hdpo.record.folder import RunWriter
 from hdpo.record.progress import Report
@@ -63,7 +63,7 @@ def bench(config: TrainConfig, steps: int = STEPS) -> Bench:
         writer = RunWriter.create("train", config, root=Path(folder), command="python -m hdpo bench")
         training = start(writer, config, Report(writer), verifier)
         with closing(training.collector.sampler):
-            rows = [hdpo_step(training, step) for step in range(1, steps + 2)][1:]
+            rows = [take_step(training, step) for step in range(1, steps + 2)][1:]
             evaluation = seconds_of_evaluation(training)
     policy, c = training.policy, config
     whole = [r["seconds"] for r in rows]

@@ -12,7 +12,7 @@ from typing import Any
 from hdpo.config import TrainConfig, replace_knobs
 from hdpo.data.problems import bundled
 from hdpo.grading.verify import VerifierPool, fast_verdict
-from hdpo.method.run import Training, hdpo_step, start
+from hdpo.method.run import Training, start, take_step
 from hdpo.model.find import BUNDLED
 from hdpo.record.folder import Run, RunWriter
 from hdpo.record.progress import Report
@@ -48,7 +48,7 @@ class Steps:
         return cls(replace(training, train=problems_of_a_step()))
 
     def __call__(self) -> None:
-        self.rows.append(hdpo_step(self.training, len(self.rows) + 1))
+        self.rows.append(take_step(self.training, len(self.rows) + 1))
 
     def range_of(self, name: str) -> str:
         """Smallest to largest over all steps."""

@@ -1,5 +1,7 @@
 """What becomes of a rollout and of its group: scripted completions through the real grader."""
 
+from dataclasses import replace
+
 import pytest
 
 from hdpo.config import Information, PromptConfig, SamplingConfig
@@ -89,7 +91,9 @@ def test_gold_that_cannot_be_parsed_leaves_every_count(policy) -> None:
 def test_every_group_is_counted_exactly_once(policy) -> None:
     kinds = [[C, W], [C, C], [W, W], [W, T], [W, N], [W, W, G], [C, G]]
     groups = [group_of(policy, o, p) for o, p in zip(kinds, PROBLEMS, strict=False)]
-    counts = signal_accounting(groups, tried=["p4", "p5"], recovered=["p5"])
+    cliffs = [g for g in groups if g.kind is GroupKind.CLIFF and g.doubt is not Doubt.GRADER][:2]
+    tried = [group_of(policy, o, g.problem) for o, g in zip([[W, W], [W, C]], cliffs, strict=True)]
+    counts = signal_accounting(groups, cliffs, tried)
     assert counts == {
         "groups_mixed": 1,
         "groups_solved": 1,
@@ -98,11 +102,15 @@ def test_every_group_is_counted_exactly_once(policy) -> None:
         "groups_ungradable": 0,
         "groups_cliff_recovered": 1,
         "groups_cliff_lost": 1,
+        "groups_cliff_too_long": 0,
         "groups_cliff_skipped": 1,
         "groups_doubtful_truncation": 1,
         "groups_doubtful_grader": 1,
     }
     assert sum(counts.values()) - counts["groups_doubtful_truncation"] == len(groups)
+    long = [replace(tried[0], fits=False, rollouts=()), tried[1]]  # the privileged prompt does not fit the context
+    counts = signal_accounting(groups, cliffs, long)
+    assert (counts["groups_cliff_too_long"], counts["groups_cliff_lost"], counts["groups_cliff_skipped"]) == (1, 0, 1)
 
 
 @pytest.mark.parametrize("information", list(Information))

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from hdpo.config import TrainConfig, replace_knobs
 from hdpo.method import run as loop
+from hdpo.method.step import learning_rate
 from hdpo.record.folder import Run, RunWriter, State, request_stop
 from hdpo.work.execute import execute
 
@@ -94,7 +95,7 @@ def test_what_is_recorded_is_what_was_optimised(pair) -> None:
         assert m["tokens_accepted"] == sum(r["tokens"] for r in accepted) and all(
             r["outcome"] == "correct" for r in accepted
         )
-        assert m["learning_rate"] == pytest.approx(loop.learning_rate(m["step"], hdpo.load_config().step))
+        assert m["learning_rate"] == pytest.approx(learning_rate(m["step"], hdpo.load_config().step))
         assert m["sampler_mismatch"] is None or m["sampler_mismatch"] < 1e-4
         if m["accepted_rollouts"]:
             assert 0 < m["loss_jsd"] < 0.7 and 0 <= m["jsd_floor"] <= m["loss_jsd"] and 0 < m["teacher_mass"] <= 1
@@ -133,10 +134,10 @@ def test_a_stop_leaves_a_checkpoint_and_resume_equals_the_uninterrupted_run(pair
     writer = RunWriter.create("train", config_of(lambda_=0.3), tmp_path)
     real = loop.hdpo_step
 
-    def stop_in_step_3(t, step):
+    def stop_in_step_3(learner, problems, step):
         if step == 3:
             request_stop(writer.path)
-        return real(t, step)
+        return real(learner, problems, step)
 
     monkeypatch.setattr(loop, "hdpo_step", stop_in_step_3)
     assert execute(writer.path, resume=False).state is State.STOPPED

@@ -18,6 +18,7 @@ GROUPS = (
     "cliff_recovered",
     "cliff_lost",
     "cliff_skipped",
+    "cliff_too_long",
     "doubtful_grader",
     "no_signal",
     "too_long",

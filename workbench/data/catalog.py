@@ -29,7 +29,7 @@ def names(words: str) -> list[str]:
 
 STEP_COLUMNS = names(
     "run step lambda learning_rate loss loss_grpo loss_jsd grad_norm grad_norm_grpo grad_norm_jsd reward "
-    "groups_mixed groups_solved groups_cliff_recovered groups_cliff_lost groups_cliff_skipped "
+    "groups_mixed groups_solved groups_cliff_recovered groups_cliff_lost groups_cliff_skipped groups_cliff_too_long "
     "groups_doubtful_truncation groups_doubtful_grader groups_no_signal groups_too_long groups_ungradable "
     "rollouts truncated no_answer grader_errors tokens_student tokens_privileged tokens_accepted "
     "privileged_rollouts accepted_rollouts length entropy jsd_floor teacher_mass student_mass step_gap "

@@ -25,7 +25,13 @@ def about_lambda(steps: pd.DataFrame) -> list[str]:
     if (steps["lambda"] == 0).all():
         return []
     cliffs = steps[
-        ["groups_cliff_recovered", "groups_cliff_lost", "groups_cliff_skipped", "groups_doubtful_grader"]
+        [
+            "groups_cliff_recovered",
+            "groups_cliff_lost",
+            "groups_cliff_skipped",
+            "groups_cliff_too_long",
+            "groups_doubtful_grader",
+        ]
     ].sum(axis=1)
     bare = streak(cliffs == 0)
     lost = streak((cliffs > 0) & (steps["accepted_rollouts"] == 0))

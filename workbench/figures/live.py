@@ -20,7 +20,7 @@ SIGNAL: tuple[tuple[str, tuple[str, ...], Look], ...] = (
     ("mixed: GRPO signal", ("groups_mixed",), LOOKS[0]),
     ("cliff, recovered: JSD signal", ("groups_cliff_recovered",), LOOKS[2]),
     ("cliff, nothing accepted: no signal", ("groups_cliff_lost",), LOOKS[1]),
-    ("cliff, not tried", ("groups_cliff_skipped",), LOOKS[3]),
+    ("cliff, not tried or its peek too long", ("groups_cliff_skipped", "groups_cliff_too_long"), LOOKS[3]),
     ("solved: no signal", ("groups_solved",), Look("#808790", "solid", "circle", "|")),
     (
         "other: no verdict, too long, grader",
@@ -63,7 +63,7 @@ def signal_bars(rows: pd.DataFrame) -> list[dict[str, Any]]:
         {
             "type": "bar",
             "x": rows["step"],
-            "y": sum(rows[c].astype(float) for c in columns),
+            "y": sum(rows[c].astype(float).fillna(0.0) for c in columns),
             "name": name,
             "legendgroup": name,
             "marker": style.fill(look),
