@@ -33,7 +33,7 @@ with top.cell():
         home.regimes_figure(found)
     else:
         st.info("Not measured yet: scan the bundled problems for cliffs, which takes less than a minute.")
-        st.page_link("../pages/cliffs.py", label="Scan for cliffs")
+        st.page_link(state.page("cliffs"), label="Scan for cliffs")
 
 home.model_card()
 
@@ -41,7 +41,7 @@ st.subheader("What to try next")
 grid = st.grid(4, min_column_width=200, border=True)
 for page, title, words in NEXT:
     with grid.cell():
-        st.page_link(f"../pages/{page}.py", label=f"**{title}**")
+        st.page_link(state.page(page), label=f"**{title}**")
         st.caption(words)
 
 st.subheader("Recent runs")
@@ -51,5 +51,5 @@ if recent.empty:
 for row in recent.to_dict("records"):
     with st.container(horizontal=True, vertical_alignment="center"):
         page, key = ("lambda_lab", "lab_run") if row["kind"] in ("train", "sweep") else ("runs", "runs_run")
-        st.page_link(f"../pages/{page}.py", label=state.escape(row["name"]), query_params={key: row["id"]})
+        st.page_link(state.page(page), label=state.escape(row["name"]), query_params={key: row["id"]})
         st.caption(state.escape(home.recent_words(row)))

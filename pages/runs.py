@@ -46,7 +46,7 @@ def one(run: Run, labels: dict[str, str]) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         session.buttons(run, "runs")
         if frame["kind"] in ("train", "sweep"):
-            st.page_link("../pages/lambda_lab.py", label="Open in the λ lab", query_params={"lab_run": run.id})
+            st.page_link(state.page("lambda_lab"), label="Open in the λ lab", query_params={"lab_run": run.id})
     if frame["kind"] == "damaged":
         return
     with st.container(horizontal=True):
@@ -86,7 +86,7 @@ st.title("Runs")
 everything = catalog.runs_frame()
 if everything.empty:
     st.info("No run yet. What you start in the λ lab, or from a terminal with python -m hdpo train, appears here.")
-    st.page_link("../pages/lambda_lab.py", label="Start a run")
+    st.page_link(state.page("lambda_lab"), label="Start a run")
 else:
     table(everything)
     by_id = {i: Run(Path(p)) for i, p in zip(everything["id"], everything["path"], strict=True)}

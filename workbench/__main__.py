@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import socket
 import sys
+from importlib.util import find_spec
 from pathlib import Path
-
-from streamlit.web import cli
 
 from hdpo.errors import HdpoError
 from workbench import workers
@@ -22,18 +21,28 @@ def port_is_free(port: int) -> bool:
         s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             s.bind((ADDRESS, port))
-        except (OSError, OverflowError):
+        except OSError:
             return False
     return True
 
 
+def refusal(port: int) -> str:
+    """Why no server can be started here, in a sentence; nothing where one can."""
+    if missing := [name for name in ("streamlit", "plotly", "pandas") if find_spec(name) is None]:
+        return f"workbench: expected {', '.join(missing)}, found it not installed. Install the app's part: pip install 'hdpo-workbench[app]'."
+    if not 0 <= port <= 65535:
+        return f"port: expected 0 to 65535, found {port}. Give another one, such as --port 8501."
+    if not port_is_free(port):
+        return f"port: expected a free port, found {port} taken. Give another one, such as --port {port + 1 if port < 65535 else 8501}."
+    return ""
+
+
 def main(argv: list[str] | None = None) -> int:
-    """Start the server and stay until it ends. Returns 2 where the port is taken."""
+    """Start the server and stay until it ends. Returns 2 where it cannot be started."""
     parser = argparse.ArgumentParser(prog="python -m workbench", description="The HDPO workbench in your browser.")
     parser.add_argument("--port", type=int, default=8501, help="port on the loopback address; 0 takes a free one")
     port = parser.parse_args(argv).port
-    if not port_is_free(port):
-        words = f"port: expected a free port, found {port} taken. Give another one, such as --port {port + 1}."
+    if words := refusal(port):
         print(words, file=sys.stderr)
         return 2
     if port:
@@ -42,7 +51,10 @@ def main(argv: list[str] | None = None) -> int:
         workers.ensure_workers()  # their imports take seconds: they begin before the browser does
     except HdpoError as e:
         print(e, file=sys.stderr)
-    options = [f"--server.port={port}", f"--server.address={ADDRESS}"]
+    from streamlit.web import cli  # it takes a second, and is not there without the app's part
+
+    # Statistics stay off whatever a settings file of the folder or of the person says.
+    options = [f"--server.port={port}", f"--server.address={ADDRESS}", "--browser.gatherUsageStats=false"]
     return int(cli.main_run([str(APP), *options], standalone_mode=False) or 0)
 
 

@@ -6,16 +6,17 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-if str(ROOT) not in sys.path:  # Streamlit puts workbench/ there, the pages need the repository
+if str(ROOT) not in sys.path:  # Streamlit puts workbench/ there, the pages need what it lies in
     sys.path.insert(0, str(ROOT))
 
 import streamlit as st  # noqa: E402
 
+from hdpo.assets import ASSETS  # noqa: E402
 from workbench import launch, state  # noqa: E402
 
 # A local picture: an icon by name would be fetched from the internet.
 st.set_page_config(
-    page_title="HDPO workbench", page_icon=str(ROOT / "assets" / "icon.png"), layout="wide", initial_sidebar_state=216
+    page_title="HDPO workbench", page_icon=str(ASSETS / "icon.png"), layout="wide", initial_sidebar_state=216
 )
 
 PAGES = {
@@ -28,8 +29,7 @@ PAGES = {
 def pages() -> dict[str, list[st.Page]]:
     return {
         section: [
-            st.Page(ROOT / "pages" / f"{name}.py", title=title, url_path=name, default=name == "overview")
-            for name, title in entries
+            st.Page(state.page(name), title=title, url_path=name, default=name == "overview") for name, title in entries
         ]
         for section, entries in PAGES.items()
     }

@@ -9,12 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from urllib.parse import urlencode
 
 import streamlit as st
 
 from hdpo.errors import HdpoError
 
+HERE = Path(__file__).resolve().parent
+PAGES = next((p for p in (HERE / "page_scripts", HERE.parent / "pages") if p.is_dir()), HERE.parent / "pages")
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&=@/^'\"])")
 # Arrows and bare addresses are rewritten even behind a backslash; a word joiner breaks them up.
 _AUTOMATIC = re.compile(r"->|<-|--|>=|<=|~=|(?i:https?:)|(?i:www\.)|(?<=\w)@(?=\w)")
@@ -28,6 +31,11 @@ def escape(text: str) -> str:
     """
     broken = _AUTOMATIC.sub(lambda m: m.group()[0] + "\u2060" + m.group()[1:], " ".join(text.split()))
     return _MARKDOWN.sub(r"\\\1", broken)
+
+
+def page(name: str) -> Path:
+    """The script of a page, for navigation and links: beside `workbench` in a checkout, inside it where it was installed."""
+    return PAGES / f"{name}.py"
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from hdpo.records import GroupKind, Outcome, Problem
 from workbench.components import picker, request, rollouts, scans
 from workbench.data import catalog
 from workbench.data import explore as explore_data
-from workbench.state import escape, sentences
+from workbench.state import escape, page, sentences
 
 GRADIENT_HELP = (
     "The norm of the gradient of this group's GRPO loss with respect to the LoRA weights, by the same backward pass as in "
@@ -61,7 +61,7 @@ def show_group(group: OpenGroup) -> None:
     """Problem, numbers, reward editor, gradient, rollouts, and the way to Side by side."""
     picker.problem_text(group.problem)
     st.page_link(
-        "../pages/side_by_side.py",
+        page("side_by_side"),
         label="Read it side by side with the privileged prompt",
         icon=":material/compare_arrows:",
         query_params=side_params(group),

@@ -1,0 +1,16 @@
+"""What a wheel carries beside the packages, all of it inside `workbench`: pages, Streamlit's settings, the bundled model,
+problems and recorded runs. Everything else stands in pyproject.toml.
+"""
+
+from setuptools import find_packages, setup
+
+setup(
+    # Not `workbench.pages`: a folder of that name beside its script makes Streamlit put up a navigation of its own.
+    packages=[*find_packages(include=["hdpo*", "workbench*"]), "workbench.page_scripts", "workbench.assets"],
+    package_dir={"workbench.page_scripts": "pages", "workbench.assets": "assets"},
+    package_data={
+        "workbench": [".streamlit/config.toml"],
+        "workbench.assets": ["icon.png", "paper_tables.json", "model/*", "problems/**/*", "runs/**/*"],
+    },
+    include_package_data=False,
+)
