@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from hdpo.config import TrainConfig
-from hdpo.evidence.stats import Estimate, mean_value
+from hdpo.evidence.stats import mean_value
 from hdpo.method import losses
 from hdpo.method.groups import Collector, accepted
 from hdpo.model.batching import Trace, micro_batches
@@ -23,16 +24,9 @@ from hdpo.model.policy import Policy, Weights
 from hdpo.records import Problem
 from hdpo.sampling.draws import DrawKey, Purpose
 
-COLUMNS = (
-    "kl_drifting",
-    "jsd_drifting",
-    "lemma1",
-    "range_bound",
-    "kl_frozen",
-    "mismatch",
-    "teacher_mass",
-    "student_mass",
-)
+COLUMNS = ("kl", "jsd", "lemma1", "range_bound", "teacher_mass", "student_mass", "mismatch", "kl_frozen")
+# As the run's tables have called them from the first: there the teacher is the drifting one.
+STORED = {"kl": "kl_drifting", "jsd": "jsd_drifting"}
 
 
 @dataclass(frozen=True)
@@ -46,6 +40,18 @@ class Pair:
 
 
 @dataclass(frozen=True)
+class Lens:
+    """How to look. weights: the student's, and the drifting teacher's; teacher: whose gap (INITIAL is the frozen one);
+    topk: what the captured masses capture; tops: next tokens listed of each side."""
+
+    weights: Weights = Weights.CURRENT
+    teacher: Weights = Weights.CURRENT
+    topk: int = 64
+    tops: int = 0
+    micro_batch_tokens: int = 4096
+
+
+@dataclass(frozen=True)
 class TokenGaps:
     """values[column] is (T,), columns as in COLUMNS. tops (if asked for): per side the k most probable tokens, ids
     and probabilities, each (T, k)."""
@@ -54,76 +60,63 @@ class TokenGaps:
     tops: dict[str, tuple[np.ndarray, np.ndarray]]
 
 
-def token_gaps(
-    policy: Policy,
-    pairs: Sequence[Pair],
-    *,
-    topk: int,
-    micro_batch_tokens: int,
-    tops: int = 0,
-    weights: Weights = Weights.CURRENT,
-) -> list[TokenGaps]:
-    """The gap at every completion token of every pair, for the student (and drifting teacher) with these weights.
-
-    topk sets what the captured masses capture.
+def token_gaps(policy: Policy, pairs: Sequence[Pair], lens: Lens) -> list[TokenGaps]:
+    """The gap at every completion token of every pair.
 
     Memory: at most three chunks of CHUNK_ELEMENTS logits at a time, whatever the number of pairs.
     """
     found: dict[int, TokenGaps] = {}
     lengths = [max(len(p.student), len(p.teacher)) for p in pairs]
     with torch.no_grad():
-        for chosen in micro_batches(lengths, micro_batch_tokens):
+        for chosen in micro_batches(lengths, lens.micro_batch_tokens):
             part = [pairs[i] for i in chosen]
-            columns, best = _chunked_columns(policy, part, topk, tops, weights)
+            gaps = _chunked(policy, part, lens)
             ends = np.cumsum([len(p.student.completion_ids) for p in part])
             for i, hi, lo in zip(chosen, ends, [0, *ends[:-1]], strict=True):
                 cut = slice(int(lo), int(hi))
-                sides = {side: (ids[cut], probs[cut]) for side, (ids, probs) in best.items()}
-                found[i] = TokenGaps({name: v[cut] for name, v in columns.items()}, sides)
+                sides = {side: (ids[cut], probs[cut]) for side, (ids, probs) in gaps.tops.items()}
+                found[i] = TokenGaps({name: v[cut] for name, v in gaps.values.items()}, sides)
     return [found[i] for i in range(len(pairs))]
 
 
-def _chunked_columns(
-    policy: Policy, pairs: Sequence[Pair], topk: int, tops: int, weights: Weights
-) -> tuple[dict[str, np.ndarray], dict[str, tuple[np.ndarray, np.ndarray]]]:
+def _chunked(policy: Policy, pairs: Sequence[Pair], lens: Lens) -> TokenGaps:
+    """All tokens of one micro-batch, one behind the other."""
     behind = policy.batch([p.teacher for p in pairs])
-    student = policy.hidden(policy.batch([p.student for p in pairs]), weights)
-    drifting = policy.hidden(behind, weights)
-    frozen = policy.hidden(behind, Weights.INITIAL)
+    student = policy.hidden(policy.batch([p.student for p in pairs]), lens.weights)
+    now, initial = policy.hidden(behind, lens.weights), policy.hidden(behind, Weights.INITIAL)
     size = max(1, CHUNK_ELEMENTS // policy.vocabulary)
     rows, best = [], []
-    for s, d, f in zip(student.split(size), drifting.split(size), frozen.split(size), strict=True):
-        logits = policy.logits(s), policy.logits(d), policy.logits(f)
-        rows.append(_columns(*logits, min(topk, policy.vocabulary)))
-        if tops:
-            best.append([x.softmax(-1).topk(min(tops, policy.vocabulary), -1) for x in logits[:2]])
+    for h in zip(student.split(size), now.split(size), initial.split(size), strict=True):
+        s, n, f = (policy.logits(x) for x in h)
+        t = f if lens.teacher is Weights.INITIAL else n
+        rows.append(_columns(s, t, n, f, min(lens.topk, policy.vocabulary)))
+        if lens.tops:
+            best.append([x.softmax(-1).topk(min(lens.tops, policy.vocabulary), -1) for x in (s, t)])
     columns = {n: torch.cat([r[:, j] for r in rows]).cpu().numpy() for j, n in enumerate(COLUMNS)}
-    sides = {
-        side: tuple(torch.cat([b[j][part] for b in best]).cpu().numpy() for part in (1, 0))
-        for j, side in enumerate(("student", "teacher"))
-        if best
-    }
-    return columns, sides  # type: ignore[return-value]
+    tops = {}
+    for j, side in enumerate(("student", "teacher") if best else ()):
+        probs, ids = (torch.cat([b[j][part] for b in best]).cpu().numpy() for part in (0, 1))
+        tops[side] = ids, probs
+    return TokenGaps(columns, tops)
 
 
-def _columns(student: torch.Tensor, drifting: torch.Tensor, frozen: torch.Tensor, k: int) -> torch.Tensor:
-    """(n, V) raw logits of the student, and of the teacher under current and initial weights → (n, 8) as COLUMNS."""
-    s, d, f = student.log_softmax(-1), drifting.log_softmax(-1), frozen.log_softmax(-1)
-    delta = student - drifting
-    top, ids = d.topk(k, -1)
-    return torch.stack(
-        [
-            losses.forward_kl(d, s),
-            losses.jsd_full(d, s),
-            losses.lemma1_bound(delta),
-            losses.range_bound(delta),
-            losses.forward_kl(f, s),
-            (frozen - drifting).abs().amax(-1),
-            losses.captured_mass(top),
-            losses.captured_mass(s.gather(-1, ids)),
-        ],
-        -1,
-    )
+def _columns(student: Tensor, teacher: Tensor, now: Tensor, initial: Tensor, k: int) -> Tensor:
+    """(n, V) raw logits of the student, of the teacher, and of current and initial weights behind its prompt → (n, 8)
+    as COLUMNS. mismatch: of Proposition 1 (ii), between the two weights."""
+    s, t, f = student.log_softmax(-1), teacher.log_softmax(-1), initial.log_softmax(-1)
+    delta = student - teacher
+    top, ids = t.topk(k, -1)
+    columns = [  # rounding can leave -1e-7 where both sides agree
+        losses.forward_kl(t, s).clamp(min=0.0),
+        losses.jsd_full(t, s).clamp(min=0.0),
+        losses.lemma1_bound(delta),
+        losses.range_bound(delta),
+        losses.captured_mass(top),
+        losses.captured_mass(s.gather(-1, ids)),
+        losses.largest_shift(initial - now),
+        losses.forward_kl(f, s).clamp(min=0.0),
+    ]
+    return torch.stack(columns, -1)
 
 
 def draw_probe(collector: Collector, cliffs: Sequence[Problem], config: TrainConfig) -> list[Pair]:
@@ -149,7 +142,7 @@ def probe_rows(policy: Policy, pairs: Sequence[Pair], gaps: Sequence[TokenGaps])
     for i, (pair, gap) in enumerate(zip(pairs, gaps, strict=True)):
         for t, token in enumerate(pair.student.completion_ids):
             facts = {"trace": i, "on": pair.on, "problem_id": pair.problem_id, "position": t, "token_id": token}
-            values = {c: float(gap.values[c][t]) for c in COLUMNS}
+            values = {STORED.get(c, c): float(gap.values[c][t]) for c in COLUMNS}
             rows.append({**facts, "token": policy.tokenizer.decode([token]), **values})
     return rows
 
@@ -163,10 +156,8 @@ def probe_means(pairs: Sequence[Pair], gaps: Sequence[TokenGaps], on: str) -> di
         "n_tokens": sum(len(g.values["mismatch"]) for g in chosen),
     }
     for c in COLUMNS:
-        e: Estimate = mean_value([float(g.values[c].mean()) for g in chosen])
-        # one trace has no interval, and JSON no infinity
-        means[c] = {
-            "value": e.value,
-            **({"low": e.low, "high": e.high} if len(chosen) > 1 else {"low": None, "high": None}),
-        }
+        values = [float(g.values[c].mean()) for g in chosen]
+        e = mean_value(values) if np.isfinite(values).all() else None  # infinite where one side excludes a token
+        known = (e.value, e.low, e.high) if e and len(chosen) > 1 else (e.value if e else None, None, None)
+        means[STORED.get(c, c)] = dict(zip(("value", "low", "high"), known, strict=True))  # JSON has no infinity
     return means

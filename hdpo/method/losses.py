@@ -128,7 +128,7 @@ def coarse_kl(teacher_topk_logp_NK: Tensor, student_topk_logp_NK: Tensor) -> Ten
     # The smallest tail that float32 can tell from none; both sides alike, so that equal heads give 0.
     tail_p = (1.0 - logp_NK.exp().sum(-1)).clamp(min=1e-7)
     tail_q = (1.0 - logq_NK.exp().sum(-1)).clamp(min=1e-7)
-    return (logp_NK.exp() * (logp_NK - logq_NK)).sum(-1) + tail_p * (tail_p / tail_q).log()
+    return (_kl(logp_NK, logq_NK) + tail_p * (tail_p / tail_q).log()).clamp(min=0.0)
 
 
 def entropy(logp_NV: Tensor) -> Tensor:
@@ -144,10 +144,18 @@ def entropy(logp_NV: Tensor) -> Tensor:
 def lemma1_bound(delta_NV: Tensor) -> Tensor:
     """Lemma 1 (App. A.2): `KL(softmax z ‖ softmax(z+δ)) ≤ max|δ|²/2`. (N, V) logit differences → (N,) nats.
 
-    >>> lemma1_bound(torch.tensor([[0.0, 2.0, -1.0]])).tolist()
-    [2.0]
+    A token that both sides exclude (-inf - -inf) takes no part.
+
+    >>> lemma1_bound(torch.tensor([[0.0, 2.0, -1.0], [torch.nan, 2.0, -1.0]])).tolist()
+    [2.0, 2.0]
     """
-    return _at_least_float32(delta_NV).abs().amax(dim=-1).square() / 2.0
+    return largest_shift(delta_NV).square() / 2.0
+
+
+def largest_shift(delta_NV: Tensor) -> Tensor:
+    """`‖δ‖_∞` over the tokens that not both sides exclude, (N, V) → (N,); of two weights on one context it is the
+    model-mismatch term of Proposition 1 (ii)."""
+    return _at_least_float32(delta_NV).nan_to_num(nan=0.0, posinf=torch.inf, neginf=-torch.inf).abs().amax(dim=-1)
 
 
 def range_bound(delta_NV: Tensor) -> Tensor:
@@ -155,13 +163,15 @@ def range_bound(delta_NV: Tensor) -> Tensor:
 
     Beyond the paper: a constant added to δ leaves the KL alone, and Popoviciu bounds the variance in Lemma
     1's proof by a quarter of the squared range. Never looser than `lemma1_bound`, 4 times tighter when δ is
-    one-sided.
+    one-sided. A token that both sides exclude takes no part.
 
-    >>> range_bound(torch.tensor([[0.0, 2.0, -1.0], [5.0, 5.0, 5.0]])).tolist()
-    [1.125, 0.0]
+    >>> range_bound(torch.tensor([[0.0, 2.0, -1.0], [5.0, 5.0, 5.0], [torch.nan, 5.0, 5.0]])).tolist()
+    [1.125, 0.0, 0.0]
     """
     delta_NV = _at_least_float32(delta_NV)
-    return (delta_NV.amax(dim=-1) - delta_NV.amin(dim=-1)).square() / 8.0
+    excluded = delta_NV.isnan()
+    highest, lowest = delta_NV.masked_fill(excluded, -torch.inf), delta_NV.masked_fill(excluded, torch.inf)
+    return (highest.amax(dim=-1) - lowest.amin(dim=-1)).square() / 8.0
 
 
 def _at_least_float32(x: Tensor) -> Tensor:

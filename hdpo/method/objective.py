@@ -299,7 +299,7 @@ def _asked_terms(policy: Policy, objective: ObjectiveConfig) -> Callable[..., Te
             teacher = policy.logits(teacher_hidden).log_softmax(-1)
             top, ids = teacher.topk(min(objective.topk, teacher.shape[-1]), -1)
             mass, student_mass = losses.captured_mass(top), losses.captured_mass(student.gather(-1, ids))
-            gap = losses.forward_kl(teacher, student)
+            gap = losses.forward_kl(teacher, student).clamp(min=0.0)
         if objective.divergence is Divergence.JSD_TOPK:
             loss = losses.jsd_topk(top, student.gather(-1, ids))
         else:

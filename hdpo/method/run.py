@@ -19,7 +19,7 @@ from hdpo.errors import BadInput, Stopped
 from hdpo.grading.verify import VerifierPool
 from hdpo.method.advantages import advantages
 from hdpo.method.evaluate import load_split, measure, note_problems, prepare, summarise
-from hdpo.method.gap import Pair, draw_probe, probe_means, probe_rows, token_gaps
+from hdpo.method.gap import Lens, Pair, draw_probe, probe_means, probe_rows, token_gaps
 from hdpo.method.groups import Collector
 from hdpo.method.rehearsal import rehearse
 from hdpo.method.step import Learner, batch_of, hdpo_step
@@ -159,13 +159,8 @@ def probe_at(t: Training, step: int, weights: Weights, evaluated: Sequence[dict[
         t.writer.table("probe", 0, [pair_row(p) for p in pairs])
     else:
         pairs = [pair_of(r) for r in Run(t.writer.path).table("probe", 0)]
-    mine = token_gaps(
-        t.policy,
-        ranks.share(pairs),
-        topk=c.objective.topk,
-        micro_batch_tokens=c.step.micro_batch_tokens,
-        weights=weights,
-    )
+    lens = Lens(weights, topk=c.objective.topk, micro_batch_tokens=c.step.micro_batch_tokens)
+    mine = token_gaps(t.policy, ranks.share(pairs), lens)
     gaps = ranks.gather(mine)
     t.writer.table("gap", step, probe_rows(t.policy, pairs, gaps))
     for on in sorted({p.on for p in pairs}):

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from hdpo.config import (
@@ -28,8 +29,8 @@ from hdpo.config import (
 from hdpo.data.prompts import fits, privileged_messages, reference, render, student_messages
 from hdpo.errors import BadInput, Stopped
 from hdpo.grading.verify import VerifierPool, outcome_of
-from hdpo.method import losses
-from hdpo.method.objective import CHUNK_ELEMENTS, Scale, group_gradient_norm
+from hdpo.method.gap import Lens, Pair, token_gaps
+from hdpo.method.objective import Scale, group_gradient_norm
 from hdpo.model.batching import Trace
 from hdpo.model.policy import Policy, Weights, load_policy
 from hdpo.records import Group, Outcome, Problem, Rollout
@@ -285,62 +286,24 @@ def _lens(ask: Ask) -> dict[str, Any]:
     teacher = Trace(ask.prompt("wrong" if against == "wrong" else "privileged")[1], token_ids)
     longest = max(len(student), len(teacher))
     _check_length(ask, longest)
-    weights = Weights.INITIAL if against == "frozen" else Weights.CURRENT
+    teachers = Weights.INITIAL if against == "frozen" else Weights.CURRENT
     ask.emit({"event": "phase", "text": "comparing the two prompts"})
-    columns, tops = lens_columns(ask.policy, student, teacher, weights)
-    values = dict(zip(LENS, columns.double().T.tolist(), strict=True))
+    lens = Lens(teacher=teachers, topk=MASS_TOPK, tops=TOPS)
+    (found,) = token_gaps(ask.policy, [Pair(ask.problem.id, against, student, teacher)], lens)
+    values = {name: found.values[name].astype(float) for name in LENS}
+    if against != "frozen":
+        values["mismatch"] *= 0.0  # Proposition 1 (ii): the teacher's weights are the student's own
     return {
         "piece": pieces(ask.policy.tokenizer, token_ids),
-        **values,
-        **{f"{side}_top": _named(ask.policy, *lists) for side, lists in tops.items()},
-        "means": {name: sum(v) / len(v) for name, v in values.items()},
-        "sums": {name: sum(v) for name, v in values.items()},
+        **{name: v.tolist() for name, v in values.items()},
+        **{f"{side}_top": _named(ask.policy, probs, ids) for side, (ids, probs) in found.tops.items()},
+        "means": {name: v.mean().item() for name, v in values.items()},
+        "sums": {name: v.sum().item() for name, v in values.items()},
     }
 
 
-def lens_columns(
-    policy: Policy, student: Trace, teacher: Trace, weights: Weights
-) -> tuple[torch.Tensor, dict[str, tuple[torch.Tensor, torch.Tensor]]]:
-    """(T, 7) as LENS in nats, and per side (probabilities, ids) of its TOPS next tokens, each (T, TOPS).
-
-    weights: the teacher's. mismatch is its model-mismatch term (Proposition 1 (ii)): exactly 0 for the current ones.
-    """
-    size = max(1, CHUNK_ELEMENTS // policy.vocabulary)
-    with torch.no_grad():
-        student_h, now_h = (policy.hidden(policy.batch([t])) for t in (student, teacher))
-        teacher_h = policy.hidden(policy.batch([teacher]), weights)
-        rows, tops = [], {"teacher": [], "student": []}  # type: ignore[var-annotated]
-        for h in zip(student_h.split(size), teacher_h.split(size), now_h.split(size), strict=True):
-            s, t, now = (policy.logits(x) for x in h)
-            rows.append(_lens_values(s, t, now))
-            for side, logits in (("teacher", t), ("student", s)):
-                tops[side].append(logits.softmax(-1).topk(min(TOPS, policy.vocabulary), -1))
-    together = {
-        side: (torch.cat([x.values for x in best]), torch.cat([x.indices for x in best])) for side, best in tops.items()
-    }
-    return torch.cat(rows), together
-
-
-def _lens_values(student: torch.Tensor, teacher: torch.Tensor, now: torch.Tensor) -> torch.Tensor:
-    """(n, V) raw logits of the student, the teacher, and the current weights behind the teacher's prompt → (n, 7)."""
-    s, t, delta = student.log_softmax(-1), teacher.log_softmax(-1), student - teacher
-    top, ids = t.topk(min(MASS_TOPK, t.shape[-1]), -1)
-    return torch.stack(
-        [
-            losses.forward_kl(t, s),
-            losses.jsd_full(t, s),
-            losses.lemma1_bound(delta),
-            losses.range_bound(delta),
-            losses.captured_mass(top),
-            losses.captured_mass(s.gather(-1, ids)),
-            (teacher - now).abs().amax(-1),
-        ],
-        -1,
-    )
-
-
-def _named(policy: Policy, probs: torch.Tensor, ids: torch.Tensor) -> list[list[list[Any]]]:
-    """(T, k) tensors → for each token its list of [piece, probability]."""
+def _named(policy: Policy, probs: np.ndarray, ids: np.ndarray) -> list[list[list[Any]]]:
+    """(T, k) → for each token its list of [piece, probability]."""
     return [
         [[policy.tokenizer.decode([i]), round(p, 6)] for p, i in zip(ps, row, strict=True)]
         for ps, row in zip(probs.tolist(), ids.tolist(), strict=True)

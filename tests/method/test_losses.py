@@ -152,6 +152,38 @@ def test_tokens_without_probability_leave_no_nan(divergence, dtype):
     assert found.isfinite().all() and student.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("divergence", DIVERGENCES)
+def test_a_softmax_that_underflows_at_a_low_temperature_leaves_the_gradient_finite(divergence, dtype):
+    """MakazhanAlpamys/Soup#719: a finite loss with a NaN gradient at T = 0.05."""
+    generator = torch.Generator().manual_seed(0)
+    teacher, student = (torch.randn(4, 32, generator=generator).mul(8).to(dtype) for _ in range(2))
+    student.requires_grad_()
+    found = divergence((teacher.float() / 0.05).log_softmax(-1), (student.float() / 0.05).log_softmax(-1))
+    found.sum().backward()
+    assert found.isfinite().all() and student.grad.isfinite().all()
+
+
+def test_the_tail_of_a_sure_student_multiplies_no_gradient():
+    """arcee-ai/DistillKit#45: log(1 - Σ q) of a tail near 0 sends 1e8 backward."""
+    student = torch.tensor([[30.0, 0.0, -5.0, -5.0]], requires_grad=True)
+    teacher = torch.tensor([[0.6, 0.3]]).log()
+    losses.jsd_topk(teacher, student.log_softmax(-1)[:, :2]).sum().backward()
+    assert student.grad.isfinite().all() and student.grad.abs().max() < 1.0
+
+
+def test_teacher_tokens_of_no_probability_count_nothing():
+    """huggingface/trl#5594: -inf where a ragged or masked teacher has fewer than k tokens."""
+    student = torch.tensor([[1.0, 0.0, -1.0, -INF]], requires_grad=True)
+    short, padded = torch.tensor([[0.7, 0.3]]).log(), torch.tensor([[0.7, 0.3, 0.0, 0.0]]).log()
+    logq = student.log_softmax(-1)
+    for f in (losses.jsd_topk, losses.coarse_kl):
+        assert f(padded[:, :3], logq[:, :3]).isfinite().all()
+        assert torch.allclose(f(padded[:, [0, 1, 3]], logq[:, [0, 1, 3]]), f(short, logq[:, :2]))
+    losses.jsd_topk(padded, logq).sum().backward()
+    assert student.grad.isfinite().all()
+
+
 @UNHURRIED
 @given(teacher=logits(6), student=logits(6))
 def test_full_jsd_is_symmetric_and_bounded(teacher, student):

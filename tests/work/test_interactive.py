@@ -112,24 +112,24 @@ def test_a_cancelled_request_stops_while_it_samples(desk, monkeypatch):
 
 
 def test_the_lens_is_the_engines_gap(desk, sampled):
-    from hdpo.method.gap import Pair, token_gaps
+    from hdpo.method import losses
     from hdpo.model.batching import Trace
     from hdpo.work.interactive import Ask
+    from tests.engine import log_probs
 
     ids = sampled[0]["privileged"]["rollouts"][0]["token_ids"]
     lens, _ = ask(desk, "lens", token_ids=ids, against="drifting", side_of_trace="privileged")
     payload = {"request": "lens", "problem": asdict(PROBLEM), "prompts": to_json(PromptConfig())}
     where = Ask(desk.policy, desk.verifier, payload, print, lambda: False)
     traces = [Trace(where.prompt(side)[1], tuple(ids)) for side in ("student", "privileged")]
-    pair = Pair(PROBLEM.id, "privileged", *traces)
-    gap = token_gaps(desk.policy, [pair], topk=64, micro_batch_tokens=4096)[0].values
-    for name, column in (
-        ("kl", "kl_drifting"),
-        ("jsd", "jsd_drifting"),
-        ("lemma1", "lemma1"),
-        ("teacher_mass", "teacher_mass"),
-    ):
-        assert lens[name] == pytest.approx(gap[column].tolist(), abs=1e-5)
+    s, t = (log_probs(desk.policy, trace) for trace in traces)
+    right = {
+        "kl": losses.forward_kl(t, s),
+        "jsd": losses.jsd_full(t, s),
+        "teacher_mass": t.exp().topk(64).values.sum(-1),
+    }
+    for name, values in right.items():
+        assert lens[name] == pytest.approx(values.tolist(), abs=1e-5)
     assert len(lens["piece"]) == len(ids)
     assert lens["means"]["kl"] == pytest.approx(math.fsum(lens["kl"]) / len(ids))
     assert lens["mismatch"] == [0.0] * len(ids)

@@ -310,7 +310,7 @@ def test_signal_accounting_counts_every_prompt_once() -> None:
     total = sum(np.array(t.y) for t in fig.data)
     assert total.tolist() == frame[[f"groups_{n}" for n in GROUPS]].sum(axis=1).tolist()
     assert list(trace(fig, "cliff, recovered: JSD signal").y) == [3, 4, 5]
-    assert list(trace(fig, "other: no verdict, too long, grader").y) == [5 + 6 + 7 + 8 + 4 * s for s in (1, 2, 3)]
+    assert list(trace(fig, "other: no verdict, too long, grader").y) == [6 + 7 + 8 + 9 + 4 * s for s in (1, 2, 3)]
     assert len({t.marker.pattern.shape for t in fig.data}) == len(fig.data)
 
 
