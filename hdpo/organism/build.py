@@ -27,6 +27,7 @@ MIXES = {"steep": (1.0, 1.0, 1.0, 1.0, 1.0), "gentle": (1.0, 1.0, 1.0, 0.1, 0.1)
 SPLITS = {"validation": 240, "test": 240, "train": 400}
 SHORT = {"validation": "val", "test": "test", "train": "train"}
 DISJOINT_FROM = 3  # level
+TRIES = 2_000  # draws after which the texts of a family's level count as used up
 PROBLEMS_SEED = 0  # the corpus of every model leaves out what this seed holds out, whatever the model's own seed
 PARTIAL_EVERY = 4_000_000  # tokens
 
@@ -48,18 +49,43 @@ def shares(count: int, weights: tuple[float, ...]) -> list[int]:
 def problem_sets(seed: int = PROBLEMS_SEED) -> dict[str, dict[str, list[Problem]]]:
     """Mix → split → problems, balanced over families within each level.
 
-    No text occurs twice within a split. From level 3 up no text occurs in two splits, of either mix. The spaces of
-    levels 1 and 2 are tiny (64 products, 88 equations ax = b), so there a text may stand in several splits.
+    No text occurs twice within a mix, in whatever splits, and from level 3 up none in two splits of either mix. Levels 1
+    and 2 are drawn freely, since their spaces are tiny (64 products, 88 equations ax = b), and then held apart.
     """
-    rng = Random(seed)
+    rng, replacing = Random(seed), Random(seed + 1)
     taken: set[str] = set()
     sets: dict[str, dict[str, list[Problem]]] = {}
     for mix, weights in MIXES.items():
-        sets[mix] = {}
-        for split, count in SPLITS.items():
-            tasks = _draw_split(rng, count, weights, taken)
-            sets[mix][split] = [_problem(task, f"{mix}-{SHORT[split]}-{i:04d}") for i, task in enumerate(tasks, 1)]
+        drawn = {split: _draw_split(rng, count, weights, taken) for split, count in SPLITS.items()}
+        sets[mix] = {
+            split: [_problem(task, f"{mix}-{SHORT[split]}-{i:04d}") for i, task in enumerate(tasks, 1)]
+            for split, tasks in _held_apart(replacing, drawn).items()
+        }
     return sets
+
+
+def _held_apart(rng: Random, splits: dict[str, list[Task]]) -> dict[str, list[Task]]:
+    """The same with a new text of that family and level wherever one stands in an earlier split: validation stays whole."""
+    known = {task.text for tasks in splits.values() for task in tasks}
+    earlier: set[str] = set()
+    apart: dict[str, list[Task]] = {}
+    for split, tasks in splits.items():
+        apart[split] = []
+        for task in tasks:
+            kept = _unused(rng, task.family, task.level, known) if task.text in earlier else task
+            known.add(kept.text)
+            apart[split].append(kept)
+        earlier |= {task.text for task in apart[split]}
+    return apart
+
+
+def _unused(rng: Random, family: str, level: int, known: set[str]) -> Task:
+    """A task whose text is not known; a story where all are (the gentle mix asks for 69 of 64 products)."""
+    for _ in range(TRIES):
+        task = draw_task(rng, family, level)
+        if task.text not in known:
+            return task
+    return _unused(rng, "word", level, known)
 
 
 def _draw_split(rng: Random, count: int, weights: tuple[float, ...], taken: set[str]) -> list[Task]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
 from collections import Counter
 from dataclasses import asdict, replace
+from itertools import combinations
 from pathlib import Path
 from random import Random
 
@@ -90,6 +92,28 @@ def test_problem_sets_have_their_sizes_their_mix_and_no_text_twice():
             hard = sum(p.level >= 4 for p in problems) / len(problems)
             assert hard == pytest.approx(0.4 if mix == "steep" else 0.0625, abs=0.005)
             assert all(p.answer == str(independent_answer(p.text)) for p in problems)
+
+
+def test_held_out_means_held_out():
+    """No text of a mix stands in two of its splits: 0 for each pair, where drawn freely up to 34 did."""
+    for mix, splits in problem_sets().items():
+        for one, other in combinations(splits, 2):
+            shared = {p.text for p in splits[one]} & {p.text for p in splits[other]}
+            assert len(shared) == 0, (mix, one, other)
+
+
+def test_the_families_of_a_level_stay_balanced_but_for_the_products_that_are_used_up():
+    for mix, splits in problem_sets().items():
+        for split, problems in splits.items():
+            for level in LEVELS:
+                counts = Counter(p.source for p in problems if p.level == level)
+                uneven = max(counts.values()) - min(counts[f] for f in FAMILIES) > 1
+                assert uneven == ((mix, split, level) == ("gentle", "train", 1)), counts
+
+
+def test_what_the_shipped_models_corpus_left_out_is_what_it_was():
+    texts = "\n".join(sorted(held_out_texts(problem_sets())))
+    assert hashlib.sha256(texts.encode()).hexdigest()[:16] == "3837428b560066c2"
 
 
 def test_from_level_three_up_no_text_stands_in_two_splits_of_either_mix():
