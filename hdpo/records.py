@@ -22,9 +22,20 @@ class Outcome(str, Enum):
     @property
     def reward(self) -> float | None:
         """1.0, 0.0, or None where no verdict exists."""
-        if self is Outcome.GRADER_ERROR:
-            return None
-        return float(self is Outcome.CORRECT)
+        return float(self.is_correct) if self.is_graded else None
+
+    @property
+    def is_correct(self) -> bool:
+        return self is Outcome.CORRECT
+
+    @property
+    def is_truncated(self) -> bool:
+        return self is Outcome.TRUNCATED
+
+    @property
+    def is_graded(self) -> bool:
+        """Whether there is a verdict; without one a rollout is no sample."""
+        return self is not Outcome.GRADER_ERROR
 
 
 class GroupKind(str, Enum):
@@ -36,6 +47,15 @@ class GroupKind(str, Enum):
     NO_SIGNAL = "no signal"  # fewer than two gradable rollouts are left
     TOO_LONG = "prompt too long"  # prompt + new tokens exceed the context; never cut
     UNGRADABLE = "gold unparsable"  # leaves every count, visibly
+
+    @property
+    def is_regime(self) -> bool:
+        return self in (GroupKind.CLIFF, GroupKind.MIXED, GroupKind.SOLVED)
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether the prompt was sampled and can be graded, so that it counts in an estimate."""
+        return self not in (GroupKind.UNGRADABLE, GroupKind.TOO_LONG)
 
 
 class Doubt(str, Enum):
@@ -132,7 +152,7 @@ class Group:
         """Grader errors weigh more than truncations: with both, the doubt is the grader's."""
         if self.kind is not GroupKind.CLIFF:
             return Doubt.NONE
-        outcomes = {r.outcome for r in self.rollouts}
-        if Outcome.GRADER_ERROR in outcomes:
+        outcomes = [r.outcome for r in self.rollouts]
+        if not all(o.is_graded for o in outcomes):
             return Doubt.GRADER
-        return Doubt.TRUNCATION if Outcome.TRUNCATED in outcomes else Doubt.NONE
+        return Doubt.TRUNCATION if any(o.is_truncated for o in outcomes) else Doubt.NONE

@@ -4,8 +4,7 @@ import streamlit as st
 
 from hdpo.errors import BadInput
 from workbench.components import group, scans
-from workbench.data import catalog
-from workbench.data import explore as explore_data
+from workbench.data import catalog, explore
 from workbench.state import link_box, sentences
 
 st.title("Cliffs")
@@ -26,11 +25,11 @@ scan = catalog.scan_frame(run)
 if scan.empty:
     st.stop()
 
-table = explore_data.prompt_table(scan)
+table = explore.prompt_table(scan)
 scans.show_triage(table, run.load_config().rollouts)
 
 st.subheader("Prompts")
-st.caption(explore_data.counts_sentence(table))
+st.caption(explore.counts_sentence(table))
 link_box("cliffs")
 shown = scans.prompt_filters(table)
 if shown.empty:

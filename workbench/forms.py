@@ -17,7 +17,8 @@ import streamlit as st
 from hdpo.config import INSTRUCT, Knob, PromptConfig, SweepConfig, TrainConfig, knobs, replace_knobs
 from hdpo.data.problems import MIXES, read_problems
 from hdpo.errors import BadInput
-from hdpo.model import find as models
+from hdpo.hub import is_hub_id
+from hdpo.model.find import facts, find
 from hdpo.presets import PRESETS
 
 LAMBDAS = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
@@ -232,7 +233,7 @@ def settled(config: TrainConfig) -> TrainConfig:
 
 def whole(path: str) -> str:
     """A path from any folder; a hub id stays as it is."""
-    return path if models.is_hub_id(path) else str(Path(path).expanduser().resolve())
+    return path if is_hub_id(path) else str(Path(path).expanduser().resolve())
 
 
 def as_pair(config: TrainConfig) -> SweepConfig:
@@ -265,10 +266,10 @@ def check_before_start(config: TrainConfig) -> None:
             raise BadInput(
                 f"problems: expected {' or '.join(BUNDLED)} or a file, found {source!r}. Choose one of them."
             )
-        if not models.is_hub_id(source):
+        if not is_hub_id(source):
             read_problems(Path(source), config.data.mapping(), limit=3)
-    if not models.is_hub_id(config.model.model):  # a hub model is fetched and looked at by the job
-        models.facts(models.find(config.model.model))
+    if not is_hub_id(config.model.model):  # a hub model is fetched and looked at by the job
+        facts(find(config.model.model))
 
 
 def flat(config: dict[str, Any]) -> dict[str, str]:

@@ -197,7 +197,7 @@ def rollouts_text(problem: Problem, answer: Mapping[str, Any]) -> str:
     lines = [f"{problem.id}  {problem.text}", f"gold {problem.answer}; solution {problem.solution}"]
     for side, given in answer.items():
         rollouts = given["rollouts"]
-        correct = sum(r["outcome"] == Outcome.CORRECT.value for r in rollouts)
+        correct = sum(Outcome(r["outcome"]).is_correct for r in rollouts)
         words = f"{correct} of {len(rollouts)} correct" if given["fits"] else "the prompt does not fit the context"
         words = words if given["gradable"] else "the gold answer cannot be parsed, nothing is graded"
         lines.append(f"\n{side} ({given['prompt_tokens']} prompt tokens): {words}")
@@ -231,7 +231,7 @@ def first_correct(side: Mapping[str, Any], problem: Problem) -> dict[str, Any]:
         raise BadInput(
             f"{problem.id}: expected a prompt that fits the context, found {side['prompt_tokens']} tokens and the new ones beside it. Lower max-new-tokens."
         )
-    right = [r for r in side["rollouts"] if r["outcome"] == Outcome.CORRECT.value]
+    right = [r for r in side["rollouts"] if Outcome(r["outcome"]).is_correct]
     return dict((right or side["rollouts"])[0])
 
 

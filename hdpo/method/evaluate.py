@@ -66,12 +66,12 @@ def problem_row(group: Group, greedy: Group | None = None) -> dict[str, Any]:
         "source": p.source,
         "kind": group.kind.value,
         "doubt": group.doubt.value,
-        "n": len(outcomes) - n[Outcome.GRADER_ERROR],
+        "n": sum(o.is_graded for o in outcomes),
         "correct": n[Outcome.CORRECT],
         "truncated": n[Outcome.TRUNCATED],
         "no_answer": n[Outcome.NO_ANSWER],
         "grader_errors": n[Outcome.GRADER_ERROR],
-        "greedy": None if greedy is None or not greedy.rollouts else int(greedy.rollouts[0].outcome is Outcome.CORRECT),
+        "greedy": None if greedy is None or not greedy.rollouts else int(greedy.rollouts[0].outcome.is_correct),
         "length": sum(lengths) / len(lengths) if lengths else None,
     }
 
@@ -83,9 +83,7 @@ def summarise(rows: Sequence[dict[str, Any]], config: EvalConfig, how: SamplingC
     largest k leave the estimates and are counted in `left_out`.
     """
     least = 2 * max(config.ks)
-    good = [
-        r for r in rows if r["kind"] not in (GroupKind.UNGRADABLE.value, GroupKind.TOO_LONG.value) and r["n"] >= least
-    ]
+    good = [r for r in rows if GroupKind(r["kind"]).is_measured and r["n"] >= least]
     if not good:
         raise BadInput(
             f"evaluation: expected at least one problem with {least} graded samples, found none of {len(rows)}. Are the gold answers and prompts right?"

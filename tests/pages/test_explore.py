@@ -14,7 +14,7 @@ from streamlit.testing.v1 import AppTest
 from hdpo.config import ModelConfig, ScanConfig
 from hdpo.data.problems import bundled
 from hdpo.evidence.stats import wilson
-from hdpo.record import folder as runs
+from hdpo.record import folder
 from hdpo.record.folder import Run, RunWriter, State
 from hdpo.records import Group, Outcome, Problem, Rollout
 from hdpo.work import jobs
@@ -35,7 +35,7 @@ def answer_all(desk: Any, at: AppTest) -> AppTest:
     """What the resident worker does, until nothing waits; then the page looks again."""
     from hdpo.work.worker import Room, answer
 
-    root = runs.runs_root()
+    root = folder.runs_root()
     for _ in range(5):  # an answered question may lead to the next one
         claimed = False
         while (job := jobs.claim("interactive")) is not None:
@@ -78,7 +78,7 @@ def test_start_writes_the_chosen_scan_and_stop_takes_it_from_the_queue(runs_fold
     )
     at.button(key="cliffs_start").click().run()
     assert not errors(at)
-    run = runs.all_runs(runs_folder)[0]
+    run = folder.all_runs(runs_folder)[0]
     config = run.load_config()
     assert (config.model.model, config.rollouts, config.sampling.temperature, config.data.limit) == (model, 4, 0.7, 6)
     assert (config.data.problems, config.split) == ("bundled:gentle", "validation")
@@ -103,7 +103,7 @@ def test_a_bad_scan_is_a_sentence_and_starts_nothing(runs_folder: Path, query: d
     if not errors(at):
         at.button(key="cliffs_start").click().run()
     assert words in errors(at)[0]
-    assert not runs.all_runs(runs_folder)[:1] or runs.all_runs(runs_folder)[0].recorded
+    assert not folder.all_runs(runs_folder)[:1] or folder.all_runs(runs_folder)[0].recorded
 
 
 def test_a_finished_scan_is_drawn_and_tabled_as_the_run_folder_says(runs_folder: Path) -> None:
@@ -147,7 +147,7 @@ def test_a_running_scan_shows_progress_and_can_be_stopped(runs_folder: Path) -> 
     assert at.progress[0].value == 50 and "6 of 12" in at.progress[0].text and "3 s left" in at.progress[0].text
     assert len(at.dataframe[-1].value) == 6, "what is there is shown"
     at.button(key="cliffs_stop").click().run()
-    assert runs.stop_requested(path)
+    assert folder.stop_requested(path)
 
 
 def test_a_killed_scan_says_so_and_can_be_resumed(runs_folder: Path) -> None:
@@ -161,7 +161,7 @@ def test_a_killed_scan_says_so_and_can_be_resumed(runs_folder: Path) -> None:
 
 
 def test_a_recorded_scan_is_offered_after_the_own_ones(runs_folder: Path) -> None:
-    recorded = fake_scan_run(runs.ASSET_RUNS)
+    recorded = fake_scan_run(folder.ASSET_RUNS)
     at = open_page("cliffs")
     assert at.selectbox(key="cliffs_scan").value == recorded.name and any("recorded" in m.value for m in at.markdown)
     own = fake_scan_run(runs_folder)

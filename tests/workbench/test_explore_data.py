@@ -9,7 +9,7 @@ import pytest
 
 from hdpo.evidence.stats import wilson
 from hdpo.records import Outcome
-from workbench.data import explore as explore_data
+from workbench.data import explore
 
 
 def row(group: str, correct: int, n: int = 8, **facts: Any) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def row(group: str, correct: int, n: int = 8, **facts: Any) -> dict[str, Any]:
 
 
 def table(*rows: dict[str, Any]) -> pd.DataFrame:
-    return explore_data.prompt_table(pd.DataFrame(list(rows)))
+    return explore.prompt_table(pd.DataFrame(list(rows)))
 
 
 def test_each_prompt_has_its_rate_with_wilsons_interval() -> None:
@@ -58,8 +58,8 @@ def test_a_prompt_without_graded_rollouts_has_no_rate() -> None:
 def test_a_cliff_has_one_reason_and_doubts_come_first(facts: dict[str, Any], reason: str) -> None:
     found = table(row("cliff", 0, **facts), row("mixed", 3, no_answer=5))
     assert list(found["reason"]) == [reason, ""]
-    counts = explore_data.triage(found).set_index("reason")["cliffs"]
-    assert counts[reason] == 1 and counts.sum() == 1 and list(counts.index) == list(explore_data.REASONS)
+    counts = explore.triage(found).set_index("reason")["cliffs"]
+    assert counts[reason] == 1 and counts.sum() == 1 and list(counts.index) == list(explore.REASONS)
 
 
 def test_filters_narrow_and_empty_ones_let_everything_through() -> None:
@@ -74,7 +74,7 @@ def test_filters_narrow_and_empty_ones_let_everything_through() -> None:
     def ids(
         kinds: tuple[str, ...] = (), sources: tuple[str, ...] = (), levels: tuple[int, ...] = (), text: str = ""
     ) -> str:
-        return "".join(explore_data.filter_prompts(found, kinds, sources, levels, text)["problem_id"])
+        return "".join(explore.filter_prompts(found, kinds, sources, levels, text)["problem_id"])
 
     assert ids() == "abcd"
     assert (
@@ -85,23 +85,20 @@ def test_filters_narrow_and_empty_ones_let_everything_through() -> None:
     )
     assert ids(sources=("mul",)) == "c" and ids(levels=(5,)) == "b" and ids(("cliff",), levels=(4,)) == "a"
     assert ids(text="(ODD [") == "d" and ids(text="no such words") == ""
-    assert explore_data.counts_sentence(found) == "4 prompts: 2 cliffs, 1 mixed, 0 solved, 1 without a regime."
+    assert explore.counts_sentence(found) == "4 prompts: 2 cliffs, 1 mixed, 0 solved, 1 without a regime."
 
 
 def test_a_level_that_went_through_a_table_with_gaps_is_a_whole_number_again() -> None:
     frame = pd.DataFrame([{"level": 4}, {"level": None}])
-    assert [explore_data.level_of(r) for r in frame.to_dict("records")] == [4, None]
+    assert [explore.level_of(r) for r in frame.to_dict("records")] == [4, None]
     fields = {"id": "p", "text": "t", "solution": "s", "answer": "2", "source": "sum", "level": 4.0}
-    assert explore_data.problem_of(fields).level == 4
+    assert explore.problem_of(fields).level == 4
 
 
 def test_only_a_correct_privileged_rollout_passes_the_filter() -> None:
-    assert explore_data.acceptance(Outcome.CORRECT, 12) == (
-        True,
-        "accepted: R = 1; on a cliff its 12 tokens are distilled",
-    )
+    assert explore.acceptance(Outcome.CORRECT, 12) == (True, "accepted: R = 1; on a cliff its 12 tokens are distilled")
     for outcome in Outcome:
-        taken, why = explore_data.acceptance(outcome, 3)
+        taken, why = explore.acceptance(outcome, 3)
         assert taken == (outcome is Outcome.CORRECT) and why.startswith("accepted" if taken else "not accepted: ")
 
 
@@ -123,4 +120,4 @@ def test_only_a_correct_privileged_rollout_passes_the_filter() -> None:
     ],
 )
 def test_a_sample_says_what_hdpo_would_do_with_it(student: list[Outcome], words: str) -> None:
-    assert words in explore_data.sample_sentence(student, [Outcome.CORRECT, Outcome.WRONG])
+    assert words in explore.sample_sentence(student, [Outcome.CORRECT, Outcome.WRONG])

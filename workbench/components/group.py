@@ -18,8 +18,7 @@ from hdpo.method.advantages import advantages
 from hdpo.record.folder import Run
 from hdpo.records import GroupKind, Outcome, Problem
 from workbench.components import picker, request, rollouts, scans
-from workbench.data import catalog
-from workbench.data import explore as explore_data
+from workbench.data import catalog, explore
 from workbench.state import escape, page, sentences
 
 GRADIENT_HELP = (
@@ -54,7 +53,7 @@ def open_group(run: Run, row: dict[str, Any]) -> OpenGroup | None:
     rows = catalog.group_rows(run, int(row["step"]), row["problem_id"])
     if fields is None:
         return None
-    return OpenGroup(run, run.load_config(), explore_data.problem_of(fields), row, rows)
+    return OpenGroup(run, run.load_config(), explore.problem_of(fields), row, rows)
 
 
 def show_group(group: OpenGroup) -> None:
@@ -70,7 +69,7 @@ def show_group(group: OpenGroup) -> None:
         st.info(f"This prompt has no rollouts: {group.row['kind']}.")
         return
     if group.row["kind"].startswith(GroupKind.CLIFF.value) and group.row["graded"]:
-        st.markdown(f"**A cliff.** {explore_data.cliff_sentence(int(group.row['graded']))}")
+        st.markdown(f"**A cliff.** {explore.cliff_sentence(int(group.row['graded']))}")
 
     @st.fragment
     def editor() -> None:
@@ -99,7 +98,7 @@ def edit_rewards(group: OpenGroup) -> None:
     show_gradients(group, form, rewards if edited else None)
     values = advantages(rewards, Advantage(form))
     notes = ["reward edited by hand" if a != b else "" for a, b in zip(rewards, group.rewards, strict=True)]
-    st.caption(explore_data.outcome_counts(group.outcomes))
+    st.caption(explore.outcome_counts(group.outcomes))
     rollouts.rollout_list(rollouts.cards_of(group.rows, values, notes), columns=2)
 
 

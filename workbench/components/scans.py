@@ -13,8 +13,7 @@ from hdpo.data.problems import SPLITS
 from hdpo.record.folder import Run, State
 from workbench import forms, launch
 from workbench.components import figure, picker
-from workbench.data import catalog
-from workbench.data import explore as explore_data
+from workbench.data import catalog, explore
 from workbench.figures import cliffs
 from workbench.state import escape, sentences
 
@@ -142,11 +141,11 @@ def show_reading(run: Run) -> None:
 def show_triage(table: pd.DataFrame, rollouts: int) -> None:
     """Why the cliffs are cliffs, and what a cliff can hide."""
     st.subheader("Why they are cliffs")
-    counts = explore_data.triage(table)
+    counts = explore.triage(table)
     if not counts["cliffs"].sum():
         st.caption("This scan found no cliff.")
         return
-    st.caption(f"A cliff is a sample, not a verdict: {explore_data.cliff_sentence(rollouts)} Doubts are named first.")
+    st.caption(f"A cliff is a sample, not a verdict: {explore.cliff_sentence(rollouts)} Doubts are named first.")
     st.dataframe(counts, hide_index=True, alt="Reasons of the cliffs, with counts")
 
 
@@ -154,12 +153,12 @@ def prompt_filters(table: pd.DataFrame) -> pd.DataFrame:
     """Filters by kind, source, level and text, all in the URL; the rows that pass."""
     bound: dict[str, Any] = {"bind": "query-params"}
     present = sorted(int(x) for x in table["level"].dropna().unique())
-    kinds = st.pills("Kind", explore_data.KIND_FILTERS, selection_mode="multi", key="cliffs_kind", **bound)
+    kinds = st.pills("Kind", explore.KIND_FILTERS, selection_mode="multi", key="cliffs_kind", **bound)
     left, middle, right = st.columns(3)
     sources = left.multiselect("Source", sorted(table["source"].unique()), key="cliffs_source", **bound)
     levels = middle.multiselect("Level", present, key="cliffs_level", **bound)
     text = right.text_input("Text", key="cliffs_text", placeholder="in problem or id", **bound)
-    return explore_data.filter_prompts(table, kinds, sources, levels, text)
+    return explore.filter_prompts(table, kinds, sources, levels, text)
 
 
 def prompt_list(table: pd.DataFrame) -> str | None:

@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from hdpo.config import SweepConfig, TrainConfig
-from hdpo.record import folder as runs
+from hdpo.record import folder
 from hdpo.record.folder import Run, State, Status
 from workbench import launch, state
 from workbench.components import figure, step_rollouts
@@ -102,7 +102,7 @@ def family(run: Run) -> list[Run]:
     """The runs drawn together: members of a sweep or pair; for a member, those of its sweep with the same seed."""
     if entries := catalog.members(run):
         return [r for e in entries if (r := existing(run, e["id"])) is not None]
-    for other in runs.all_runs():
+    for other in folder.all_runs():
         entries = catalog.members(other)
         mine = next((e for e in entries if e["id"] == run.id), None)
         if mine is not None:

@@ -18,8 +18,7 @@ from hdpo.errors import BadInput
 from hdpo.records import Outcome, Problem
 from workbench import forms
 from workbench.components import picker, request, rollouts
-from workbench.data import catalog
-from workbench.data import explore as explore_data
+from workbench.data import catalog, explore
 from workbench.state import escape, link_box
 
 PAGE = "side"
@@ -219,7 +218,7 @@ def show_sides(asked: request.Request) -> None:
         if asked.result is not None:
             both = (outcomes(asked, "student"), outcomes(asked, "privileged"))
             if all(both):
-                st.markdown(explore_data.sample_sentence(*both))
+                st.markdown(explore.sample_sentence(*both))
 
     request.watch([asked], draw)
 
@@ -239,7 +238,7 @@ def show_side(asked: request.Request, side: str) -> None:
     assert asked.result is not None
     found = asked.result[side]
     st.caption(
-        f"Prompt of {found['prompt_tokens']} tokens. {explore_data.outcome_counts(outcomes(asked, side)) if found['rollouts'] else ''}"
+        f"Prompt of {found['prompt_tokens']} tokens. {explore.outcome_counts(outcomes(asked, side)) if found['rollouts'] else ''}"
     )
     if not found["fits"]:
         longest = asked.payload["sampling"]["max_new_tokens"]
@@ -254,7 +253,7 @@ def show_side(asked: request.Request, side: str) -> None:
 def side_card(asked: request.Request, side: str, index: int, rollout: Mapping[str, Any]) -> rollouts.Card:
     outcome, note = Outcome(rollout["outcome"]), ""
     if side == "privileged":
-        taken, why = explore_data.acceptance(outcome, int(rollout["tokens"]))
+        taken, why = explore.acceptance(outcome, int(rollout["tokens"]))
         note = f"{'✓' if taken else '✗'} {why}"
     gold = asked.payload["problem"]["answer"]
     return rollouts.Card(index, rollout["text"], outcome, rollout["answer"], gold, int(rollout["tokens"]), note=note)

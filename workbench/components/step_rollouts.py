@@ -6,11 +6,11 @@ import pandas as pd
 import streamlit as st
 
 from hdpo.record.folder import Run
-from hdpo.records import GroupKind
+from hdpo.records import GroupKind, Outcome
 from workbench.components.rollouts import cards_of, raw_text, rollout_list
 from workbench.data import catalog
 
-KINDS = [GroupKind.CLIFF.value, GroupKind.MIXED.value, GroupKind.SOLVED.value]
+KINDS = [k.value for k in GroupKind if k.is_regime]
 
 
 def browse(members: list[Run]) -> None:
@@ -51,6 +51,6 @@ def group_labels(frame: pd.DataFrame) -> dict[str, str]:
     student = frame[frame["role"] == "student"]
     found = {}
     for problem_id, rows in student.groupby("problem_id", sort=False):
-        right = int((rows["outcome"] == "correct").sum())
+        right = int((rows["outcome"] == Outcome.CORRECT.value).sum())
         found[str(problem_id)] = f"{problem_id} · {rows.iloc[0]['kind']} · {right} of {len(rows)} correct"
     return dict(sorted(found.items(), key=lambda item: " · cliff · " not in item[1]))

@@ -54,9 +54,7 @@ def choices(asked: request.Request) -> dict[str, TraceChoice]:
 def telling_pair(traces: dict[str, TraceChoice]) -> tuple[str, str]:
     """The pair to begin with: the first accepted privileged trace, and the unprivileged one that drew the same numbers."""
     words = list(traces)
-    accepted = [
-        w for w, t in traces.items() if t.side == "privileged" and t.rollout["outcome"] == Outcome.CORRECT.value
-    ]
+    accepted = [w for w, t in traces.items() if t.side == "privileged" and Outcome(t.rollout["outcome"]).is_correct]
     right = next(iter(accepted), next((w for w, t in traces.items() if t.side == "privileged"), words[-1]))
     index = traces[right].index
     left = next((w for w, t in traces.items() if (t.side, t.index) == ("student", index)), words[0])

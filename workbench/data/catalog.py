@@ -18,7 +18,7 @@ import pandas as pd
 import streamlit as st
 
 from hdpo.errors import HdpoError
-from hdpo.record import folder as runs
+from hdpo.record import folder
 from hdpo.record.files import read_json, read_table
 from hdpo.record.folder import Run, runs_root
 
@@ -71,7 +71,7 @@ def stamp(path: Path) -> Stamp:
 
 def run_by_id(run_id: str) -> Run | None:
     """A run of this folder or one that comes with the project; None for any other text, whatever a link says."""
-    return next((r for r in runs.all_runs() if r.id == run_id), None)
+    return next((r for r in folder.all_runs() if r.id == run_id), None)
 
 
 def runs_of(*kinds: str, recorded: bool | None = None) -> list[Run]:
@@ -105,7 +105,7 @@ def labels(several: Iterable[Run]) -> dict[str, str]:
 def runs_frame() -> pd.DataFrame:
     """One row a run folder, own ones first, newest first. Columns: RUN_COLUMNS; a damaged folder has kind 'damaged'."""
     parents = sweep_members()
-    rows = [run_row(run, parents.get(run.id, "")) for run in runs.all_runs()]
+    rows = [run_row(run, parents.get(run.id, "")) for run in folder.all_runs()]
     frame = pd.DataFrame(rows, columns=RUN_COLUMNS)
     frame["created"] = pd.to_datetime(frame["created"])
     return frame
@@ -177,7 +177,7 @@ def last_eval(path: str, at: Stamp) -> dict[str, float]:
 def sweep_members() -> dict[str, str]:
     """Member id → id of the sweep it belongs to."""
     found = {}
-    for run in runs.all_runs():
+    for run in folder.all_runs():
         for member in members(run):
             found[member["id"]] = run.id
     return found

@@ -18,7 +18,7 @@ from hdpo.config import SweepConfig, TrainConfig
 from hdpo.errors import HdpoError
 from hdpo.evidence import stats
 from hdpo.model import fit
-from hdpo.record import folder as runs
+from hdpo.record import folder
 from hdpo.record.folder import Run
 from workbench.data import catalog
 
@@ -80,7 +80,7 @@ def session_seconds(config: TrainConfig, timing: Timing) -> float:
 def nearest(config: TrainConfig) -> Timing | None:
     """The timed run of the same model that is most alike: own before recorded, then by the size of the step, then by
     whether cliffs are tried at all (λ > 0 costs privileged rollouts), by λ, and by the problems."""
-    found = [t for run in runs.all_runs() if (t := timed(run)) is not None and alike(t.config, config)]
+    found = [t for run in folder.all_runs() if (t := timed(run)) is not None and alike(t.config, config)]
     size = math.log(config.step.prompts_per_step * config.step.rollouts)
     lam = config.objective.lambda_
 

@@ -129,7 +129,7 @@ def acceptance(outcome: Outcome, tokens: int) -> tuple[bool, str]:
         Outcome.TRUNCATED: "it was cut off, whatever stands in it",
         Outcome.GRADER_ERROR: "the verifier failed on it",
     }
-    if outcome is Outcome.CORRECT:
+    if outcome.is_correct:
         return True, f"accepted: R = 1; on a cliff its {tokens} tokens are distilled"
     return False, f"not accepted: {reasons[outcome]}"
 
@@ -139,26 +139,26 @@ def outcome_counts(outcomes: Sequence[Outcome]) -> str:
     >>> outcome_counts([Outcome.CORRECT, Outcome.WRONG, Outcome.WRONG])
     '1 of 3 correct; 2 wrong'
     """
-    others = [(o, sum(x is o for x in outcomes)) for o in Outcome if o is not Outcome.CORRECT]
+    others = [(o, sum(x is o for x in outcomes)) for o in Outcome if not o.is_correct]
     words = [f"{n} {o.value}" for o, n in others if n]
-    correct = sum(o is Outcome.CORRECT for o in outcomes)
+    correct = sum(o.is_correct for o in outcomes)
     return "; ".join([f"{correct} of {len(outcomes)} correct", *words])
 
 
 def sample_sentence(student: Sequence[Outcome], privileged: Sequence[Outcome]) -> str:
     """What HDPO would do with this sample: a cliff is distilled from its accepted privileged rollouts, others are not."""
-    graded = [o for o in student if o is not Outcome.GRADER_ERROR]
-    accepted = sum(o is Outcome.CORRECT for o in privileged)
+    graded = [o for o in student if o.is_graded]
+    accepted = sum(o.is_correct for o in privileged)
     if len(graded) < 2:
         return "Fewer than two unprivileged rollouts were graded: this prompt gives no signal."
-    correct = sum(o is Outcome.CORRECT for o in graded)
+    correct = sum(o.is_correct for o in graded)
     if correct:
         kind = "solved: no gradient" if correct == len(graded) else "mixed: GRPO learns from it"
         return f"{correct} of {len(graded)} unprivileged rollouts are correct, so in this sample the prompt is {kind}; nothing is distilled."
     doubt = ""
     if len(graded) < len(student):
         return f"No graded rollout is correct, but the verifier failed on {len(student) - len(graded)}: a doubtful cliff, which is not distilled."
-    if Outcome.TRUNCATED in student:
+    if any(o.is_truncated for o in student):
         doubt = " It is doubtful, because a rollout was cut off; it is distilled and counted apart."
     return (
         f"A cliff in this sample: {cliff_sentence(len(graded))} Of the privileged rollouts {accepted} of {len(privileged)} "

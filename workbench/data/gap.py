@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from hdpo.config import TrainConfig
-from hdpo.model import find as models
+from hdpo.model.find import known
 from hdpo.record.folder import Run
 from workbench.data import catalog
 
@@ -64,7 +64,7 @@ def noise_of(run: Run) -> float | None:
 def vocabulary_of(run: Run) -> int | None:
     """V of the model that the run trained, None where it is gone."""
     model = run.load_config().model
-    found = models.known(model.model, model.revision)
+    found = known(model.model, model.revision)
     return found.vocabulary if found else None
 
 

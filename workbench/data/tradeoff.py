@@ -182,7 +182,7 @@ def counts(run: Run, step: int, levels: Sequence[int] = ()) -> pd.DataFrame:
 @lru_cache(maxsize=400)
 def read_counts(run: Run, step: int, at: catalog.Stamp) -> pd.DataFrame:
     frame = catalog.eval_counts(run, step)
-    left_out = frame["kind"].isin([GroupKind.UNGRADABLE.value, GroupKind.TOO_LONG.value])
+    left_out = ~frame["kind"].map(lambda kind: GroupKind(kind).is_measured)
     return frame[~left_out & (frame["n"] >= 2 * max(settings(run)["ks"]))].set_index("problem_id")
 
 
