@@ -35,6 +35,7 @@ LIGHT = [
     "hdpo",
     "hdpo.config",
     "hdpo.records",
+    "hdpo.processes",
     "hdpo.record.folder",
     "hdpo.work.jobs",
     "hdpo.data.problems",

@@ -10,7 +10,6 @@ from shlex import quote
 from typing import Any
 
 from hdpo.config import KINDS, ModelConfig, knobs, to_json
-from hdpo.errors import BadInput
 from hdpo.record.folder import Run, RunWriter, State, all_runs, request_stop, runs_root
 from hdpo.work import jobs
 from hdpo.work.jobs import HEAVY, INTERACTIVE, Job
@@ -92,25 +91,18 @@ def submit_run(run_id: str, config: Any, resume: bool) -> int:
 
 
 def resume_run(run: Run) -> int:
-    """Go on from the last checkpoint (a scan or sweep: from what is done). Raises BadInput where nothing can go on."""
-    if run.recorded:
-        raise BadInput(
-            f"{run.id}: expected a run of yours, found one that comes with the project. Start it anew in the λ lab."
-        )
+    """Go on from the last checkpoint (a scan or sweep: from what is done); the button that calls this says where that takes
+    a run over from another machine. Raises BadInput or Busy where nothing can go on."""
     config = run.load_config()
-    if pending_job(run) is not None:
-        raise BadInput(
-            f"{run.id}: expected a run without a job, found one that waits or runs. Wait for it, or stop it."
-        )
-    if run.status().state is State.DONE:
-        raise BadInput(f"{run.id}: expected an unfinished run, found it done. Start a new one with more steps.")
+    jobs.check_resumable(run, take_over=True)
     RunWriter(run.path, 0).status(State.QUEUED, phase="waiting for its turn")
     return submit_run(run.id, config, resume=True)
 
 
 def resumable(run: Run) -> bool:
     """Whether `resume_run` has something to go on with."""
-    return not run.recorded and run.status().state is not State.DONE and pending_job(run) is None
+    state = run.status().state
+    return not run.recorded and (state is State.UNHEARD or (state is not State.DONE and pending_job(run) is None))
 
 
 def pending_job(run: Run) -> Job | None:

@@ -1,5 +1,6 @@
-"""Worker processes, started without waiting for them and in a session of their own, so that they outlive a closed browser
-and a killed server. The truth about them is in the job table; what is kept here reaps children and avoids two of a kind.
+"""Worker processes, started without waiting for them and in a session of their own, so that work outlives a closed browser
+and a killed server; those without work end with the server, however it ends. The truth about them is in the job table;
+what is kept here reaps children and avoids two of a kind.
 
 Imports no Streamlit: `python -m workbench` starts the workers before the server.
 """
@@ -8,16 +9,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import threading
 import time
-from pathlib import Path
 
-from hdpo.errors import HdpoError
+from hdpo.processes import lifeline
 from hdpo.record.folder import runs_root
-from hdpo.work import jobs
+from hdpo.work import jobs, worker
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 ROLES = ("interactive", "trainer")
 
 SECONDS_BETWEEN_SPAWNS = 5.0  # a worker that dies at its start is not started again and again
@@ -50,27 +48,4 @@ def ensure_worker(role: str) -> None:
         recent = time.monotonic() - _spawned.get(key, float("-inf")) < SECONDS_BETWEEN_SPAWNS
         if recent or jobs.live_workers(role):
             return
-        _children[key], _spawned[key] = spawn(role), time.monotonic()
-
-
-def spawn(role: str) -> subprocess.Popen[bytes]:
-    """A worker process that outlives this server; it logs beside the runs. Raises HdpoError where it cannot start."""
-    folder = runs_root() / "workers"
-    # All cores: beside a page that takes a quarter of one, that still is the quicker way. Idle threads sleep.
-    env = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "HDPO_RUNS": str(runs_root())}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / f"{role}.log").open("ab") as log:
-            return subprocess.Popen(
-                [sys.executable, "-m", "hdpo.work.worker", role],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd=REPOSITORY,
-                env=env,
-                start_new_session=True,
-            )
-    except OSError as e:
-        raise HdpoError(
-            f"{role} worker: expected to start it with logs in {folder}, found '{e.strerror or e}'. Free some space or memory, then reload."
-        ) from e
+        _children[key], _spawned[key] = worker.start(role, lifeline=lifeline()), time.monotonic()

@@ -19,13 +19,14 @@ from hdpo.cli import look as cli_look
 from hdpo.cli import runs as cli_runs
 from hdpo.cli.args import add_knobs, command, config_from, given_settings
 from hdpo.cli.runs import result_of, result_text
-from hdpo.cli.terminal import check_resumable, run_here, say
+from hdpo.cli.terminal import run_here, say
 from hdpo.config import EvaluateConfig, ScanConfig, SweepConfig, TrainConfig
 from hdpo.errors import BAD_INPUT, BUSY, FAILED, OK, STOPPED, BadInput, Busy, HdpoError
 from hdpo.presets import PRESETS
 from hdpo.record.folder import Run, RunWriter, find_run
 from hdpo.record.ranks import join
 from hdpo.work.execute import execute
+from hdpo.work.jobs import check_resumable
 from hdpo.work.libraries import prepare_libraries
 from hdpo.work.plan import plan
 
@@ -72,6 +73,8 @@ def make_parser() -> argparse.ArgumentParser:
         p.add_argument(
             "--resume", metavar="RUN", help="go on with this run: its id, name or folder; it keeps its settings"
         )
+        take_over = "with --resume: also where it runs on another machine that is not heard of any more"
+        p.add_argument("--take-over", action="store_true", help=take_over)
         presets = "; ".join(f"{name}: {preset.help}" for name, preset in PRESETS.items())
         p.add_argument("--preset", metavar="NAME", default="", help=f"settings that belong together ({presets})")
         p.add_argument("--dry-run", action="store_true", help="print plan, memory and commands, and start nothing")
@@ -95,10 +98,12 @@ def run_heavy(args: Any) -> int:
     if not ranks.first:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a launcher's stop goes through the first rank
         return execute(Path(), False, ranks=ranks).code
+    if args.take_over and not args.resume:
+        raise BadInput("take-over: expected a run to take over, found none. Name it with --resume.")
     if args.resume:
         run = find_run(args.resume)
         refuse_settings(args, run, given_settings(args, default))
-        check_resumable(run)
+        check_resumable(run, args.take_over)
         config = run.load_config()
     else:
         config = config_from(args, default)

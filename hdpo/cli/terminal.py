@@ -15,7 +15,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from hdpo.errors import BadInput, Busy
+from hdpo.errors import Busy
 from hdpo.model import fit
 from hdpo.record.folder import Run, RunWriter, State, request_stop
 from hdpo.record.progress import Progress
@@ -134,15 +134,3 @@ class Bar:
     def close(self) -> None:
         if self._bar is not None:
             self._bar.close()
-
-
-def check_resumable(run: Run) -> None:
-    """Raises BadInput or Busy where nothing can go on."""
-    if run.recorded:
-        raise BadInput(f"{run.id}: expected a run of yours, found one that comes with the project. Start a new one.")
-    state = run.status().state
-    if state is State.DONE:
-        raise BadInput(f"{run.id}: expected an unfinished run, found it done. Start a new one with more steps.")
-    job = jobs.job_of_run(run.id, run.path.parent)
-    if job is not None and not job.state.ended and job in jobs.pending_heavy(run.path.parent):
-        raise Busy(f"{run.id} is {job.state.value} already. Wait for it, or stop it.")

@@ -14,7 +14,6 @@ import json
 import os
 import queue
 import re
-import signal
 import subprocess
 import sys
 import tempfile
@@ -28,6 +27,7 @@ from typing import IO, Any
 
 from hdpo.assets import HOME
 from hdpo.errors import HdpoError
+from hdpo.processes import end_group
 from hdpo.records import Outcome
 
 START_S = 300.0  # a child imports sympy first: about 1 s alone, a minute on a very crowded machine
@@ -223,14 +223,7 @@ class _Child:
 
     def kill(self) -> None:
         """Ends the process and whatever it started, at once."""
-        try:
-            if sys.platform == "win32":
-                self.process.kill()
-            else:
-                os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass  # gone already
-        self.process.wait()
+        end_group(self.process, ask=False)
 
     def last_words(self) -> str:
         self.errors.seek(0)

@@ -9,8 +9,11 @@
       tables/                closed Parquet tables: per-problem evaluation counts, the per-token gap
       checkpoints/step-N/    adapter and AdamW moments (safetensors), state.json
       log.txt                what the process printed
+      lock                   held by the process that writes (`hdpo.processes.holding`)
 
-A status cannot be left lying by a crash: `running` with a dead process reads as `killed`. After a resume the rows
+One process writes at a time: whoever executes the run holds `lock`, and the system frees it with that process. A status
+cannot be left lying by a crash: `running` with a dead process reads as `killed`, one of another machine that has long
+been silent as `not heard of`; a person may take that over. After a resume the rows
 beyond the checkpoint are superseded: each row carries its attempt, a `resume` row says from which step, and the
 reader keeps the last.
 """
@@ -24,7 +27,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from importlib import metadata
 from pathlib import Path
@@ -35,6 +38,7 @@ import psutil
 from hdpo.assets import ASSETS
 from hdpo.config import KINDS, from_json, to_json
 from hdpo.errors import BadInput
+from hdpo.processes import Life, Start, held, host_of, life, me
 from hdpo.record.files import (
     append_line,
     broken_lines,
@@ -50,6 +54,7 @@ from hdpo.record.files import (
 from hdpo.records import Group, GroupKind
 
 ASSET_RUNS = ASSETS / "runs"
+HEARD = 180.0  # seconds after which a process on another machine that wrote nothing counts as not heard of
 
 
 class State(str, Enum):
@@ -59,10 +64,11 @@ class State(str, Enum):
     STOPPED = "stopped"
     FAILED = "failed"
     KILLED = "killed"
+    UNHEARD = "not heard of"  # it runs, or ran, on another machine
 
     @property
     def ended(self) -> bool:
-        return self not in (State.QUEUED, State.RUNNING)
+        return self not in (State.QUEUED, State.RUNNING, State.UNHEARD)
 
 
 @dataclass(frozen=True)
@@ -76,22 +82,14 @@ class Status:
     seconds_left: float | None = None
     message: str = ""
     pid: int = 0
-    pid_start: float = 0.0
+    pid_start: Start = 0.0
     updated: float = 0.0
+    bad_input: bool = False
 
 
 def runs_root() -> Path:
     """`HDPO_RUNS`, or `runs/` in the working directory."""
-    return Path(os.environ.get("HDPO_RUNS") or "runs").resolve()
-
-
-def alive(pid: int, pid_start: float) -> bool:
-    """Whether that very process still runs: the start time guards against a pid used again."""
-    try:
-        process = psutil.Process(pid)
-        return abs(process.create_time() - pid_start) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
-    except (psutil.NoSuchProcess, psutil.AccessDenied, ValueError):
-        return False
+    return Path(os.environ.get("HDPO_RUNS") or "runs").expanduser().resolve()
 
 
 def versions() -> dict[str, str]:
@@ -147,6 +145,7 @@ class RunWriter:
     def resume(cls, path: Path, step: int) -> RunWriter:
         """Open for a further attempt that goes on after `step`; rows beyond it are superseded from now on."""
         run = Run(path)
+        sweep_up(path)
         rows = read_lines(path / "metrics.jsonl")
         attempt = 1 + max((int(r.get("attempt", 0)) for r in rows), default=0)
         run.load_config()
@@ -165,8 +164,8 @@ class RunWriter:
 
     def status(self, state: State, **facts: Any) -> None:
         """phase, done, total, seconds_left, message; the process adds itself."""
-        me = psutil.Process()
-        row = {"state": state.value, **facts, "pid": me.pid, "pid_start": me.create_time(), "updated": time.time()}
+        pid, start = me()
+        row = {"state": state.value, **facts, "pid": pid, "pid_start": start, "updated": time.time()}
         write_aside(self.path / "status.json", json.dumps(row))
 
     def metric(self, kind: str, step: int, **values: Any) -> None:
@@ -305,10 +304,15 @@ class Run:
             status = Status(**{**data, "state": State(data["state"])})
         except (BadInput, TypeError, ValueError, KeyError):
             return Status(State.FAILED, message="status.json cannot be read; resume starts from the last checkpoint.")
-        if status.state is State.RUNNING and not alive(status.pid, status.pid_start):
+        living = life(status.pid, status.pid_start) if status.state is State.RUNNING else Life.ALIVE
+        if living is Life.ALIVE or held(self.path):
+            return status
+        if living is Life.DEAD:
             words = "The process ended without a word. Everything up to the last checkpoint is kept; resume goes on from there."
-            return Status(State.KILLED, status.phase, status.done, status.total, message=words, updated=status.updated)
-        return status
+            return replace(status, state=State.KILLED, seconds_left=None, message=words)
+        silent = abs(time.time() - status.updated)
+        words = f"It runs on {host_of(status.pid_start)}, and was heard of {silent:.0f} s ago."
+        return replace(status, state=State.UNHEARD if silent > HEARD else State.RUNNING, message=words)
 
     def metrics(self, *kinds: str) -> list[dict[str, Any]]:
         """Rows of metrics.jsonl that still stand, of these kinds (all without): superseded ones are left out."""
@@ -378,6 +382,14 @@ def find_run(name: str, root: Path | None = None) -> Run:
             return run
     known = ", ".join(r.id for r in runs[:5]) or "none yet"
     raise BadInput(f"run: expected the id, name or folder of a run, found {name!r}. Runs here: {known}.")
+
+
+def sweep_up(path: Path) -> None:
+    """Remove what killed processes were writing aside."""
+    for left in path.rglob(".*.tmp"):
+        pid = left.name.split(".")[-2]
+        if not (pid.isdigit() and psutil.pid_exists(int(pid))):
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
 def request_stop(path: Path) -> None:

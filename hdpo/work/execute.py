@@ -11,43 +11,44 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hdpo.config import SweepConfig, TrainConfig, model_of, replace_knobs
-from hdpo.errors import BAD_INPUT, FAILED, OK, STOPPED, BadInput, HdpoError, Stopped
+from hdpo.errors import BAD_INPUT, BUSY, FAILED, OK, STOPPED, BadInput, Busy, HdpoError, Stopped
 from hdpo.hub import is_hub_id
 from hdpo.model.find import find
+from hdpo.processes import end_group, held, holding
 from hdpo.record.files import read_json, write_aside
 from hdpo.record.folder import Run, RunWriter, SilentWriter, State, stop_requested
 from hdpo.record.progress import Also, Progress, Report
 from hdpo.record.ranks import ALONE, Ranks, join, launched
 
 POLL = 0.2  # seconds between looks at processes that were launched
-GRACE = 20.0  # seconds that they have to end by themselves
 
 
 @dataclass(frozen=True)
 class Ending:
-    """How an attempt ended. bad_input: the failure is one that a person can mend in the settings."""
+    """How an attempt ended. bad_input: the failure is one that a person can mend in the settings. busy: another process
+    is at work in the folder, which was left as it is."""
 
     state: State
     message: str = ""
     bad_input: bool = False
+    busy: bool = False
 
     @property
     def code(self) -> int:
         """The exit code of a command that ended so."""
         if self.state is State.FAILED:
-            return BAD_INPUT if self.bad_input else FAILED
+            return BUSY if self.busy else BAD_INPUT if self.bad_input else FAILED
         return OK if self.state is State.DONE else STOPPED
 
 
@@ -107,27 +108,27 @@ def _launch(path: Path, resume: bool, also: Also | None, count: int) -> Ending:
                 also(Progress(now.phase, now.done, now.total, _unit(path), now.seconds_left))
         ending = Ending(State.FAILED, _lost(count))
     finally:
-        _end_group(group)
-        if (left := Run(path).status().state) is State.KILLED or not left.ended:
+        end_group(group)
+        if not held(path) and ((left := Run(path).status().state) is State.KILLED or not left.ended):
             _settle(path, ending, None)
     end = Run(path).status()
-    return Ending(end.state, end.message, group.returncode == BAD_INPUT)
+    return Ending(end.state, end.message, end.bad_input)
 
 
 def _unit(path: Path) -> str:
     return {"train": "steps", "sweep": "members"}.get(Run(path).kind, "problems")
 
 
-def _end_group(group: subprocess.Popen[bytes]) -> None:
-    """No rank outlives the launcher: asked first, then killed."""
-    for sign in (signal.SIGTERM, signal.SIGKILL):
-        with suppress(ProcessLookupError):
-            os.killpg(group.pid, sign)
-        with suppress(subprocess.TimeoutExpired):
-            group.wait(GRACE)
-
-
 def _attempt(path: Path, resume: bool, also: Also | None, watch: tuple[Path, ...], ranks: Ranks) -> Ending:
+    """As the folder's only writer."""
+    try:
+        with holding(path) if ranks.first else nullcontext():
+            return _attempt_alone(path, resume, also, watch, ranks)
+    except Busy as e:
+        return Ending(State.FAILED, str(e), busy=True)
+
+
+def _attempt_alone(path: Path, resume: bool, also: Also | None, watch: tuple[Path, ...], ranks: Ranks) -> Ending:
     report: Report | None = None
     ending = AT_ONCE
     try:
@@ -170,7 +171,8 @@ def _settle(path: Path, ending: Ending, report: Report | None) -> None:
     last = report.last if report else Progress("", 0, 0)
     done = last.total if ending.state is State.DONE else last.done
     try:
-        RunWriter(path, 0).status(ending.state, phase=last.phase, done=done, total=last.total, message=ending.message)
+        facts = {"done": done, "total": last.total, "message": ending.message, "bad_input": ending.bad_input}
+        RunWriter(path, 0).status(ending.state, phase=last.phase, **facts)
     except HdpoError as e:
         print(f"{ending.message}\n{e}", file=sys.stderr)
 

@@ -5,8 +5,8 @@
     runs/jobs/<id>/cancel        a flag: nobody waits for that answer any more
 
 Two lanes. `heavy` jobs are run folders (scan, train, sweep, evaluate): one at a time, first come first served.
-`interactive` jobs are requests to the resident worker. A process is named by its pid and start time, so that a pid
-used again is no life sign: a running job whose process is gone is killed, and the next claim sees that.
+`interactive` jobs are requests to the resident worker. A process is named by its pid and its start, so that a pid used
+again is no life sign: a running job whose process is gone is killed, and the next claim or resume sees that.
 """
 
 from __future__ import annotations
@@ -21,11 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-
-from hdpo.errors import BadInput, HdpoError
+from hdpo.errors import BadInput, Busy, HdpoError
+from hdpo.processes import Life, Start, held, life, me
 from hdpo.record.files import disk_error
-from hdpo.record.folder import Run, RunWriter, State, alive, request_stop, runs_root
+from hdpo.record.folder import Run, RunWriter, State, request_stop, runs_root
 
 HEAVY, INTERACTIVE = "heavy", "interactive"
 KEPT_ANSWERS = 200  # interactive jobs whose events stay readable
@@ -54,9 +53,9 @@ class Job:
     message: str
     memory_bytes: int
     owner: int | None
-    owner_start: float | None
+    owner_start: Start | None
     pid: int
-    pid_start: float
+    pid_start: Start
     created: float
     started: float
     ended: float
@@ -67,7 +66,7 @@ class Worker:
     """A live worker process and what it is here for."""
 
     pid: int
-    pid_start: float
+    pid_start: Start
     role: str
     since: float
 
@@ -84,7 +83,7 @@ def submit(
     root = root or runs_root()
     if lane == HEAVY:
         (root / payload["run"] / "stop").unlink(missing_ok=True)
-    owner, start = _me() if own else (None, None)
+    owner, start = me() if own else (None, None)
     row = (lane, json.dumps(payload), State.QUEUED.value, int(memory_bytes), owner, start, time.time())
     with _transaction(root) as db:
         sql = (
@@ -105,13 +104,13 @@ def claim(lane: str, root: Path | None = None, only: int | None = None) -> Job |
             return None
     with _transaction(root) as db:
         _recover(db, root)
-        if lane == HEAVY and _rows(db, "lane='heavy' AND state='running'"):
+        if lane == HEAVY and any(_at_work(j, root) for j in _rows(db, "lane='heavy' AND state='running'")):
             return None
         found = _next(db, lane, only)
         if found is None:
             return None
         db.execute(
-            "UPDATE jobs SET state='running', pid=?, pid_start=?, started=? WHERE id=?", (*_me(), time.time(), found.id)
+            "UPDATE jobs SET state='running', pid=?, pid_start=?, started=? WHERE id=?", (*me(), time.time(), found.id)
         )
     return job(found.id, root)
 
@@ -168,10 +167,9 @@ def recover(root: Path | None = None) -> list[Job]:
 
 
 def _recover(db: sqlite3.Connection, root: Path) -> list[Job]:
-    running = [j for j in _rows(db, "state='running'") if not alive(j.pid, j.pid_start)]
-    orphans = [
-        j for j in _rows(db, "state='queued' AND owner IS NOT NULL") if not alive(j.owner or 0, j.owner_start or 0.0)
-    ]
+    running = [j for j in _rows(db, "state='running'") if not _at_work(j, root, (Life.ALIVE, Life.ELSEWHERE))]
+    owned = _rows(db, "state='queued' AND owner IS NOT NULL")
+    orphans = [j for j in owned if life(j.owner or 0, j.owner_start or 0.0) is not Life.ALIVE]
     words = "The process ended without a word."
     for gone in (*running, *orphans):
         _end(db, gone.id, State.KILLED, words)
@@ -182,9 +180,14 @@ def _recover(db: sqlite3.Connection, root: Path) -> list[Job]:
         else:
             emit(gone.id, {"event": "error", "text": f"{words} Ask again."}, root)
     for w in _workers(db):
-        if not alive(w.pid, w.pid_start):
+        if life(w.pid, w.pid_start) is Life.DEAD:
             db.execute("DELETE FROM workers WHERE pid=?", (w.pid,))
     return [*running, *orphans]
+
+
+def _at_work(found: Job, root: Path, living: tuple[Life, ...] = (Life.ALIVE,)) -> bool:
+    """Whether a running job's process lives, or somebody holds its run folder all the same."""
+    return life(found.pid, found.pid_start) in living or (found.lane == HEAVY and held(root / found.payload["run"]))
 
 
 def _settle_run(ended: Job, root: Path, state: State, message: str) -> None:
@@ -225,9 +228,10 @@ def job_of_run(run_id: str, root: Path | None = None) -> Job | None:
 
 def running_heavy(root: Path | None = None) -> Job | None:
     """The heavy job that holds the machine now, if its process lives."""
-    with _connection(root or runs_root()) as db:
+    root = root or runs_root()
+    with _connection(root) as db:
         found = _rows(db, "lane='heavy' AND state='running'")
-    return next((j for j in found if alive(j.pid, j.pid_start)), None)
+    return next((j for j in found if _at_work(j, root)), None)
 
 
 def pending_heavy(root: Path | None = None) -> list[Job]:
@@ -236,13 +240,36 @@ def pending_heavy(root: Path | None = None) -> list[Job]:
         return _rows(db, "lane='heavy' AND state IN ('queued', 'running')")
 
 
+def check_resumable(run: Run, take_over: bool = False) -> None:
+    """Raises BadInput or Busy where nothing can go on. The dead are buried first: a killed run goes on at once.
+
+    take_over: go on also with a run of another machine that is not heard of any more.
+    """
+    if run.recorded:
+        raise BadInput(f"{run.id}: expected a run of yours, found one that comes with the project. Start a new one.")
+    root = run.path.parent
+    recover(root)
+    status = run.status()
+    if status.state is State.DONE:
+        raise BadInput(f"{run.id}: expected an unfinished run, found it done. Start a new one with more steps.")
+    if status.state is State.UNHEARD and not take_over:
+        raise Busy(
+            f"{run.id} may still be at work. {status.message} If it never will be again, take it over: python -m hdpo {run.kind} --resume {run.id} --take-over"
+        )
+    pending = next((j for j in pending_heavy(root) if j.payload.get("run") == run.id), None)
+    if status.state is State.RUNNING or held(run.path) or (pending and pending.state is State.QUEUED):
+        raise Busy(f"{run.id} is {status.state.value} already. Wait for it, or stop it.")
+    if pending is not None:
+        finish(pending.id, State.KILLED, "Taken over.", root)
+
+
 def register_worker(role: str, root: Path | None = None, single: bool = True) -> bool:
     """Enter this process under a role (an earlier role of it is replaced).
 
     single: False is returned, and nothing entered, where another live process has that role.
     """
     with _transaction(root or runs_root()) as db:
-        pid, start = _me()
+        pid, start = me()
         if single and any(w.pid != pid for w in _live(db, role)):
             return False
         db.execute("INSERT OR REPLACE INTO workers VALUES (?,?,?,?)", (pid, start, role, time.time()))
@@ -254,7 +281,7 @@ def retire(lane: str, root: Path | None = None) -> bool:
     with _transaction(root or runs_root()) as db:
         if _rows(db, "lane=? AND state='queued'", lane):
             return False
-        db.execute("DELETE FROM workers WHERE pid=?", (_me()[0],))
+        db.execute("DELETE FROM workers WHERE pid=?", (me()[0],))
     return True
 
 
@@ -303,11 +330,6 @@ def _folder(job_id: int, root: Path) -> Path:
     return root / "jobs" / str(int(job_id))
 
 
-def _me() -> tuple[int, float]:
-    me = psutil.Process()
-    return me.pid, me.create_time()
-
-
 def _rows(db: sqlite3.Connection, where: str, *values: Any, order: str = "id", limit: int = -1) -> list[Job]:
     found = db.execute(f"SELECT * FROM jobs WHERE {where} ORDER BY {order} LIMIT ?", (*values, limit)).fetchall()
     return [Job(**{**dict(r), "payload": json.loads(r["payload"]), "state": State(r["state"])}) for r in found]
@@ -318,7 +340,7 @@ def _workers(db: sqlite3.Connection) -> list[Worker]:
 
 
 def _live(db: sqlite3.Connection, role: str) -> list[Worker]:
-    return [w for w in _workers(db) if w.role == role and alive(w.pid, w.pid_start)]
+    return [w for w in _workers(db) if w.role == role and life(w.pid, w.pid_start) is Life.ALIVE]
 
 
 @contextmanager

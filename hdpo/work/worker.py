@@ -17,6 +17,7 @@ import time
 import traceback
 from contextlib import suppress
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import psutil
@@ -24,6 +25,7 @@ import psutil
 from hdpo.assets import HOME
 from hdpo.config import ModelConfig
 from hdpo.errors import BadInput, HdpoError, Stopped
+from hdpo.processes import step_back, when_parent_ends
 from hdpo.record.folder import State, request_stop, runs_root
 from hdpo.work import jobs
 from hdpo.work.execute import execute
@@ -36,43 +38,50 @@ SPARE_BYTES = 2 << 30  # what must be free beside a job before another process w
 ENGINE = ("hdpo.method.run", "pandas", "pyarrow.parquet")
 
 
-def environment(root: Path) -> dict[str, str]:
-    """A worker's environment: it finds the same code and the same runs, wherever it is started from."""
-    home = str(HOME)
-    path = os.pathsep.join(p for p in (home, os.environ.get("PYTHONPATH", "")) if p)
-    return {**os.environ, "HDPO_RUNS": str(root), "PYTHONPATH": path}
+def start(role: str, root: Path | None = None, lifeline: int | None = None) -> subprocess.Popen[bytes]:
+    """Start a worker, which finds the same code and the same runs wherever it is started from, and logs beside the runs.
+    Harmless where one is there: the second finds it and exits. Raises HdpoError where it cannot start.
 
-
-def start(role: str, root: Path | None = None) -> subprocess.Popen[bytes]:
-    """Start a worker that outlives this process. Harmless where one is there: the second finds it and exits."""
+    lifeline: of the app (`hdpo.processes`). When that is gone the worker ends too, after the work that it has.
+    """
     root = root or runs_root()
-    (root / "jobs").mkdir(parents=True, exist_ok=True)
-    with (root / "jobs" / f"{role}.log").open("ab") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "hdpo.work.worker", role],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=environment(root),
-            start_new_session=True,
-        )
+    path = os.pathsep.join(p for p in (str(HOME), os.environ.get("PYTHONPATH", "")) if p)
+    # All cores: beside a page that takes a quarter of one, that still is the quicker way. Idle threads sleep.
+    env = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "HDPO_RUNS": str(root), "PYTHONPATH": path}
+    words = ["--with-app"] if lifeline is not None else []
+    log = root / "workers" / f"{role}.log"
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as out:
+            return subprocess.Popen(
+                [sys.executable, "-m", "hdpo.work.worker", role, *words],
+                stdin=subprocess.DEVNULL if lifeline is None else lifeline,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env=env,
+                start_new_session=True,
+            )
+    except OSError as e:
+        raise HdpoError(
+            f"{role} worker: expected to start it with logs in {log.parent}, found '{e.strerror or e}'. Free some space or memory, then reload."
+        ) from e
 
 
-def trainer(root: Path, idle: float = IDLE) -> int:
+def trainer(root: Path, idle: float = IDLE, app_gone: Event | None = None) -> int:
     """Wait for one heavy job, run it, and exit with 0 if it did not fail."""
     if not jobs.register_worker("trainer", root):
         return 0
-    os.nice(10)
+    step_back()
     _let_it_begin(root)
     _warm_up()
-    job = _wait(root, idle)
+    job = _wait(root, idle, app_gone)
     if job is None:
         return 0
     run_path = root / job.payload["run"]
     signal.signal(signal.SIGTERM, lambda *_: request_stop(run_path))
     jobs.register_worker("training", root, single=False)
     if psutil.virtual_memory().available - job.memory_bytes > SPARE_BYTES:
-        start("trainer", root)
+        start("trainer", root, None if app_gone is None else sys.stdin.fileno())
     _log_to(run_path / "log.txt")
     ending = execute(run_path, bool(job.payload.get("resume")))
     print(f"{ending.state.value}. {ending.message}")
@@ -97,16 +106,20 @@ def _let_it_begin(root: Path) -> None:
         time.sleep(10 * POLL)
 
 
-def _wait(root: Path, idle: float) -> jobs.Job | None:
-    """The next heavy job, or None after `idle` seconds without one, or where the runs folder is gone."""
+def _wait(root: Path, idle: float, app_gone: Event | None = None) -> jobs.Job | None:
+    """The next heavy job, or None after `idle` seconds without one, or where the app or the runs folder is gone."""
     since = time.monotonic()
     while root.is_dir():
         if (job := jobs.claim(jobs.HEAVY, root)) is not None:
             return job
-        if time.monotonic() - since > idle and jobs.retire(jobs.HEAVY, root):
+        if _over(since, idle, app_gone) and jobs.retire(jobs.HEAVY, root):
             return None
         time.sleep(POLL)
     return None
+
+
+def _over(since: float, idle: float, app_gone: Event | None) -> bool:
+    return time.monotonic() - since > idle or (app_gone is not None and app_gone.is_set())
 
 
 def _log_to(path: Path) -> None:
@@ -119,7 +132,7 @@ def _log_to(path: Path) -> None:
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
 
 
-def interactive(root: Path, idle: float = IDLE) -> int:
+def interactive(root: Path, idle: float = IDLE, app_gone: Event | None = None) -> int:
     """Answer requests one after another until none came for `idle` seconds."""
     if not jobs.register_worker("interactive", root):
         return 0
@@ -137,7 +150,7 @@ def interactive(root: Path, idle: float = IDLE) -> int:
         if job is not None:
             answer(desk, room, job, root)
             since = time.monotonic()
-        elif time.monotonic() - since > idle and jobs.retire(jobs.INTERACTIVE, root):
+        elif _over(since, idle, app_gone) and jobs.retire(jobs.INTERACTIVE, root):
             break
         else:
             time.sleep(POLL)
@@ -213,10 +226,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m hdpo.work.worker", description=__doc__)
     parser.add_argument("role", choices=("interactive", "trainer"))
     parser.add_argument("--idle", type=float, default=IDLE, help="seconds without work after which it exits")
+    parser.add_argument("--with-app", action="store_true", help="exit when the app at the other end of stdin is gone")
     given = parser.parse_args(arguments)
+    app_gone = Event() if given.with_app else None
+    if app_gone is not None:
+        when_parent_ends(app_gone.set)
     prepare_libraries()
     work = interactive if given.role == "interactive" else trainer
-    return work(runs_root(), given.idle)
+    return work(runs_root(), given.idle, app_gone)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,9 @@ import sys
 
 import pytest
 
+from hdpo import processes
 from hdpo.config import TrainConfig, replace_knobs
 from hdpo.errors import BadInput, HdpoError
-from hdpo.record import folder
 from hdpo.record.folder import Run, RunWriter, State, all_runs, find_run
 from hdpo.records import Group, Outcome, Problem, Rollout
 
@@ -78,7 +78,7 @@ def test_a_running_status_of_a_dead_process_reads_as_killed(writer) -> None:
 
 
 def test_a_pid_used_again_is_another_process() -> None:
-    assert not folder.alive(os.getpid(), 1.0)
+    assert processes.life(os.getpid(), 1.0) is processes.Life.DEAD
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 import types
@@ -12,6 +13,7 @@ import pytest
 
 from hdpo.config import ScanConfig, SweepConfig, TrainConfig
 from hdpo.errors import BadInput, HdpoError
+from hdpo.processes import holding
 from hdpo.record.folder import Run, RunWriter, State, request_stop
 from hdpo.work.execute import execute, newest_checkpoint
 
@@ -136,6 +138,26 @@ def test_a_run_with_a_checkpoint_is_not_started_anew(root, engine):
     ending = execute(path, False)
     assert ending.state is State.FAILED
     assert "Resume it" in ending.message
+
+
+def test_a_folder_that_another_process_holds_is_left_as_it_is(root, engine, monkeypatch):
+    monkeypatch.setattr("hdpo.processes.HOLD_PATIENCE", 0.1)
+    path = a_run()
+    before = (path / "status.json").read_bytes()
+    with holding(path):
+        ending = execute(path, True)
+    assert ending.code == 3 and "only writer" in ending.message
+    assert (path / "status.json").read_bytes() == before and engine.began == []
+
+
+def test_what_a_killed_process_wrote_aside_is_swept_up_and_what_a_living_one_writes_is_not(root, engine):
+    path = a_run()
+    gone, here = path / "checkpoints" / ".step-000002.4194305.tmp", path / f".status.json.{os.getppid()}.tmp"
+    gone.mkdir()
+    (gone / "adapter.safetensors").write_text("half")
+    here.write_text("")
+    assert execute(path, True).state is State.DONE
+    assert [p.name for p in path.rglob(".*.tmp")] == [here.name]
 
 
 def test_a_damaged_checkpoint_is_passed_over(root):

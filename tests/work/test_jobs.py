@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from hdpo.config import TrainConfig
-from hdpo.errors import BadInput, HdpoError, Stopped
+from hdpo.errors import BadInput, Busy, HdpoError, Stopped
 from hdpo.record.folder import Run, RunWriter, State, request_stop, stop_requested
 from hdpo.record.progress import Progress, Report, run_report, seconds_left
 from hdpo.work import jobs
@@ -97,6 +97,63 @@ def test_a_killed_claimer_frees_the_machine_and_its_run_reads_killed(root):
     assert jobs.job(job).state is State.KILLED
     assert Run(root / run).status().state is State.KILLED
     assert "resume" in Run(root / run).status().message
+
+
+def test_a_killed_run_goes_on_at_once_and_one_at_work_does_not(root):
+    run = Run(root / a_run())
+    job = jobs.submit("heavy", {"run": run.id, "resume": False})
+    code = f"""
+from pathlib import Path
+from hdpo.processes import holding
+from hdpo.record.folder import *
+from hdpo.work import jobs
+jobs.claim("heavy")
+with holding(Path({str(run.path)!r})):
+    RunWriter(Path({str(run.path)!r}), 1).status(State.RUNNING)
+    print("at work", flush=True); input()
+"""
+    at_work = python(code)
+    assert said(at_work) == "at work"
+    with pytest.raises(Busy, match="running already"):
+        jobs.check_resumable(run)
+    shifted = json.loads((run.path / "status.json").read_text()) | {"pid_start": 12.5}  # as the clock might say
+    (run.path / "status.json").write_text(json.dumps(shifted))
+    with sqlite3.connect(root / "jobs.sqlite") as db:
+        db.execute("UPDATE jobs SET pid_start=12.5")
+    with pytest.raises(Busy, match="running already"):
+        jobs.check_resumable(run)
+    jobs.submit("heavy", {"run": a_run(), "resume": False})
+    assert jobs.claim("heavy") is None, "the machine is not free"
+    at_work.kill()
+    at_work.wait()
+    jobs.check_resumable(run)
+    assert jobs.job(job).state is State.KILLED and run.status().state is State.KILLED
+
+
+def test_a_run_of_another_machine_is_left_alone_until_it_is_not_heard_of_and_a_person_takes_it_over(root):
+    run = Run(root / a_run())
+    job = jobs.submit("heavy", {"run": run.id, "resume": False})
+    jobs.claim("heavy")
+    there = "cluster-7 another-boot 12345"
+    with sqlite3.connect(root / "jobs.sqlite") as db:
+        db.execute("UPDATE jobs SET pid_start=?", (there,))
+    RunWriter(run.path, 1).status(State.RUNNING, done=3, total=9)
+
+    def heard(seconds: float) -> None:
+        row = json.loads((run.path / "status.json").read_text())
+        (run.path / "status.json").write_text(json.dumps({**row, "pid_start": there, "updated": time.time() - seconds}))
+
+    heard(5)
+    assert run.status().state is State.RUNNING and "cluster-7" in run.status().message
+    with pytest.raises(Busy, match="already"):
+        jobs.check_resumable(run, take_over=True)
+    heard(900)
+    assert run.status().state is State.UNHEARD and not run.status().state.ended
+    with pytest.raises(Busy, match=f"--resume {run.id} --take-over"):
+        jobs.check_resumable(run)
+    assert jobs.job(job).state is State.RUNNING
+    jobs.check_resumable(run, take_over=True)
+    assert jobs.job(job).state is State.KILLED
 
 
 def test_a_process_killed_inside_its_transaction_leaves_the_job_queued(root):

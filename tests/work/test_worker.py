@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -104,10 +105,15 @@ def test_a_second_spare_and_a_second_interactive_worker_exit_at_once(root):
 
 def test_an_idle_worker_exits_and_one_whose_runs_folder_is_gone_too(root, monkeypatch):
     monkeypatch.setattr(worker, "_warm_up", lambda: None)
-    monkeypatch.setattr(worker.os, "nice", lambda more: 0)
+    monkeypatch.setattr(worker, "step_back", lambda: None)
     assert worker.trainer(root, idle=0.1) == 0
     assert jobs.live_workers("trainer") == []
     assert worker._wait(root / "gone", idle=60.0) is None
+    gone = threading.Event()
+    gone.set()
+    assert worker._wait(root, idle=60.0, app_gone=gone) is None
+    jobs.submit("heavy", {"run": RunWriter.create("train", TrainConfig()).path.name, "resume": False})
+    assert worker._wait(root, idle=60.0, app_gone=gone) is not None, "a job that waits is still taken"
     assert not (root / "gone").exists()
 
 

@@ -16,7 +16,7 @@ import pytest
 from hdpo.cli import args as cli_args
 from hdpo.cli import main as cli
 from hdpo.config import ScanConfig, SweepConfig, TrainConfig, replace_knobs
-from hdpo.errors import BadInput, HdpoError
+from hdpo.errors import BadInput, Busy, HdpoError
 from hdpo.record.folder import Run, State, stop_requested
 from hdpo.work import jobs
 from tests.conftest import needs_model
@@ -92,7 +92,7 @@ def test_a_waiting_run_leaves_the_queue_and_comes_back(runs_folder: Path) -> Non
     assert launch.resumable(run)
     launch.resume_run(run)
     assert run.status().state is State.QUEUED and launch.pending_job(run).payload["resume"] is True  # type: ignore[union-attr]
-    with pytest.raises(BadInput, match="waits or runs"):
+    with pytest.raises(Busy, match="queued already"):
         launch.resume_run(run)
 
 
@@ -138,13 +138,13 @@ def spawned(runs_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list
     roles: list[str] = []
     children = []
 
-    def spawn(role: str) -> subprocess.Popen[bytes]:
+    def start(role: str, lifeline: int) -> subprocess.Popen[bytes]:
         roles.append(role)
         children.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]))
         return children[-1]
 
     monkeypatch.delenv("HDPO_NO_WORKERS")
-    monkeypatch.setattr(workers, "spawn", spawn)
+    monkeypatch.setattr(workers.worker, "start", start)
     yield roles
     for child in children:
         child.kill()

@@ -15,7 +15,8 @@ from typing import Any
 
 import streamlit as st
 
-from hdpo.record.folder import State, alive
+from hdpo.processes import Life, life
+from hdpo.record.folder import State
 from hdpo.work import jobs
 from workbench import launch
 
@@ -59,7 +60,7 @@ class Request:
         job = jobs.job(self.job)
         if job.state is State.QUEUED:
             launch.ensure_worker("interactive")
-        elif job.state is State.RUNNING and not alive(job.pid, job.pid_start):
+        elif job.state is State.RUNNING and life(job.pid, job.pid_start) is Life.DEAD:
             jobs.recover()
         events, self.offset = launch.answer(self.job, self.offset)
         for event in events:

@@ -28,6 +28,7 @@ SYMBOLS = {
     State.STOPPED: ("■", "orange"),
     State.FAILED: ("✗", "red"),
     State.KILLED: ("✗", "red"),
+    State.UNHEARD: ("?", "orange"),
 }
 VIEWS = ("Learning", "Losses", "Gap", "Rollouts")
 
@@ -139,7 +140,9 @@ def progress(run: Run) -> Status:
         phase = launch.queue_words(run) if status.state is State.QUEUED else status.phase
         share = min(1.0, status.done / status.total) if status.total else 0.0
         st.progress(share, text=state.escape(f"{phase}{count}{left}"))
-        if status.state is State.RUNNING and (time.time() - status.updated) > 60:
+        if status.state is State.UNHEARD:
+            st.warning(state.escape(f"{status.message} Resume takes it over: be sure that nothing works on it there."))
+        elif status.state is State.RUNNING and (time.time() - status.updated) > 60:
             st.caption(
                 f"No word from it for {estimate.words(time.time() - status.updated)}: a long step, or a busy machine."
             )
@@ -151,7 +154,8 @@ def progress(run: Run) -> Status:
 
 def buttons(run: Run, prefix: str) -> None:
     """Stop or resume, whichever there is to do."""
-    if run.status().state is State.RUNNING or launch.pending_job(run) is not None:
+    now = run.status().state
+    if now is not State.UNHEARD and (now is State.RUNNING or launch.pending_job(run) is not None):
         if st.button("Stop run", key=f"{prefix}_stop", help="At the next step edge, with a checkpoint."):
             launch.stop_run(run)
             st.toast("It stops at the next step edge.")

@@ -1,0 +1,185 @@
+"""Process control, in one place: who lives, who ends with whom, and who holds a folder. POSIX and Windows differ here alone.
+
+A process is named by its pid and its start. The start is free of the clock, which people and time servers set: on Linux
+the host, the boot and the ticks since that boot; elsewhere the system keeps the moment of the start itself.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from enum import Enum
+from functools import cache
+from pathlib import Path
+from typing import IO, Any
+
+import psutil
+
+from hdpo.errors import Busy
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+HOLD_PATIENCE = 2.0  # seconds: somebody who only looks whether a folder is held holds it for a moment
+GRACE = 20.0  # seconds that processes have to end by themselves
+Start = str | float  # a float, the wall clock's, in folders of older versions
+
+
+class Life(Enum):
+    """What can be known of a process from here."""
+
+    ALIVE = "alive"
+    DEAD = "dead"
+    ELSEWHERE = "on another machine"
+
+
+# --- who lives --------------------------------------------------------------------------------------------------------
+
+
+def me() -> tuple[int, str]:
+    """This process: its pid and its start."""
+    return os.getpid(), f"{_host()} {_boot()} {_ticks(os.getpid())}"
+
+
+def life(pid: int, start: Start) -> Life:
+    """Whether that very process still runs: the start guards against a pid that is used again."""
+    if isinstance(start, str):
+        host, boot, ticks = (["", "", ""] + start.rsplit(" ", 2))[-3:]
+        if boot != _boot() or (not boot and host != _host()):
+            return Life.DEAD if host == _host() else Life.ELSEWHERE  # a boot that is over, or another machine's
+        return Life.ALIVE if ticks and ticks == _ticks(pid) else Life.DEAD
+    with suppress(psutil.Error, ValueError, OverflowError):
+        process = psutil.Process(pid)
+        if abs(process.create_time() - start) < 1.0 and process.status() != psutil.STATUS_ZOMBIE:
+            return Life.ALIVE
+    return Life.DEAD
+
+
+def host_of(start: Start) -> str:
+    return str(start).rsplit(" ", 2)[0]
+
+
+@cache
+def _host() -> str:
+    return platform.node() or "this machine"
+
+
+@cache
+def _boot() -> str:
+    """What changes with every start of the machine and with nothing else; '' where the system has no such thing."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def _ticks(pid: int) -> str:
+    """When a process started; '' for one that is gone or waits to be buried."""
+    if _boot():
+        with suppress(OSError, ValueError):
+            fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+            return "" if fields[0] in b"ZX" else fields[19].decode()
+        return ""
+    with suppress(psutil.Error, ValueError, OverflowError):
+        process = psutil.Process(pid)
+        return "" if process.status() == psutil.STATUS_ZOMBIE else str(process.create_time())
+    return ""
+
+
+# --- who holds a folder -----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def holding(folder: Path) -> Iterator[None]:
+    """Hold a folder by a lock on its file `lock` until the block ends, or the process does, however it ends. Raises
+    Busy where another process holds it.
+
+    The lock is the system's own and looks at no clock. Over NFS it counts between machines from version 4 on; where a
+    file system has no locks at all, that is said on standard error, and the liveness of the last writer is all there is.
+    """
+    with (folder / "lock").open("ab") as file:
+        until = time.monotonic() + HOLD_PATIENCE
+        try:
+            while not _lock(file):
+                if time.monotonic() > until:
+                    raise Busy(
+                        f"{folder.name}: expected to be its only writer, found another process at work in it. Wait for it, or stop it."
+                    )
+                time.sleep(0.05)
+        except OSError as e:
+            print(f"lock: expected a file system with locks, found '{e.strerror}' in {folder}.", file=sys.stderr)
+        yield
+
+
+def held(folder: Path) -> bool:
+    """Whether a process holds this folder now."""
+    try:
+        with (folder / "lock").open("rb") as file:
+            return not _lock(file, look=True)
+    except OSError:  # never held, or no locks here
+        return False
+
+
+def _lock(file: IO[bytes], look: bool = False) -> bool:
+    """Take the lock if it is free; closing the file gives it back. look: beside others who only look."""
+    try:
+        if sys.platform == "win32":
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(file, (fcntl.LOCK_SH if look else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
+# --- who ends with whom -----------------------------------------------------------------------------------------------
+
+
+@cache
+def lifeline() -> int:
+    """For the stdin of a child that shall know when this process is gone: a pipe that is open as long as it lives."""
+    return os.pipe()[0]  # nobody closes the other end but the system, when this process is over
+
+
+def when_parent_ends(do: Callable[[], object]) -> None:
+    """In a child with a lifeline: call `do` once, from a thread, when the process at the other end is gone."""
+
+    def wait() -> None:
+        while os.read(0, 1):
+            pass
+        do()
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def end_group(group: subprocess.Popen[Any], ask: bool = True) -> None:
+    """End a process that was started with start_new_session, and all that it started: asked first, if so, then killed.
+
+    On Windows, which has no groups of this kind, its descendants are looked up; those of a child that is gone are not
+    found.
+    """
+    for asking in (True, False) if ask else (False,):
+        if sys.platform == "win32":
+            with suppress(psutil.Error):
+                for p in [*psutil.Process(group.pid).children(recursive=True), psutil.Process(group.pid)]:
+                    p.terminate()
+        else:
+            with suppress(ProcessLookupError):
+                os.killpg(group.pid, signal.SIGTERM if asking else signal.SIGKILL)
+        with suppress(subprocess.TimeoutExpired):
+            group.wait(GRACE)
+
+
+def step_back() -> None:
+    """Let other processes of this machine go first."""
+    with suppress(psutil.Error, OSError):
+        psutil.Process().nice(10 if sys.platform != "win32" else psutil.BELOW_NORMAL_PRIORITY_CLASS)
