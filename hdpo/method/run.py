@@ -26,7 +26,7 @@ from hdpo.method.step import Learner, batch_of, hdpo_step
 from hdpo.model.batching import Trace
 from hdpo.model.policy import Policy, Weights
 from hdpo.record.folder import Run, RunWriter
-from hdpo.record.progress import Report
+from hdpo.record.progress import Report, time_left
 from hdpo.records import Problem
 from hdpo.sampling.draws import DrawKey, Purpose
 
@@ -74,7 +74,7 @@ def run_steps(t: Training, checkpoint: Path | None) -> None:
         t.writer.metric("rehearsal", first, **rehearse(t.collector, c, t.train))
     for step in range(first + 1, c.step.steps + 1):
         try:
-            t.report("training", step - 1, c.step.steps)
+            t.report("training", step - 1, c.step.steps, left=left(t, step - 1))
         except Stopped:
             if step - 1 > first:
                 save(t, step - 1)
@@ -87,6 +87,14 @@ def run_steps(t: Training, checkpoint: Path | None) -> None:
             evaluate_at(t, step)
         if last or step % c.step.checkpoint_every == 0:
             save(t, step)
+
+
+def left(t: Training, done: int) -> float | None:
+    """Seconds to the end of the run, by what its steps and evaluations took so far, those before a resume included."""
+    c, run = t.config, Run(t.writer.path)
+    steps, evaluations = ([r["seconds"] for r in run.metrics(kind)] for kind in ("step", "eval"))
+    more = c.evaluation_count - 1 - done // c.evaluation.eval_every
+    return time_left(steps, evaluations, c.step.steps - done, more)
 
 
 def start(writer: RunWriter, config: TrainConfig, report: Report, verifier: VerifierPool) -> Training:
@@ -137,7 +145,7 @@ def evaluate_at(t: Training, step: int) -> None:
     clock, c, n = time.perf_counter(), t.config, len(t.validation)
 
     def tell(done: int) -> None:
-        t.report.tell(replace(t.report.last, phase=f"evaluating at step {step}: {done} of {n} problems"))
+        t.report.meanwhile(f"evaluating at step {step}: {done} of {n} problems")
 
     tell(0)
     weights = Weights.CURRENT if step else Weights.INITIAL

@@ -6,15 +6,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 
 from hdpo.errors import Stopped
 from hdpo.record.folder import RunWriter, State, stop_requested
 from hdpo.record.ranks import ALONE, Ranks
 
 SECONDS_BETWEEN_WRITES = 0.25
+RECENT = 5  # steps whose pace is that of the steps to come
 
 
 @dataclass(frozen=True)
@@ -34,40 +36,42 @@ Also = Callable[[Progress], None]
 class Report:
     """Call it at safe places: it writes the status, at most 4 times a second, and raises Stopped after a stop.
 
-    Time left is elapsed / fraction · (1 − fraction) of what this attempt did itself; the clock starts when the count
-    does, so that neither loading nor an evaluation before the first step is taken for a step's time. Counts with
-    another unit or total have their own clock.
+    Time left is what the caller says, who knows his steps, or else elapsed / fraction · (1 − fraction) of what this
+    attempt did itself; that clock starts when the count does, so that loading is not taken for a unit's time. Counts
+    with another unit or total have their own clock.
     """
 
     def __init__(
-        self,
-        writer: RunWriter,
-        also: Also | None = None,
-        watch: tuple[Path, ...] = (),
-        resumed_at: int = 0,
-        ranks: Ranks = ALONE,
+        self, writer: RunWriter, also: Also | None = None, watch: tuple[Path, ...] = (), ranks: Ranks = ALONE
     ) -> None:
         """watch: further run folders whose stop counts as one for this run (the sweep that it belongs to).
-        resumed_at: steps that an earlier attempt did. ranks: rank 0 decides whether a stop was asked for.
+        ranks: rank 0 decides whether a stop was asked for.
         """
         self.ranks = ranks
         self.writer, self.also, self.watch = writer, also, (writer.path, *watch)
-        self.resumed_at = resumed_at
         self.last = Progress("starting", 0, 0)
-        self._written = float("-inf")
+        self._told = self._written = float("-inf")
         self._clocks: dict[tuple[str, int], tuple[float, int]] = {}
 
-    def __call__(self, phase: str, done: int, total: int, unit: str = "steps") -> None:
-        """done of total units are finished. Raises Stopped where a stop was asked for."""
-        now = time.monotonic()
-        before = self.resumed_at if unit == "steps" else 0
-        start, first = self._clocks.get((unit, total), (now, max(done, before)))
+    def __call__(self, phase: str, done: int, total: int, unit: str = "steps", left: float | None = None) -> None:
+        """done of total units are finished, left seconds are to come. Raises Stopped where a stop was asked for."""
+        now = self._told = time.monotonic()
+        start, first = self._clocks.get((unit, total), (now, done))
         if done <= first:
             start = now
         self._clocks[unit, total] = start, first
-        self.tell(Progress(phase, done, total, unit, seconds_left(now - start, done - first, total - first)))
+        if left is None:
+            left = seconds_left(now - start, done - first, total - first)
+        self.tell(Progress(phase, done, total, unit, left))
         if self.ranks.agree(self.stop_asked()):
             raise Stopped(f"Stopped on request at {done} of {total} {unit}.")
+
+    def meanwhile(self, phase: str) -> None:
+        """What goes on between two counts, such as an evaluation between two steps: the time left runs down."""
+        now, left = time.monotonic(), self.last.seconds_left
+        left = None if left is None else max(0.0, left - (now - self._told))
+        self._told = now
+        self.tell(replace(self.last, phase=phase, seconds_left=left))
 
     def tell(self, p: Progress) -> None:
         """Write and show; never stops anything."""
@@ -83,11 +87,6 @@ class Report:
         return any(stop_requested(p) for p in self.watch)
 
 
-def run_report(writer: RunWriter, also: Also | None = None) -> Report:
-    """The report of a run that stands for itself."""
-    return Report(writer, also)
-
-
 def seconds_left(elapsed: float, done: int, total: int) -> float | None:
     """
     >>> seconds_left(10.0, 1, 5)
@@ -96,3 +95,15 @@ def seconds_left(elapsed: float, done: int, total: int) -> float | None:
     True
     """
     return elapsed * (total - done) / done if done > 0 else None
+
+
+def time_left(steps: Sequence[float], evaluations: Sequence[float], more: int, evaluations_more: int) -> float | None:
+    """Seconds for so many more of both, from what those of a run took: the median of its last steps, so that neither a
+    cold first one nor a stall decides, and evaluations apart. None before the first step.
+
+    >>> time_left([9.0, 1.0, 1.0], [5.0], 10, 2)
+    20.0
+    """
+    if not steps:
+        return None
+    return more * median(steps[-RECENT:]) + (evaluations_more * median(evaluations) if evaluations else 0.0)

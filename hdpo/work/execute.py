@@ -15,10 +15,11 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from hdpo.config import SweepConfig, TrainConfig, model_of, replace_knobs
@@ -116,7 +117,7 @@ def _launch(path: Path, resume: bool, also: Also | None, count: int) -> Ending:
 
 
 def _unit(path: Path) -> str:
-    return {"train": "steps", "sweep": "members"}.get(Run(path).kind, "problems")
+    return "steps" if Run(path).kind in ("train", "sweep") else "problems"
 
 
 def _attempt(path: Path, resume: bool, also: Also | None, watch: tuple[Path, ...], ranks: Ranks) -> Ending:
@@ -132,8 +133,8 @@ def _attempt_alone(path: Path, resume: bool, also: Also | None, watch: tuple[Pat
     report: Report | None = None
     ending = AT_ONCE
     try:
-        writer, checkpoint, step = _open(path, resume, ranks)
-        report = Report(writer, also, watch, max(step, 0), ranks)
+        writer, checkpoint = _open(path, resume, ranks)
+        report = Report(writer, also, watch, ranks)
         writer.status(State.RUNNING, phase="starting")
         if ranks.first:
             _pin_model(writer)
@@ -209,11 +210,11 @@ def newest_checkpoint(path: Path) -> tuple[int, Path | None]:
     return -1, None
 
 
-def _open(path: Path, resume: bool, ranks: Ranks) -> tuple[RunWriter, Path | None, int]:
+def _open(path: Path, resume: bool, ranks: Ranks) -> tuple[RunWriter, Path | None]:
     """The writer (rank 0's writes, the others' is silent), and where to go on, the same on every rank."""
     if not ranks.first:
-        attempt, checkpoint, step = ranks.agree((0, None, -1))
-        return SilentWriter(path, attempt), checkpoint, step
+        attempt, checkpoint = ranks.agree((0, None))
+        return SilentWriter(path, attempt), checkpoint
     step, checkpoint = newest_checkpoint(path)
     if checkpoint is not None and not resume:
         raise BadInput(
@@ -221,8 +222,8 @@ def _open(path: Path, resume: bool, ranks: Ranks) -> tuple[RunWriter, Path | Non
         )
     # Without a checkpoint the attempt starts over, and step -1 supersedes all that an earlier one wrote.
     writer = RunWriter.resume(path, step)
-    ranks.agree((writer.attempt, checkpoint, step))
-    return writer, checkpoint, step
+    ranks.agree((writer.attempt, checkpoint))
+    return writer, checkpoint
 
 
 def _dispatch(writer: RunWriter, report: Report, checkpoint: Path | None) -> None:
@@ -244,27 +245,29 @@ def _dispatch(writer: RunWriter, report: Report, checkpoint: Path | None) -> Non
 
 def _sweep(writer: RunWriter, config: SweepConfig, report: Report) -> None:
     """Member by member: a finished one is skipped, a begun one resumed. Raises HdpoError that names those that failed."""
-    members, failed = config.members(), []
+    members, steps, failed, took = config.members(), config.train.step.steps, [], []
     for number, member in enumerate(members):
         path, done = report.ranks.agree(_member(writer, member) if report.ranks.first else (writer.path, False))
         if done:
+            took.append(_took(path))
             continue
-        report(f"{_title(member)}: starting", number, len(members), "members")
+        words = f"{_title(member)} ({number + 1} of {len(members)})"
+        report(f"{words}: starting", number * steps, len(members) * steps)
         (path / "stop").unlink(missing_ok=True)
-        ending = _attempt(
-            path, True, _told_as_sweep(report, member, number, len(members)), (writer.path,), report.ranks
-        )
+        ending = _attempt(path, True, _told_as_sweep(report, path, words, took), (writer.path,), report.ranks)
         if report.ranks.agree(stop_requested(writer.path)):
             raise Stopped(f"Stopped on request at member {number + 1} of {len(members)}.")
         if ending.state is not State.DONE and report.ranks.count > 1:
             raise HdpoError(f"{path.name} ({_title(member)}): {ending.message}")  # the other ranks may stand elsewhere
-        if ending.state is not State.DONE:
+        if ending.state is State.DONE:
+            took.append(_took(path))
+        else:
             failed.append(f"{path.name} ({_title(member)}): {ending.message}")
-    _finished(report, failed, len(members))
+    report("finished", len(members) * steps, len(members) * steps)
+    _say_failed(failed, len(members))
 
 
-def _finished(report: Report, failed: list[str], members: int) -> None:
-    report("finished", members, members, "members")
+def _say_failed(failed: list[str], members: int) -> None:
     if failed:
         raise HdpoError(
             f"{len(failed)} of {members} members did not finish. {' '.join(failed)} Resume tries them again."
@@ -284,31 +287,37 @@ def _sweep_by_ray(writer: RunWriter, config: SweepConfig, report: Report) -> Non
     for path in waiting:
         (path / "stop").unlink(missing_ok=True)
     model = model_of(config)
-    before = len(made) - len(waiting)
-    run_members(
-        waiting,
-        config.ray,
-        0 if model.device == "cpu" else model.processes,
-        lambda ended: report("members on Ray", before + ended, len(made), "members"),
-    )
+    total = len(made) * config.train.step.steps
+
+    def look(ended: int) -> None:
+        words = f"{len(waiting) - ended} of {len(made)} members on Ray"
+        report(words, sum(Run(path).status().done for (path, _), _ in made), total)
+
+    run_members(waiting, config.ray, 0 if model.device == "cpu" else model.processes, look)
     ends = [(path, m, Run(path).status()) for (path, _), m in made]
     failed = [f"{p.name} ({_title(m)}): {s.message or s.state.value}" for p, m, s in ends if s.state is not State.DONE]
-    _finished(report, failed, len(made))
+    report("finished", total, total)
+    _say_failed(failed, len(made))
 
 
-def _told_as_sweep(report: Report, member: TrainConfig, number: int, total: int) -> Also:
-    """One member's progress as the sweep's: its time left, and as long again for each member to come."""
-    begun, left = time.monotonic(), None
+def _told_as_sweep(report: Report, path: Path, words: str, took: Sequence[float]) -> Also:
+    """One member's progress as the sweep's, counted in steps of all members: its time left, and for each member to come
+    what this one and those before it take in the mean. took: seconds of those before it."""
+    before, total = report.last.done, report.last.total
 
     def tell(p: Progress) -> None:
-        nonlocal left
-        if p.unit == "steps" and p.seconds_left is not None:
-            whole = time.monotonic() - begun + p.seconds_left
-            left = p.seconds_left + (total - number - 1) * whole
-        words = f"{_title(member)}: {p.phase}, {p.done} of {p.total} {p.unit}"
-        report.tell(Progress(words, number, total, "members", left))
+        left = p.seconds_left
+        if left is not None and p.total:
+            to_come = (total - before) // p.total - 1
+            left += to_come * mean([*took, _took(path) + left])
+        report.tell(Progress(f"{words}: {p.phase}", before + p.done, total, "steps", left))
 
     return tell
+
+
+def _took(path: Path) -> float:
+    """Seconds that a training's steps and evaluations took, over all its attempts."""
+    return sum(row["seconds"] for row in Run(path).metrics("step", "eval"))
 
 
 def _title(member: TrainConfig) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hdpo.config import ScanConfig, SweepConfig, TrainConfig
+from hdpo.config import ScanConfig, SweepConfig, TrainConfig, replace_knobs
 from hdpo.errors import BadInput, HdpoError
 from hdpo.processes import holding
 from hdpo.record.folder import Run, RunWriter, State, request_stop
@@ -39,8 +39,9 @@ def engine(monkeypatch):
         fake.began.append((config.objective.lambda_, config.seed, first))
         for step in range(first + 1, 5):
             report("training", step - 1, 4)
+            clock = time.perf_counter()
             fake.script(writer, config, step)
-            writer.metric("step", step, seconds=0.0)
+            writer.metric("step", step, seconds=time.perf_counter() - clock)
             checkpoint(writer, step)
 
     fake = types.SimpleNamespace(began=[], script=lambda writer, config, step: None)
@@ -172,7 +173,8 @@ def test_a_damaged_checkpoint_is_passed_over(root):
 
 
 def a_sweep() -> Path:
-    return a_run(SweepConfig(lambdas=(0.0, 0.3), seeds=(0, 1)), "sweep")
+    four_steps = replace_knobs(TrainConfig(), {"steps": 4})
+    return a_run(SweepConfig(train=four_steps, lambdas=(0.0, 0.3), seeds=(0, 1)), "sweep")
 
 
 def book(path: Path) -> list[dict]:
@@ -184,7 +186,7 @@ def test_a_sweep_runs_every_member_in_a_folder_of_its_own(root, engine):
     assert execute(path, False).state is State.DONE
     assert [(m["lambda"], m["seed"]) for m in book(path)] == [(0.0, 0), (0.3, 0), (0.0, 1), (0.3, 1)]
     assert {Run(root / m["id"]).status().state for m in book(path)} == {State.DONE}
-    assert (Run(path).status().done, Run(path).status().total) == (4, 4)
+    assert (Run(path).status().done, Run(path).status().total) == (16, 16)
 
 
 def test_a_stopped_sweep_stops_its_member_and_goes_on_with_it(root, engine):
@@ -226,12 +228,24 @@ def test_a_member_that_was_stopped_alone_lets_the_others_run_and_is_resumed_with
     assert execute(path, True).state is State.DONE
 
 
-def test_a_sweep_tells_its_members_progress_and_the_time_left_of_all(root, engine):
+def test_a_sweep_moves_from_its_first_step_and_tells_the_time_left_of_all(root, engine):
     engine.script = lambda writer, config, step: time.sleep(0.05)
     seen = []
     execute(a_sweep(), False, seen.append)
-    assert {p.total for p in seen} == {4}
-    (last,) = [p for p in seen if p.phase == "λ = 0.3, seed 1: training, 3 of 4 steps"]
-    (first,) = [p for p in seen if p.phase == "λ = 0, seed 0: training, 3 of 4 steps"]
+    assert {(p.total, p.unit) for p in seen} == {(16, "steps")}
+    done = [p.done for p in seen]
+    assert done == sorted(done) and set(done) == set(range(17)), "steps of all members, from the first one on"
+    (last,) = [p for p in seen if p.phase == "λ = 0.3, seed 1 (4 of 4): training" and p.done == 15]
+    (first,) = [p for p in seen if p.phase == "λ = 0, seed 0 (1 of 4): training" and p.done == 3]
     assert 0.04 < last.seconds_left < 0.4
-    assert first.seconds_left > 3 * 4 * 0.05
+    assert 13 * 0.05 < first.seconds_left < 13 * 0.05 * 3
+
+
+def test_a_resumed_sweep_goes_on_counting_where_it_was(root, engine):
+    path = a_sweep()
+    engine.script = lambda writer, config, step: request_stop(path) if (config.seed, step) == (1, 1) else None
+    execute(path, False)
+    (path / "stop").unlink()
+    engine.script, seen = lambda writer, config, step: None, []
+    execute(path, True, seen.append)
+    assert seen[0].done == 8 and seen[-1].done == 16

@@ -16,7 +16,7 @@ import pytest
 from hdpo.config import TrainConfig
 from hdpo.errors import BadInput, Busy, HdpoError, Stopped
 from hdpo.record.folder import Run, RunWriter, State, request_stop, stop_requested
-from hdpo.record.progress import Progress, Report, run_report, seconds_left
+from hdpo.record.progress import Progress, Report, seconds_left
 from hdpo.work import jobs
 
 HOME = Path(__file__).resolve().parents[2]
@@ -323,7 +323,7 @@ def test_time_left_is_elapsed_over_what_was_done_since_it_began():
 def test_a_report_writes_the_status_and_stops_where_it_was_asked(root):
     writer = RunWriter.create("train", TrainConfig())
     seen: list[Progress] = []
-    report = run_report(writer, seen.append)
+    report = Report(writer, seen.append)
     report("sampling", 30, 60)
     assert seen[-1].seconds_left is None
     time.sleep(0.02)
@@ -339,13 +339,28 @@ def test_a_report_writes_the_status_and_stops_where_it_was_asked(root):
 
 def test_neither_what_came_before_nor_a_resumed_part_counts_as_speed(root):
     seen: list[Progress] = []
-    report = Report(RunWriter.create("train", TrainConfig()), seen.append, resumed_at=30)
-    report("loading the model", 0, 60)
+    report = Report(RunWriter.create("train", TrainConfig()), seen.append)
+    report("loading the model", 30, 60)
     time.sleep(0.2)
     report("training", 30, 60)
     time.sleep(0.02)
     report("training", 31, 60)
     assert 0.02 * 29 * 0.9 < seen[-1].seconds_left < 0.15 * 29
+
+
+def test_the_time_left_runs_down_while_something_else_goes_on(root):
+    seen: list[Progress] = []
+    report = Report(RunWriter.create("train", TrainConfig()), seen.append)
+    report.meanwhile("evaluating at step 0")
+    assert seen[-1].seconds_left is None
+    report("training", 31, 60, left=10.0)
+    assert seen[-1].seconds_left == 10.0, "who knows his steps is believed"
+    time.sleep(0.05)
+    report.meanwhile("evaluating at step 31")
+    time.sleep(0.05)
+    report.meanwhile("evaluating at step 31")
+    assert (seen[-1].phase, seen[-1].done) == ("evaluating at step 31", 31)
+    assert 9.0 < seen[-1].seconds_left < 9.91
 
 
 def test_a_report_writes_at_most_four_times_a_second(root, monkeypatch):
@@ -368,5 +383,5 @@ def test_a_member_stops_with_its_sweep(root):
 
 def test_the_status_of_a_report_is_valid_json_while_it_is_written(root):
     writer = RunWriter.create("train", TrainConfig())
-    run_report(writer)("evaluating", 0, 240, "problems")
+    Report(writer)("evaluating", 0, 240, "problems")
     assert json.loads((writer.path / "status.json").read_text())["phase"] == "evaluating"
