@@ -11,3 +11,7 @@ Importing `hdpo`, config, records, run folders, jobs, problems or stats imports 
 """
 
 __version__ = "0.1.0"
+
+SEMANTICS = 1
+"""What a run computes from its settings. Raised only when `tests/method/golden.json` changes: the same settings then give
+other numbers, and runs of before and after are not compared."""

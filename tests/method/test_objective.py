@@ -80,6 +80,21 @@ def test_chunks_of_the_vocabulary_change_nothing(policy, monkeypatch, divergence
     close(whole, run(policy, items, o)[0])
 
 
+@pytest.mark.parametrize("micro_batch_tokens", [30, 4096])
+def test_the_mismatch_between_sampler_and_trainer_is_the_mean_over_the_whole_batch(policy, micro_batch_tokens) -> None:
+    """Log-probs that are the trainer's own but for 0.02 nats on the first of two rollouts: half of that, by tokens."""
+    o = ObjectiveConfig(lambda_=0.0)
+    first, second = policy_items([group_of(policy, [C, W], lengths=(5, 5))], o)
+    off = {id(first): 0.02, id(second): 0.0}
+    items = []
+    for item in (first, second):
+        targets = torch.tensor(item.trace.completion_ids)[:, None]
+        exact = log_probs(policy, item.trace).gather(-1, targets)[:, 0] + off[id(item)]
+        items.append(replace(item, sampled_logprobs=tuple(exact.tolist())))
+    _, terms = run(policy, (items, []), o, micro_batch_tokens=micro_batch_tokens)
+    assert terms.sampler_mismatch == pytest.approx(0.01, abs=1e-5)
+
+
 def test_the_grpo_gradient_is_the_policy_gradient_written_out(policy) -> None:
     """Ratio 1: the gradient is that of -Σ A log π / N_tok, and N_tok counts zero-advantage tokens too."""
     o = ObjectiveConfig(lambda_=0.0)

@@ -1,0 +1,80 @@
+"""The golden losses: three steps of the default engine on the bundled model at λ = 0 and 0.3, as they were and shall be.
+
+`python -m tests.method.golden` makes `golden.json` anew. Do that only where the engine is meant to compute something
+else from now on, and raise `hdpo.SEMANTICS` in the same commit: runs of before and after are then not compared.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import hdpo
+from hdpo.config import TrainConfig, replace_knobs
+from hdpo.record.folder import Run, RunWriter
+from hdpo.work.execute import execute
+from hdpo.work.libraries import prepare_libraries
+
+FILE = Path(__file__).with_suffix(".json")
+LAMBDAS = (0.0, 0.3)
+SMALL = {
+    "steps": 3,
+    "prompts_per_step": 8,
+    "rollouts": 4,
+    "max_new_tokens": 48,
+    "eval_problems": 2,
+    "eval_samples": 2,
+    "ks": (1,),
+    "probe_cliffs": 0,
+}
+KEPT = ("loss_grpo", "loss_jsd", "grad_norm", "reward", "rollouts", "accepted_rollouts", "tokens_student")
+
+
+def steps_of(lambda_: float) -> list[dict[str, float]]:
+    """What is kept of each step, on one thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            config = replace_knobs(TrainConfig(), {**SMALL, "lambda_": lambda_})
+            path = RunWriter.create("train", config, Path(folder)).path
+            execute(path, resume=False)
+            return [{name: row[name] for name in KEPT} for row in Run(path).metrics("step")]
+    finally:
+        torch.set_num_threads(before)
+
+
+def made_on() -> dict[str, Any]:
+    """What decides the last bits: torch, and the vendor and vector instructions that its libraries choose by."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
+    facts = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    vectors = [flag for flag in facts.get("flags", "").split() if flag.startswith(("avx", "fma", "amx"))]
+    return {
+        "torch": torch.__version__,
+        "system": platform.system(),
+        "machine": platform.machine(),
+        "vendor": facts.get("vendor_id", platform.processor()),
+        "vectors": vectors,
+        "kernels": torch.backends.cpu.get_cpu_capability(),
+    }
+
+
+def main() -> None:
+    prepare_libraries()
+    golden = {
+        "semantics": hdpo.SEMANTICS,
+        "made_on": made_on(),
+        "steps": {f"{lam:g}": steps_of(lam) for lam in LAMBDAS},
+    }
+    FILE.write_text(json.dumps(golden, indent=1) + "\n", encoding="utf-8")
+    print(f"{FILE.name} holds semantics {hdpo.SEMANTICS}.")
+
+
+if __name__ == "__main__":
+    main()
