@@ -1,9 +1,13 @@
-"""Estimates with honest intervals. numpy only: pages import this.
+"""Estimates with honest intervals. numpy and scipy.special only: pages import this.
 
 Conventions: counts are `(n, c)` pairs, n rollouts of one prompt of which c are correct. The prompt is the
 unit: a standard error is the spread of the per-prompt values over √P, never over √(P·n) (Miller 2024, arXiv
 2411.00640). Arms are compared prompt by prompt. Every interval is two-sided, 95 %. Rates are fractions, not
-per cent.
+per cent. How often the intervals hold the truth is simulated by `python -m tests.simulations`.
+
+The spread of a few values in a known range is often too small: the rare prompt that would widen it was not
+drawn. So half an unseen prompt at each end of the range joins it (`_variance`), which moves no mean, weighs
+nothing at 240 prompts and much at 8, and makes P equal values no certainty.
 """
 
 from __future__ import annotations
@@ -12,17 +16,22 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import betaincinv, chdtri, ndtr, stdtrit
 
 from hdpo.errors import BadInput
 
 LEVEL = 0.95
 _TAIL = (1.0 - LEVEL) / 2.0
-_Z = NormalDist().inv_cdf(1.0 - _TAIL)
+FEWEST = 8  # fewer prompts, or fewer that are neither always nor never solved, say nothing of the noise to come
+
+# What `detectable_difference` assumes where no pair is at hand: standard deviations of the recorded pairs, λ = 0.3 and
+# 3 against 0 on the steep mix at step 60. Their effect differs between problems by 25 points of pass@1 and 35 of pass@8,
+# gains on some and losses on others, and between training seeds by 0 to 1.3.
+EFFECT_SD = 0.3
+SEED_SD = 0.01
 
 Counts = Sequence[tuple[int, int]]
 Values = Sequence[float] | NDArray[np.float64]
@@ -44,6 +53,14 @@ class Estimate:
     k: int | None = None
 
 
+@dataclass(frozen=True)
+class Detectable:
+    """The smallest true difference that would show, a fraction; None where it cannot be told, and `reason` says why."""
+
+    value: float | None
+    reason: str = ""
+
+
 def pass_at_k(n: int, c: int, k: int) -> float:
     """Chance that k of n rollouts, drawn without replacement, hold a correct one: `1 - C(n-c,k)/C(n,k)`.
 
@@ -60,34 +77,41 @@ def pass_at_k(n: int, c: int, k: int) -> float:
 
 
 def mean_pass_at_k(counts: Counts, k: int) -> Estimate:
-    """Mean of the per-prompt pass@k. Interval: Student's t over prompts (P-1 degrees), cut to [0, 1].
+    """Mean of the per-prompt pass@k with the interval of Korn and Graubard (1998).
 
-    Where all P prompts have the same value the spread says nothing, and the interval is that of `_unspread`.
+    That is `rate_interval` at the number of yes-or-no prompts that would vary as much: P·m(1-m)/s², less what
+    Student's t says of a spread from P values, and at most the rollouts there are. It holds for few and for
+    skewed prompts, where ±t is too narrow on the side of the prompts not drawn.
 
     >>> mean_pass_at_k([(4, 0), (4, 4)], 1).value
     0.5
     """
     values = np.array([pass_at_k(n, c, k) for n, c in _some(counts)])
-    low, high = _t_interval(values, 0.0, 1.0)
-    low, high = max(low, 0.0), min(high, 1.0)
-    return Estimate(float(values.mean()), low, high, len(values), sum(n for n, _ in counts), k)
+    prompts, samples = len(values), sum(n for n, _ in counts)
+    mean, variance = float(values.mean()), _variance(values, 0.0, 1.0)
+    centre = (float(values.sum()) + 0.5) / (prompts + 1)  # with the half prompts, as in the variance
+    effective = prompts * centre * (1.0 - centre) / variance * (_t_quantile(math.inf) / _t_quantile(prompts)) ** 2
+    effective = min(effective, float(samples))
+    low, high = _exact(mean * effective, effective)
+    return Estimate(mean, low, high, prompts, samples, k)
 
 
-def wilson(c: int, n: int) -> tuple[float, float]:
-    """Wilson's score interval for a plain rate of c in n: one prompt's pass rate, or a share of prompts.
+def rate_interval(c: int, n: int) -> tuple[float, float]:
+    """Interval for a plain rate of c in n: one prompt's pass rate, or a share of prompts.
 
-    >>> [round(x, 3) for x in wilson(0, 8)], [round(x, 3) for x in wilson(4, 8)]
-    ([0.0, 0.324], [0.215, 0.785])
+    Clopper and Pearson's exact one, with all 5 % on the one side that is left where c is 0 or n: 0 of 8 says
+    p < 0.31, one bound in every table and sentence. It holds the truth at least 93.1 times in 100, whatever
+    the rate and n; Wilson's falls to 83 at rates near 0.01.
+
+    >>> [round(x, 3) for x in rate_interval(0, 8)], [round(x, 3) for x in rate_interval(4, 8)]
+    ([0.0, 0.312], [0.157, 0.843])
     """
     _check_count(n, c)
-    centre = (c + _Z**2 / 2) / (n + _Z**2)
-    half = _Z * math.sqrt(c * (n - c) / n + _Z**2 / 4) / (n + _Z**2)
-    # At the ends the two parts cancel exactly on paper, and only nearly in floats.
-    return (0.0 if c == 0 else centre - half), (1.0 if c == n else centre + half)
+    return _exact(c, n)
 
 
 def cliff_fraction(counts: Counts) -> Estimate:
-    """Share of prompts with no correct rollout, Wilson's interval. What each may still hide: `cliff_upper`.
+    """Share of prompts with no correct rollout. What each may still hide: `rate_interval(0, n)`.
 
     >>> cliff_fraction([(8, 0), (8, 1), (8, 8), (8, 0)]).value
     0.5
@@ -96,7 +120,7 @@ def cliff_fraction(counts: Counts) -> Estimate:
 
 
 def cover_at(counts: Counts, tau: float) -> Estimate:
-    """Cover@τ: share of prompts whose pass rate c/n is at least τ (arXiv 2510.08325), Wilson's interval.
+    """Cover@τ: share of prompts whose pass rate c/n is at least τ (arXiv 2510.08325).
 
     Unlike pass@k at a large k it does not reward guessing. Plug-in: c/n stands for the rate. τ in (0, 1].
 
@@ -106,17 +130,6 @@ def cover_at(counts: Counts, tau: float) -> Estimate:
     if not 0.0 < tau <= 1.0:
         raise BadInput(f"Cover@τ needs τ above 0 and at most 1, found {tau}: τ = 0 would cover every prompt.")
     return _share([c / n >= tau for n, c in _checked(counts)], counts)
-
-
-def cliff_upper(k: int) -> float:
-    """95 % upper bound of a prompt's pass rate after 0 of k correct: `1 - 0.05^(1/k)`, about 3/k.
-
-    >>> round(cliff_upper(8), 3)
-    0.312
-    """
-    if k < 1:
-        raise BadInput(f"A bound needs at least one rollout, found {k}: sample the prompt first.")
-    return 1.0 - 0.05 ** (1.0 / k)
 
 
 def mean_value(values: Values) -> Estimate:
@@ -136,65 +149,86 @@ def mean_value(values: Values) -> Estimate:
 def paired_difference(a: Values, b: Values) -> Estimate:
     """How much a exceeds b: mean over prompts of a - b, the same prompts in the same order. Not cut at 0.
 
-    Student's t over the P differences; where all are the same, the interval of `_unspread`. Covers the
-    sampling of prompts and rollouts; training noise is a second level (`seeds_difference`).
+    The values are shares, between 0 and 1. Covers the sampling of prompts and rollouts; training noise is a
+    second level (`seeds_difference`), of which one seed knows nothing.
 
     >>> paired_difference([0.5, 0.75, 1.0], [0.25, 0.5, 0.5]).value
     0.3333333333333333
     """
-    differences = _finite(a, "first") - _finite(b, "second", len(a))
-    low, high = _t_interval(differences, -1.0, 1.0)
-    return Estimate(float(differences.mean()), low, high, len(differences), None)
+    return seeds_difference([a], [b])
 
 
 def seeds_difference(a: Sequence[Values], b: Sequence[Values]) -> Estimate:
-    """How much arm a exceeds arm b over training seeds: one array of per-prompt values a seed, paired.
+    """How much arm a exceeds arm b over training seeds: one array of per-prompt shares a seed, paired.
 
     d[s, p] = a[s][p] - b[s][p]; the value is its mean. Seeds and prompts are crossed random effects (every
     seed is evaluated on the same prompts), so Var(mean) = σ²_seed/S + σ²_prompt/P + σ²_rest/(SP). The
     variance of the seed means over S plus that of the prompt means over P estimates this and counts the last
-    part twice: wide rather than narrow. Student's t with Satterthwaite's degrees: with 3 seeds and mostly
-    seed noise t of 2 degrees, 4.3, where a bootstrap over 3 seeds is far too narrow. In simulations it
-    covered 93 to 99 %. With one seed it is `paired_difference`, and training noise is not covered: say so.
+    part twice: wide rather than narrow. Each part keeps the t of its own degrees, `√(t²V_seed + t²V_prompt)`:
+    Banerjee's interval (1960), which never covers less than it says. Pooled degrees (Satterthwaite's) do when
+    two seeds happen to agree: 10 to 14 % false claims. The price is the width: two seeds know the training
+    noise by one degree, t = 12.7; three by 4.3. With one seed training noise is not covered: say so.
 
     >>> seeds_difference([[0.5, 1.0], [0.5, 0.5]], [[0.0, 0.5], [0.5, 0.5]]).value
     0.25
     """
-    if len(a) == 0 or len(a) != len(b):
-        raise BadInput(f"Expected the same seeds in both arms, found {len(a)} and {len(b)}: pair them by seed.")
-    prompts = len(a[0])
-    first = np.stack([_finite(x, "first", prompts) for x in a])
-    differences = first - np.stack([_finite(x, "second", prompts) for x in b])  # (S, P)
-    if len(a) == 1:
-        return paired_difference(a[0], b[0])
-    parts = [m.var(ddof=1) / len(m) if len(m) > 1 else 0.0 for m in (differences.mean(1), differences.mean(0))]
-    value, variance = float(differences.mean()), float(sum(parts))
-    if _all_same(differences):
-        low, high = _unspread(value, -1.0, 1.0, prompts)
-        return Estimate(value, low, high, prompts, None)
-    weights = [part**2 / (size - 1) for part, size in zip(parts, differences.shape, strict=True) if size > 1]
-    half = _t_quantile(variance**2 / sum(weights)) * math.sqrt(variance)
-    return Estimate(value, value - half, value + half, prompts, None)
+    d = _differences(a, b)
+    value, half = float(d.mean()), float(_half_width(*_parts(d), *d.shape))
+    return Estimate(value, max(value - half, -1.0), min(value + half, 1.0), d.shape[1], None)
 
 
-def detectable_difference(counts_baseline: Counts, n_samples: int, k: int, seeds: int = 1, power: float = 0.8) -> float:
-    """Smallest true difference in pass@k that a paired comparison on these prompts shows with this power.
+def detectable_again(a: Sequence[Values], b: Sequence[Values], power: float = 0.8) -> Detectable:
+    """From which true difference on a comparison like this one shows it, by the variances of these very pairs.
 
-    `(t + z_power) √(2 v̄ / (P · seeds))`, a fraction; v̄ is the mean over prompts of the variance that pass@k
-    has when n_samples rollouts are drawn, taken as the same for both arms. The prompts' true rates are not
-    known, so their spread is estimated from the baseline's counts first: c/n itself would call every cliff
-    certain. Optimistic: it knows neither a spread of the effect over prompts nor training noise.
+    Always beyond the half width of `seeds_difference`, so it cannot contradict the interval beside it. With
+    one seed training noise is not in it.
+    """
+    d = _differences(a, b)
+    if d.shape[1] < FEWEST:
+        return Detectable(None, f"{d.shape[1]} problems are too few, it takes {FEWEST}")
+    by_seed, by_prompt = _parts(d)
+    return _shown(by_seed, by_prompt, by_seed + by_prompt, d.shape, power, 1.0)
 
-    >>> round(detectable_difference([(8, 4)] * 50, 16, 1), 3)
-    0.071
+
+def detectable_difference(
+    counts: Counts,
+    n_samples: int,
+    k: int,
+    seeds: int = 1,
+    power: float = 0.8,
+    *,
+    prompts: int | None = None,
+    effect_sd: float = EFFECT_SD,
+    seed_sd: float = SEED_SD,
+) -> Detectable:
+    """Smallest true rise of pass@k that `seeds_difference` shows with this power, planned from a baseline's counts.
+
+    The variances are those of that interval. The rollouts' is estimated without bias from the baseline, for
+    n_samples rollouts a prompt in both arms, and takes at least 2k rollouts a prompt. effect_sd and seed_sd
+    are assumptions, to be said: how much the effect differs between prompts and between training seeds
+    (standard deviations, fractions); seed_sd counts from two seeds on, as in the interval. prompts: how many will be
+    evaluated, as many as the baseline by default.
+
+    >>> round(detectable_difference([(32, 16)] * 50, 16, 1, effect_sd=0.0).value, 3)
+    0.086
     """
     if seeds < 1 or not 0.0 < power < 1.0:
         raise BadInput(f"Expected at least one seed and a power between 0 and 1, found {seeds} and {power}.")
-    prompts = len(_checked(counts_baseline))
-    rates = np.sin(np.linspace(0.0, math.pi / 2, 61)).clip(1e-6, 1.0 - 1e-12) ** 2  # dense at both ends
-    mean_variance = float(_rate_weights(counts_baseline, rates) @ _sampling_variance(n_samples, k, rates))
-    quantiles = _t_quantile(max(prompts - 1.0, 1.0)) + NormalDist().inv_cdf(power)
-    return quantiles * math.sqrt(2.0 * mean_variance / (prompts * seeds))
+    pass_at_k(n_samples, 0, k)
+    used = [(n, c) for n, c in _checked(counts) if n >= 2 * k]
+    size = prompts or len(counts)
+    if min(len(used), size) < FEWEST:
+        return Detectable(None, f"it takes {FEWEST} problems with {2 * k} samples each, found {min(len(used), size)}")
+    values = [pass_at_k(n, c, k) for n, c in used]
+    moving = sum(0.0 < v < 1.0 for v in values)
+    if moving < FEWEST:
+        return Detectable(None, f"only {moving} of {len(used)} problems are neither always nor never solved")
+    rest = 2.0 * _sampling_variance(used, n_samples, k)
+    between = seed_sd**2 / seeds if seeds > 1 else 0.0
+    once = rest / (seeds * size)
+    by_prompt = (effect_sd**2 + 1.0 / size) / size + once
+    room = 1.0 - float(np.mean(values))
+    return _shown(between + once, by_prompt, between + effect_sd**2 / size + once, (seeds, size), power, room)
 
 
 def first_divergence(a: Sequence[int], b: Sequence[int]) -> int | None:
@@ -228,76 +262,84 @@ def verdict_words(difference: Estimate) -> str:
 
 
 def _share(hits: Sequence[bool], counts: Counts) -> Estimate:
-    low, high = wilson(sum(hits), len(hits))
+    low, high = rate_interval(sum(hits), len(hits))
     return Estimate(sum(hits) / len(hits), low, high, len(hits), sum(n for n, _ in counts))
 
 
-def _t_interval(values: NDArray[np.float64], lowest: float, highest: float) -> tuple[float, float]:
-    """Student's t for the mean; values that are all the same go to `_unspread` with their possible range."""
-    mean = float(values.mean())
-    if _all_same(values):
-        return _unspread(float(values[0]), lowest, highest, len(values))
-    half = _t_quantile(len(values) - 1.0) * float(values.std(ddof=1)) / math.sqrt(len(values))
-    return mean - half, mean + half
+def _exact(c: float, n: float) -> tuple[float, float]:
+    """`rate_interval` for real c of n. A limit between the one-sided bound of 0 (or n) and its two-sided one is moved to
+    the former: otherwise the two errors meet there, 7.5 % at 50 trials."""
+    bound, stricter = (1.0 - LEVEL) ** (1.0 / n), _TAIL ** (1.0 / n)
+    if c <= 0.0:
+        return 0.0, 1.0 - bound
+    if c >= n:
+        return bound, 1.0
+    low, high = float(betaincinv(c, n - c + 1.0, _TAIL)), float(betaincinv(c + 1.0, n - c, 1.0 - _TAIL))
+    low = 1.0 - bound if 1.0 - bound < low < 1.0 - stricter else low
+    return low, bound if stricter < high < bound else high
 
 
-def _unspread(value: float, lowest: float, highest: float, prompts: int) -> tuple[float, float]:
-    """Interval of a mean when all P prompts gave `value`: a rule of three instead of a width of zero.
-
-    Had more than a share `u = 1 - 0.025^(1/P)` of all prompts another value, P equal ones would be seen less
-    than one time in 40; at worst these prompts lie at the lowest or at the highest possible value.
-    """
-    u = 1.0 - _TAIL ** (1.0 / prompts)
-    return value - u * (value - lowest), value + u * (highest - value)
+def _variance(values: NDArray[np.float64], lowest: float, highest: float) -> float:
+    """Sample variance with half an unseen value at each end of the range; P degrees for P values."""
+    more, seen = len(values) + 1, float(values.sum()) + (lowest + highest) / 2.0
+    squares = float((values**2).sum()) + (lowest**2 + highest**2) / 2.0
+    return (squares - seen**2 / more) / len(values)
 
 
-def _all_same(values: NDArray[np.float64]) -> bool:
-    """Up to rounding: 0.4 - 0.3 and 0.3 - 0.2 are the same difference, and in floats they are not."""
-    return bool(np.ptp(values) < 1e-12)
+def _differences(a: Sequence[Values], b: Sequence[Values]) -> NDArray[np.float64]:
+    """a - b, (S, P), checked."""
+    if len(a) == 0 or len(a) != len(b):
+        raise BadInput(f"Expected the same seeds in both arms, found {len(a)} and {len(b)}: pair them by seed.")
+    prompts = len(_finite(a[0], "first"))
+    first = np.stack([_finite(x, "first", prompts) for x in a])
+    return first - np.stack([_finite(x, "second", prompts) for x in b])
 
 
-@lru_cache(maxsize=256)
+def _parts(d: NDArray[np.float64]) -> tuple[float, float]:
+    """The variance of the mean of d (S, P) through its seeds (0 for one seed) and through its prompts."""
+    seeds, prompts = d.shape
+    by_seed = float(d.mean(axis=1).var(ddof=1)) / seeds if seeds > 1 else 0.0
+    return by_seed, _variance(d.mean(axis=0), -1.0, 1.0) / prompts
+
+
+def _half_width(by_seed: Values | float, by_prompt: float, seeds: int, prompts: int) -> NDArray[np.float64]:
+    t_seed = _t_quantile(seeds - 1) if seeds > 1 else 0.0
+    return np.sqrt(t_seed**2 * np.asarray(by_seed) + _t_quantile(prompts) ** 2 * by_prompt)
+
+
+def _shown(
+    by_seed: float, by_prompt: float, variance: float, shape: tuple[int, int], power: float, room: float
+) -> Detectable:
+    """The difference whose interval leaves 0 out with this power, where the two parts of the interval's variance are
+    expected to be by_seed and by_prompt and the mean has `variance`. From few seeds by_seed is any draw of a χ²."""
+    seeds, prompts = shape
+    drawn = chdtri(seeds - 1, (np.arange(400) + 0.5) / 400) / (seeds - 1) if seeds > 1 else np.ones(1)
+    half = _half_width(by_seed * drawn, by_prompt, seeds, prompts)
+    effects = np.geomspace(1e-4, 1.0, 400)[:, None]
+    powers = ndtr((effects - half) / math.sqrt(variance)).mean(axis=1)
+    value = float(np.interp(power, powers, effects[:, 0], right=math.inf))
+    if value > room:
+        least = f"{100 * value:.1f} points" if value < 1.0 else "any difference"
+        return Detectable(None, f"it would take {least}, and there is room for {100 * room:.1f}")
+    return Detectable(value)
+
+
 def _t_quantile(degrees: float) -> float:
-    """The 97.5 % quantile of Student's t for degrees ν ≥ 1: with t = √ν tan θ the density is ∝ cos^(ν-1) θ.
+    return float(stdtrit(degrees, 1.0 - _TAIL))
 
-    >>> [round(_t_quantile(v), 3) for v in (1.0, 2.0, 5.0, 100.0)]
-    [12.706, 4.303, 2.571, 1.984]
+
+def _sampling_variance(counts: Counts, m: int, k: int) -> float:
+    """Mean over prompts of the variance that pass@k has from m fresh rollouts, without bias; every n at least 2k.
+
+    With q the chance of a wrong rollout E[(1 - pass@k)²] = Σ_j h(j) q^(2k-j), h(j) the chance that two draws
+    of k among m share j, and C(n-c, i)/C(n, i) estimates q^i without bias.
     """
-    if degrees > 1e5:
-        return _Z
-    theta = np.linspace(0.0, math.pi / 2, 40_001)
-    density = np.cos(theta) ** (degrees - 1.0)
-    below = np.concatenate([[0.0], np.cumsum(density[1:] + density[:-1])])
-    return math.sqrt(degrees) * math.tan(float(np.interp(LEVEL, below / below[-1], theta)))
-
-
-def _log_binomial(n: int, c: int, rates: NDArray[np.float64]) -> NDArray[np.float64]:
-    """ln P(c of n | p) for every rate 0 < p < 1; in logs, because C(n, c) outgrows a float."""
-    return math.log(math.comb(n, c)) + c * np.log(rates) + (n - c) * np.log1p(-rates)
-
-
-def _rate_weights(counts: Counts, rates: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How the prompts' true rates spread over the grid: weights that sum to 1, of nearly maximal likelihood.
-
-    EM for a mixture of binomials, twenty passes from equal weights and no more: the maximum itself is a
-    handful of spikes. On three invented mixes the standard error of pass@8 that follows was right within 10 %
-    on average; a Jeffreys posterior for each prompt was up to 70 % too high, c/n plugged in up to 47 % low.
-    """
-    tally = Counter((n, c) for n, c in counts)
-    share = np.array(list(tally.values()))[:, None] / len(counts)
-    likelihood = np.exp([_log_binomial(n, c, rates) for n, c in tally])  # (distinct counts, grid)
-    weights = np.full(len(rates), 1.0 / len(rates))
-    for _ in range(20):
-        posterior = likelihood * weights
-        weights = (share * posterior / posterior.sum(axis=1, keepdims=True)).sum(axis=0)
-    return weights
-
-
-def _sampling_variance(n: int, k: int, rates: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Variance of the pass@k of one prompt from n fresh rollouts, for each true rate, exactly."""
-    chances = np.exp([_log_binomial(n, c, rates) for c in range(n + 1)])  # (n+1, grid)
-    values = np.array([pass_at_k(n, c, k) for c in range(n + 1)])
-    return (values**2 @ chances - (values @ chances) ** 2).clip(min=0.0)
+    shared = [math.comb(k, j) * math.comb(m - k, k - j) / math.comb(m, k) for j in range(k + 1)]
+    total = 0.0
+    for (n, c), times in Counter(counts).items():
+        powers = [math.comb(n - c, i) / math.comb(n, i) for i in range(2 * k + 1)]  # q^i
+        total += times * (sum(h * powers[2 * k - j] for j, h in enumerate(shared)) - powers[2 * k])
+    return max(total / len(counts), 0.0)
 
 
 def _some(counts: Counts) -> Counts:

@@ -128,7 +128,7 @@ def bounds(e: stats.Estimate) -> dict[str, float]:
 
 
 def share(c: int, n: int) -> dict[str, float]:
-    low, high = stats.wilson(c, n)
+    low, high = stats.rate_interval(c, n)
     return {"value": c / n, "low": low, "high": high}
 
 

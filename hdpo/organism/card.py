@@ -82,7 +82,7 @@ def record(root: Path, into: Path = ASSET_RUNS) -> None:
 
 def gate() -> dict[str, Estimate]:
     """What the base must show before it ships, on the steep mix's test problems: 16 rollouts a prompt, 8 privileged
-    ones a cliff. Shares of prompts have Wilson's interval; the pass rate has the cliff as its unit."""
+    ones a cliff. Shares of prompts have an exact interval; the pass rate has the cliff as its unit."""
     problems = bundled("steep", "test")
     with VerifierPool() as verifier:
         _, collector = prepare(ScanConfig(), problems, verifier)
@@ -103,7 +103,7 @@ def share(groups: Sequence[Group], kind: GroupKind) -> Estimate:
 
 
 def rate(c: int, n: int) -> Estimate:
-    return Estimate(c / n, *stats.wilson(c, n), n, None)
+    return Estimate(c / n, *stats.rate_interval(c, n), n, None)
 
 
 def per_problem(root: Path, mix: str) -> Values:

@@ -13,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 
 from hdpo.config import ModelConfig, ScanConfig
 from hdpo.data.problems import bundled
-from hdpo.evidence.stats import wilson
+from hdpo.evidence.stats import rate_interval
 from hdpo.record import folder
 from hdpo.record.folder import Run, RunWriter, State
 from hdpo.records import Group, Outcome, Problem, Rollout
@@ -114,7 +114,7 @@ def test_a_finished_scan_is_drawn_and_tabled_as_the_run_folder_says(runs_folder:
     assert sum(sum(bar["y"]) for bar in map(plain, drawn)) == len(rows) == 12
     table = at.dataframe[-1].value
     assert list(table["correct"]) == [r["correct"] for r in rows]
-    assert (table["low"][0], table["high"][0]) == wilson(0, 4)
+    assert (table["low"][0], table["high"][0]) == rate_interval(0, 4)
     counts = at.dataframe[0].value.set_index("reason")["cliffs"]
     assert counts["truncated"] == 4 and counts.sum() == 4, "the made-up cliffs each end in a truncated rollout"
     assert any("0 of 4 only says p < 0.53" in c.value for c in at.caption)

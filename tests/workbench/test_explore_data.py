@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from hdpo.evidence.stats import wilson
+from hdpo.evidence.stats import rate_interval
 from hdpo.records import Outcome
 from workbench.data import explore
 
@@ -35,10 +35,10 @@ def table(*rows: dict[str, Any]) -> pd.DataFrame:
     return explore.prompt_table(pd.DataFrame(list(rows)))
 
 
-def test_each_prompt_has_its_rate_with_wilsons_interval() -> None:
+def test_each_prompt_has_its_rate_with_its_interval() -> None:
     found = table(row("cliff", 0), row("mixed", 3), row("solved", 8)).to_dict("records")
     assert [(r["correct"], r["graded"], r["rate"]) for r in found] == [(0, 8, 0.0), (3, 8, 0.375), (8, 8, 1.0)]
-    assert [(r["low"], r["high"]) for r in found] == [wilson(0, 8), wilson(3, 8), wilson(8, 8)]
+    assert [(r["low"], r["high"]) for r in found] == [rate_interval(0, 8), rate_interval(3, 8), rate_interval(8, 8)]
 
 
 def test_a_prompt_without_graded_rollouts_has_no_rate() -> None:

@@ -222,7 +222,7 @@ def test_what_a_session_can_detect_comes_from_the_baseline(runs_folder: Path, mo
     assert "not known yet" in estimate.detectable(config)
     fake_train_run(runs_folder)
     words = estimate.detectable(config)
-    assert "pass@1" in words and "pass@8" in words and "one training seed" in words
+    assert "pass@1" in words and "pass@8" in words and "one seed knows nothing" in words
     assert "not known yet" in estimate.detectable(replace_knobs(config, {"problems": "bundled:gentle"}))
 
 

@@ -223,9 +223,17 @@ def test_coverage_is_the_largest_k_measured(runs_folder: Path, pair: list[Run]) 
     assert data.coverage([write_run(runs_folder, BASE, ks=(1, 2))]) == "pass@2"
 
 
-def test_what_can_be_detected_needs_a_baseline(pair: list[Run]) -> None:
-    assert "points of pass@1" in data.detectable_words(pair, 10)
+def test_what_can_be_detected_comes_from_the_pairs_of_the_intervals(runs_folder: Path, pair: list[Run]) -> None:
+    assert "cannot be told (5 problems are too few" in data.detectable_words(pair, 10)
     assert data.detectable_words(pair[1:], 10).startswith("Without a λ = 0 run")
+    many = [
+        write_run(runs_folder, {10: BASE[0] * 8}, lambda_=0.0),
+        write_run(runs_folder, {10: BETTER[10] * 8}, lambda_=3.0),
+    ]
+    words = data.detectable_words(many, 10)
+    row = data.differences(many, 10, ("pass@1",)).iloc[0]
+    shown = float(words.split("λ = 3: pass@1 ")[1].split(" points")[0])
+    assert shown > 100 * (row["high"] - row["value"]) and "One seed" in words
 
 
 def test_a_run_without_tables_has_no_difference_and_no_exception(runs_folder: Path, pair: list[Run]) -> None:

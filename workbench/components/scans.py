@@ -29,8 +29,8 @@ COLUMNS = {
     "problem_id": st.column_config.TextColumn("prompt"),
     "graded": st.column_config.NumberColumn("of", help="Rollouts with a verdict of the verifier"),
     "rate": st.column_config.ProgressColumn("pass rate", min_value=0.0, max_value=1.0, format="%.2f"),
-    "low": st.column_config.NumberColumn("from", format="%.2f", help="Wilson's interval, 95 %"),
-    "high": st.column_config.NumberColumn("to", format="%.2f", help="Wilson's interval, 95 %"),
+    "low": st.column_config.NumberColumn("from", format="%.2f", help="Exact interval (Clopper and Pearson), 95 %"),
+    "high": st.column_config.NumberColumn("to", format="%.2f", help="Exact interval (Clopper and Pearson), 95 %"),
     "reason": st.column_config.TextColumn("why a cliff"),
     "problem": st.column_config.TextColumn(width="large"),
 }

@@ -139,18 +139,21 @@ def detectable(config: TrainConfig, seeds: int = 1) -> str:
             "What this session can detect is not known yet: no baseline evaluation of this model on this problem set."
         )
     counts, run = found
-    used = counts[: config.evaluation.eval_problems]
-    widen = math.sqrt(len(used) / config.evaluation.eval_problems)  # a baseline on fewer problems than will be used
-    n = config.evaluation.eval_samples
-    parts = [
-        f"{100 * widen * stats.detectable_difference(used, n, k, seeds):.1f} points of pass@{k}"
-        for k in (min(config.evaluation.ks), max(config.evaluation.ks))
-    ]
-    held = f"{config.evaluation.eval_problems} problems × {n} samples"
-    extra = "one training seed, whose own noise is not in it" if seeds == 1 else f"{seeds} training seeds"
+    planned, words = config.evaluation, []
+    problems = min(planned.eval_problems, len(counts))
+    for k in dict.fromkeys((min(planned.ks), max(planned.ks))):
+        shown = stats.detectable_difference(counts, planned.eval_samples, k, seeds, prompts=problems)
+        told = f"{100 * shown.value:.1f} points" if shown.value else f"cannot be told ({shown.reason})"
+        words.append(f"pass@{k} {told}")
+    noise = (
+        "training noise, of which one seed knows nothing, is not in it"
+        if seeds == 1
+        else f"between the {seeds} training seeds by {100 * stats.SEED_SD:.0f}"
+    )
     return (
-        f"With the noise of sampling alone two such sessions can be told apart (80 % power) by {' or '.join(parts)}: "
-        f"{held}, {extra}; an effect that differs between problems must be larger. From the baseline in {run.name} ({run.load_config().evaluation.eval_split} problems)."
+        f"The smallest true difference that two such sessions on {problems} problems × {planned.eval_samples} samples show 80 times in 100: {', '.join(words)}. It assumes that the effect "
+        f"differs between problems by {100 * stats.EFFECT_SD:.0f} points (standard deviation), as in the recorded pairs; {noise}. "
+        f"From the baseline in {run.name} ({run.load_config().evaluation.eval_split} problems)."
     )
 
 

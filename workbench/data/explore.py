@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from hdpo.evidence.stats import cliff_upper, wilson
+from hdpo.evidence.stats import rate_interval
 from hdpo.records import Doubt, GroupKind, Outcome, Problem
 
 KIND_FILTERS = ("cliff", "mixed", "solved", "doubtful", "other")
@@ -35,7 +35,7 @@ TABLE_COLUMNS = (
 
 
 def prompt_table(scan: pd.DataFrame) -> pd.DataFrame:
-    """One row a prompt, in the order of the scan. Columns: TABLE_COLUMNS; rate, low, high are Wilson's, 95 %.
+    """One row a prompt, in the order of the scan. Columns: TABLE_COLUMNS; rate with its 95 % interval.
 
     graded: rollouts with a verdict of the verifier (a scan's n; a grader error has none). reason: why a cliff is one,
     "" for others.
@@ -52,7 +52,7 @@ def pass_rate(row: Mapping[str, Any]) -> dict[str, float | int | None]:
     correct, graded = int(row["correct"]), int(row["n"])
     if graded < 1:
         return {"correct": correct, "graded": graded, "rate": None, "low": None, "high": None}
-    low, high = wilson(correct, graded)
+    low, high = rate_interval(correct, graded)
     return {"correct": correct, "graded": graded, "rate": correct / graded, "low": low, "high": high}
 
 
@@ -114,7 +114,7 @@ def cliff_sentence(graded: int) -> str:
     >>> cliff_sentence(8)
     '0 of 8 only says p < 0.31 (95 %).'
     """
-    return f"0 of {graded} only says p < {cliff_upper(graded):.2f} (95 %)."
+    return f"0 of {graded} only says p < {rate_interval(0, graded)[1]:.2f} (95 %)."
 
 
 def acceptance(outcome: Outcome, tokens: int) -> tuple[bool, str]:

@@ -13,10 +13,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from hdpo.config import TrainConfig, knobs
-from hdpo.evidence.stats import detectable_difference, mean_pass_at_k, pass_at_k, seeds_difference, verdict_words
+from hdpo.evidence.stats import detectable_again, mean_pass_at_k, pass_at_k, seeds_difference, verdict_words
 from hdpo.record.folder import Run
 from hdpo.records import GroupKind
 from workbench.data import catalog
@@ -262,25 +263,38 @@ def differences(runs: Sequence[Run], step: int, metrics: Sequence[str]) -> pd.Da
 
     An arm without a λ = 0 run of the same seed and settings has no row.
     """
-    facts = describe(runs).sort_values("lambda", kind="stable").set_index("run")
+    facts = describe(runs)
     levels = lower_levels(runs)
     rows = []
-    for arm, members in facts[facts["lambda"] > 0].groupby("arm", sort=False):
-        pairs = paired_runs([r for r in runs if r.id in members.index], runs)
-        if not pairs:
-            continue
-        names = {"arm": arm, "lambda": members["lambda"].iloc[0], "seeds": ", ".join(str(s) for s in pairs)}
+    for arm, pairs in paired_arms(runs).items():
+        lam = facts.loc[facts["arm"] == arm, "lambda"].iloc[0]
+        names = {"arm": arm, "lambda": lam, "seeds": ", ".join(str(s) for s in pairs)}
         for metric in metrics:
-            values = [
-                (per_problem(a, step, metric, levels), per_problem(b, step, metric, levels)) for a, b in pairs.values()
-            ]
-            common = sorted(set.intersection(*(set(v.index) for pair in values for v in pair)))
-            if not common:
+            values, problems = paired_values(list(pairs.values()), step, metric, levels)
+            if not problems:
                 continue
-            e = seeds_difference(*[[pair[side][common].to_numpy() for pair in values] for side in (0, 1)])
+            e = seeds_difference(*values)
             row = {"metric": metric, "value": e.value, "low": e.low, "high": e.high, "words": verdict_words(e)}
-            rows.append({**names, **row, "n_seeds": len(pairs), "n_problems": len(common)})
+            rows.append({**names, **row, "n_seeds": len(pairs), "n_problems": problems})
     return pd.DataFrame(rows)
+
+
+def paired_arms(runs: Sequence[Run]) -> dict[str, dict[int, tuple[Run, Run]]]:
+    """Arm with λ > 0, by λ → its `paired_runs`; arms without a partner are not in it."""
+    facts = describe(runs).sort_values("lambda", kind="stable")
+    arms = facts[facts["lambda"] > 0].groupby("arm", sort=False)["run"].apply(set)
+    found = {str(arm): paired_runs([r for r in runs if r.id in ids], runs) for arm, ids in arms.items()}
+    return {arm: pairs for arm, pairs in found.items() if pairs}
+
+
+def paired_values(
+    pairs: Sequence[tuple[Run, Run]], step: int, metric: str, levels: Sequence[int]
+) -> tuple[tuple[list[np.ndarray], list[np.ndarray]], int]:
+    """Per-problem values of both arms, an array a seed each, and the number of problems, which all these runs share."""
+    found = [[per_problem(run, step, metric, levels) for run in pair] for pair in pairs]
+    common = sorted(set.intersection(*(set(v.index) for pair in found for v in pair)))
+    first, second = ([pair[side][common].to_numpy() for pair in found] for side in (0, 1))
+    return (first, second), len(common)
 
 
 def paired_runs(treated: Sequence[Run], runs: Sequence[Run]) -> dict[int, tuple[Run, Run]]:
@@ -302,8 +316,8 @@ def paired_runs(treated: Sequence[Run], runs: Sequence[Run]) -> dict[int, tuple[
 def unpaired_arms(runs: Sequence[Run]) -> list[str]:
     """Arms with λ > 0 for which no λ = 0 run of the same seed and settings is among these runs."""
     facts = describe(runs)
-    arms = facts[facts["lambda"] > 0].groupby("arm", sort=False)["run"].apply(set)
-    return [str(arm) for arm, ids in arms.items() if not paired_runs([r for r in runs if r.id in ids], runs)]
+    arms = facts.loc[facts["lambda"] > 0, "arm"].unique()
+    return [str(arm) for arm in arms if arm not in paired_arms(runs)]
 
 
 def verdicts(frame: pd.DataFrame) -> pd.DataFrame:
@@ -317,18 +331,22 @@ def verdicts(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def detectable_words(runs: Sequence[Run], step: int) -> str:
-    """From which difference on this comparison can speak (80 % power), by the counts of its λ = 0 runs."""
-    facts = describe(runs)
-    baseline = [r for r in runs if r.id in set(facts[facts["lambda"] == 0]["run"])]
-    frame = counts(baseline[0], step) if baseline else pd.DataFrame()
-    if frame.empty:
-        return "Without a λ = 0 run with counts nothing can be said about what this comparison can detect."
-    pairs, seeds = count_pairs(frame), len({settings(r)["seed"] for r in baseline})
-    n = min(n for n, _ in pairs)
-    words = [
-        f"{100 * detectable_difference(pairs, n, k, seeds=seeds):.1f} points of pass@{k}" for k in (1, 8) if k <= n
-    ]
-    return f"With the noise of sampling alone a true difference would show from about {' and '.join(words)} on (80 % power, seeds: {seeds}). Training noise and an effect that differs between problems, which the intervals hold, ask for more."
+    """From which true difference on each arm's comparison shows one (80 % power), by the pairs that its intervals come from."""
+    words, levels, one_seed = [], lower_levels(runs), False
+    for arm, pairs in paired_arms(runs).items():
+        parts = []
+        for metric in dict.fromkeys(("pass@1", coverage(runs))):
+            values, problems = paired_values(list(pairs.values()), step, metric, levels)
+            if problems:
+                found = detectable_again(*values)
+                told = f"{100 * found.value:.1f} points" if found.value else f"cannot be told ({found.reason})"
+                parts.append(f"{metric} {told}")
+                one_seed |= len(pairs) == 1
+        words += [f"{arm}: {', '.join(parts)}"] if parts else []
+    if not words:
+        return "Without a λ = 0 run of the same seed, with counts, nothing can be said about what this comparison can detect."
+    extra = " One seed: training noise is not in it." if one_seed else ""
+    return f"From how large a true difference on it would show 80 times in 100, where problems and seeds vary as in these pairs: {'; '.join(words)}.{extra}"
 
 
 def best_and_final(runs: Sequence[Run]) -> pd.DataFrame:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import plotly.graph_objects as go
 
-from hdpo.evidence.stats import wilson
+from hdpo.evidence.stats import rate_interval
 from hdpo.records import Doubt, GroupKind
 from workbench.figures import style
 from workbench.figures.style import LOOKS, Look
@@ -53,7 +53,7 @@ def success_histogram(scan: pd.DataFrame) -> go.Figure:
 
 
 def count_regimes(kinds: pd.Series) -> pd.DataFrame:
-    """Prompts by regime: kind, prompts, and their share of all that have a regime with Wilson's 95 % interval.
+    """Prompts by regime: kind, prompts, and their share of all that have a regime with its 95 % interval.
 
     >>> count_regimes(pd.Series(["cliff", "mixed", "mixed", "gold unparsable"]))[["kind", "prompts"]].values.tolist()
     [['cliff', 1], ['mixed', 2], ['solved', 0]]
@@ -62,7 +62,7 @@ def count_regimes(kinds: pd.Series) -> pd.DataFrame:
     total = sum(counts.values())
     rows = []
     for kind, prompts in counts.items():
-        low, high = wilson(prompts, total) if total else (float("nan"), float("nan"))
+        low, high = rate_interval(prompts, total) if total else (float("nan"), float("nan"))
         share = prompts / total if total else float("nan")
         rows.append({"kind": kind, "prompts": prompts, "share": share, "low": low, "high": high})
     return pd.DataFrame(rows)
