@@ -20,5 +20,5 @@
     Sec. 4, pass@k                                 evaluate.measure, evaluate.estimates
     App. C, warm-up                                step.learning_rate
 
-Around it: `run` (the loop, checkpoints, probes), `rehearsal` (the worst batch first, on a GPU).
+Around it: `run` (the loop, checkpoints, probes), `identity` (what a run measures with), `rehearsal` (the worst batch first, on a GPU).
 """

@@ -17,6 +17,7 @@ from hdpo.errors import BadInput
 from hdpo.evidence import stats
 from hdpo.grading.verify import VerifierPool
 from hdpo.method.groups import Collector
+from hdpo.method.identity import pin_fingerprint
 from hdpo.model.fit import PROBLEMS_AT_ONCE as CHUNK
 from hdpo.model.fit import SLOW_PROBLEMS_AT_ONCE as SLOW_CHUNK
 from hdpo.model.fit import check_fits
@@ -167,7 +168,8 @@ def scan(writer: RunWriter, config: ScanConfig, report: Report) -> None:
     report("loading the model", 0, len(file.problems), "problems")
     note_problems(writer, file)
     with VerifierPool() as verifier:
-        _, collector = prepare(config, file.problems, verifier, report.ranks)
+        policy, collector = prepare(config, file.problems, verifier, report.ranks)
+        pin_fingerprint(writer, config, policy, file.problems)
         with closing(collector.sampler):
             size = at_once(collector)
             report("scanning", 0, len(file.problems), "problems")
@@ -205,7 +207,8 @@ def evaluate(writer: RunWriter, config: EvaluateConfig, report: Report) -> None:
     report("loading the model", 0, len(problems), "problems")
     note_problems(writer, file)
     with VerifierPool() as verifier:
-        _, collector = prepare(config, file.problems, verifier, report.ranks)
+        policy, collector = prepare(config, file.problems, verifier, report.ranks)
+        pin_fingerprint(writer, config, policy, problems)
         with closing(collector.sampler):
             rows = measure(
                 collector,

@@ -21,6 +21,7 @@ from hdpo.method.advantages import advantages
 from hdpo.method.evaluate import load_split, measure, note_problems, prepare, summarise
 from hdpo.method.gap import Lens, Pair, draw_probe, probe_means, probe_rows, token_gaps
 from hdpo.method.groups import Collector
+from hdpo.method.identity import pin_fingerprint
 from hdpo.method.rehearsal import rehearse
 from hdpo.method.step import Learner, batch_of, hdpo_step
 from hdpo.model.batching import Trace
@@ -110,6 +111,7 @@ def start(writer: RunWriter, config: TrainConfig, report: Report, verifier: Veri
         )
     writer.metric("gold", 0, train=len(usable), ungradable=len(file.problems) - len(usable), held_out=len(held_out))
     policy, collector = prepare(config, file.problems, verifier, report.ranks)
+    pin_fingerprint(writer, config, policy, held_out, usable)
     optimiser = torch.optim.AdamW(
         policy.trainable,
         lr=config.step.learning_rate,

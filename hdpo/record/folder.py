@@ -1,7 +1,7 @@
 """The run folder: its only writer and its only reader. Readable while it is written; never a pickle; no torch.
 
     runs/<id>/
-      config.json            frozen at start: kind, config, versions, command
+      config.json            frozen at start: kind, config, versions, command, fingerprint
       name.txt               what a person calls it (renamed at will)
       status.json            state, phase, done, total, seconds left; pid and its start time
       metrics.jsonl          one row a step, an evaluation, a resume; append-only
@@ -20,6 +20,7 @@ reader keeps the last.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -29,12 +30,14 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+import hdpo
 from hdpo.assets import ASSETS
 from hdpo.config import KINDS, from_json, to_json
 from hdpo.errors import BadInput
@@ -51,6 +54,7 @@ from hdpo.record.files import (
     write_aside,
     write_table,
 )
+from hdpo.record.fingerprint import Fingerprint, read_fingerprint
 from hdpo.records import Group, GroupKind
 
 ASSET_RUNS = ASSETS / "runs"
@@ -92,9 +96,19 @@ def runs_root() -> Path:
     return Path(os.environ.get("HDPO_RUNS") or "runs").expanduser().resolve()
 
 
+@lru_cache
+def code_version() -> str:
+    """The project's version, and a digest of the engine's sources."""
+    found = hashlib.sha256()
+    folder = Path(hdpo.__file__).parent
+    for file in sorted(folder.rglob("*.py")):
+        found.update(file.read_bytes())
+    return f"{hdpo.__version__}+{found.hexdigest()[:8]}"
+
+
 def versions() -> dict[str, str]:
     """Of everything that can change a number."""
-    found = {}
+    found = {"hdpo": code_version()}
     for name in ("torch", "transformers", "peft", "math-verify", "numpy", "safetensors"):
         try:
             found[name] = metadata.version(name)
@@ -156,11 +170,9 @@ class RunWriter:
             writer.metric("resume", step)
         return writer
 
-    def pin(self, config: Any) -> None:
-        """Put what the first attempt found out (a hub model's commit) into the frozen config."""
-        write_aside(
-            self.path / "config.json", json.dumps({**Run(self.path).frozen(), "config": to_json(config)}, indent=1)
-        )
+    def pin(self, **facts: Any) -> None:
+        """Put what the first attempt found out (a hub model's commit, the fingerprint) into config.json."""
+        write_aside(self.path / "config.json", json.dumps({**Run(self.path).frozen(), **facts}, indent=1))
 
     def status(self, state: State, **facts: Any) -> None:
         """phase, done, total, seconds_left, message; the process adds itself."""
@@ -237,6 +249,9 @@ class RunWriter:
 class SilentWriter(RunWriter):
     """What every rank but the first has in hand: it knows the folder, and writes nothing into it."""
 
+    def pin(self, **facts: Any) -> None:
+        pass
+
     def status(self, state: State, **facts: Any) -> None:
         pass
 
@@ -291,6 +306,11 @@ class Run:
     @property
     def kind(self) -> str:
         return str(self.frozen()["kind"])
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """What its numbers were made of; unknown in all fields before the run has begun, and in older runs."""
+        return read_fingerprint(self.frozen().get("fingerprint"))
 
     def load_config(self) -> Any:
         """The config object that ran."""

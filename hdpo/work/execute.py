@@ -22,7 +22,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from hdpo.config import SweepConfig, TrainConfig, model_of, replace_knobs
+from hdpo.config import SweepConfig, TrainConfig, model_of, replace_knobs, to_json
 from hdpo.errors import BAD_INPUT, BUSY, FAILED, OK, STOPPED, BadInput, Busy, HdpoError, Stopped
 from hdpo.hub import is_hub_id
 from hdpo.model.find import find
@@ -164,7 +164,7 @@ def _pin_model(writer: RunWriter) -> None:
         writer.status(State.RUNNING, phase=f"fetching {model.model}")
         commit = find(model.model, model.revision).commit
         if commit != model.revision:
-            writer.pin(replace_knobs(config, {"revision": commit}))
+            writer.pin(config=to_json(replace_knobs(config, {"revision": commit})))
 
 
 def _settle(path: Path, ending: Ending, report: Report | None) -> None:

@@ -1,0 +1,82 @@
+"""The fingerprint of a run that begins: what it measures with, on what, and what it learns from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+
+import hdpo
+from hdpo.config import EvalConfig, EvaluateConfig, ModelConfig, ScanConfig, TrainConfig
+from hdpo.errors import BadInput
+from hdpo.grading import RULES
+from hdpo.model.find import find
+from hdpo.model.policy import Policy
+from hdpo.record.fingerprint import Fingerprint, differences, digest, digest_of_files, spoken
+from hdpo.record.folder import Run, RunWriter
+from hdpo.records import Problem
+
+
+def pin_fingerprint(
+    writer: RunWriter,
+    config: TrainConfig | ScanConfig | EvaluateConfig,
+    policy: Policy,
+    measured: Sequence[Problem],
+    training: Sequence[Problem] = (),
+) -> None:
+    """Note it in the run folder. Raises BadInput where a resumed run would go on with something else."""
+    now, began = fingerprint(config, policy, measured, training), Run(writer.path).fingerprint
+    changed, _ = differences(began, now, tuple(asdict(now)))
+    if changed:
+        raise BadInput(
+            f"resume: expected what the run began with, found that {spoken(changed)} changed since. Put that back, or start a new run."
+        )
+    writer.pin(fingerprint=asdict(now))
+
+
+def fingerprint(
+    config: TrainConfig | ScanConfig | EvaluateConfig,
+    policy: Policy,
+    measured: Sequence[Problem],
+    training: Sequence[Problem] = (),
+) -> Fingerprint:
+    """policy: freshly loaded, its adapter the one that the config begins with."""
+    prompts, how, template = config.prompts, config.sampling, str(policy.tokenizer.chat_template)
+    shown = [prompts.privileged, template, prompts.information.value, str(prompts.fraction)]
+    return Fingerprint(
+        model=f"{weights_of(config.model)} {config.model.dtype}",
+        adapter=adapter_of(policy) if config.model.adapter else "none",
+        problems=digest_of_problems(measured),
+        split=config.evaluation.eval_split if isinstance(config, TrainConfig) else config.split,
+        wording=digest([prompts.student, template]),
+        sampling=f"T {how.temperature:g}, top-p {how.top_p:g}, at most {how.max_new_tokens} tokens",
+        samples=f"n {config.rollouts}" if isinstance(config, ScanConfig) else samples_of(config.evaluation),
+        grader=f"rules {RULES}, math-verify {version('math-verify')}",
+        semantics=str(hdpo.SEMANTICS),
+        training_problems=digest_of_problems(training) if training else "none",
+        privileged=digest(shown),
+    )
+
+
+def weights_of(config: ModelConfig) -> str:
+    """A hub model's commit, or a digest of the weights' files."""
+    place = find(config.model, config.revision)
+    files = [place.folder / place.gguf] if place.gguf else sorted(place.folder.glob("*.safetensors"))
+    return place.commit or digest_of_files(files)
+
+
+def adapter_of(policy: Policy) -> str:
+    """Of the adapter as it was read, wherever it came from."""
+    found = hashlib.sha256()
+    for p in policy.trainable:
+        found.update(p.detach().cpu().float().numpy().tobytes())
+    return found.hexdigest()[:16]
+
+
+def digest_of_problems(problems: Sequence[Problem]) -> str:
+    return digest(text for p in problems for text in (p.id, p.text, p.answer))
+
+
+def samples_of(c: EvalConfig) -> str:
+    return f"n {c.eval_samples}, k {' '.join(map(str, c.ks))}"
