@@ -30,10 +30,18 @@ def hub_errors(what: str, way_on: str) -> Iterator[None]:
     try:
         yield
     except errors.GatedRepoError as e:
-        raise BadInput(f"{what}: expected a free one, found one that asks for an agreement first. Agree on its page and log in with `hf auth login`, or {way_on}.") from e  # fmt: skip
+        raise BadInput(
+            f"{what}: expected a free one, found one that asks for an agreement first. Agree on its page and log in with `hf auth login`, or {way_on}."
+        ) from e
     except errors.RevisionNotFoundError as e:
-        raise BadInput(f"{what}: expected that revision, found none of that name. Leave it out for the newest, or check it.") from e  # fmt: skip
+        raise BadInput(
+            f"{what}: expected that revision, found none of that name. Leave it out for the newest, or check it."
+        ) from e
     except errors.RepositoryNotFoundError as e:
-        raise BadInput(f"{what}: expected it on the hub, found nothing public of that name. Check the spelling, log in with `hf auth login` if it is private, or {way_on}.") from e  # fmt: skip
+        raise BadInput(
+            f"{what}: expected it on the hub, found nothing public of that name. Check the spelling, log in with `hf auth login` if it is private, or {way_on}."
+        ) from e
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, ConnectionError) as e:
-        raise BadInput(f"{what}: expected a network or a copy in the cache, found neither. Fetch it where there is a network (`hf download`), copy the cache folder, or {way_on}.") from e  # fmt: skip
+        raise BadInput(
+            f"{what}: expected a network or a copy in the cache, found neither. Fetch it where there is a network (`hf download`), copy the cache folder, or {way_on}."
+        ) from e

@@ -15,7 +15,7 @@ from hdpo.method.groups import Collector
 from hdpo.model.batching import Trace
 from hdpo.model.policy import Policy, Weights, load_policy
 from hdpo.records import Group, Outcome, Problem, Rollout
-from hdpo.sampling.protocol import Completion, Prompt
+from hdpo.sampling.protocol import Completion, Draw, Prompt
 
 HOW_SHORT = SamplingConfig(max_new_tokens=8)
 PROBLEMS = tuple(
@@ -110,11 +110,11 @@ class ScriptedSampler:
     def __init__(self, policy: Policy, script: Callable[[Prompt, int], tuple[str, bool]]) -> None:
         self.policy, self.script = policy, script
 
-    def sample(self, prompts: Sequence[Prompt], n: int, *_: object, **__: object) -> list[list[Completion]]:
+    def sample(self, prompts: Sequence[Prompt], how: SamplingConfig, draw: Draw, *_: object) -> list[list[Completion]]:
         end = min(self.policy.end_ids)
         found = []
         for p in prompts:
-            said = [self.script(p, g) for g in range(n)]
+            said = [self.script(p, g) for g in range(draw.n)]
             ids = [(tuple(self.policy.tokenizer(t, add_special_tokens=False).input_ids), cut) for t, cut in said]
             found.append([Completion(i if cut else (*i, end), (-1.0,) * (len(i) + (not cut)), cut) for i, cut in ids])
         return found

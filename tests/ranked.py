@@ -19,6 +19,7 @@ from hdpo.model.policy import Policy, load_policy
 from hdpo.record.ranks import Ranks, join
 from hdpo.records import Outcome
 from hdpo.sampling.draws import DrawKey, Purpose
+from hdpo.sampling.protocol import Draw
 from tests.engine import PROBLEMS, collector_of, group_of, push
 
 C, W = Outcome.CORRECT, Outcome.WRONG
@@ -30,7 +31,7 @@ def batches(policy: Policy) -> dict[str, Batch]:
     objective = ObjectiveConfig()
     groups = [group_of(policy, [C, W, W], PROBLEMS[0]), group_of(policy, [C, C, W, W], PROBLEMS[5])]
     grpo, collector = policy_items(groups, objective), collector_of(policy)
-    peeked = collector.collect(PROBLEMS[:3], 2, DrawKey(0, Purpose.PRIVILEGED, 1), privileged=True, topk=64)
+    peeked = collector.collect(PROBLEMS[:3], Draw(2, DrawKey(0, Purpose.PRIVILEGED, 1), topk=64), privileged=True)
     distil = [
         DistillItem(Trace(collector.student_ids(g.problem), r.token_ids), Trace(g.prompt_ids, r.token_ids), r.topk)
         for g in peeked

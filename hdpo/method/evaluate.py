@@ -27,7 +27,7 @@ from hdpo.record.progress import Report
 from hdpo.record.ranks import ALONE, Ranks
 from hdpo.records import Group, GroupKind, Outcome, Problem
 from hdpo.sampling.draws import DrawKey, Purpose
-from hdpo.sampling.protocol import Sampler
+from hdpo.sampling.protocol import Draw, Sampler
 from hdpo.sampling.transformers import TransformersSampler
 
 
@@ -43,8 +43,8 @@ def measure(
     rows, size = [], at_once(collector)
     for start in range(0, len(problems), size):
         part = problems[start : start + size]
-        sampled = collector.collect(part, config.eval_samples, key, weights=weights)
-        greedy = collector.collect(part, 1, key, greedy=True, weights=weights)
+        sampled = collector.collect(part, Draw(config.eval_samples, key, weights=weights))
+        greedy = collector.collect(part, Draw(1, key, greedy=True, weights=weights))
         rows += [problem_row(g, h) for g, h in zip(sampled, greedy, strict=True)]
         tell(len(rows))
     return rows
@@ -175,7 +175,7 @@ def scan(writer: RunWriter, config: ScanConfig, report: Report) -> None:
             report("scanning", 0, len(file.problems), "problems")
             for start in range(0, len(file.problems), size):
                 groups = collector.collect(
-                    file.problems[start : start + size], config.rollouts, DrawKey(config.seed, Purpose.SCAN)
+                    file.problems[start : start + size], Draw(config.rollouts, DrawKey(config.seed, Purpose.SCAN))
                 )
                 writer.rollouts(start // size, groups, "student")
                 for g in groups:

@@ -23,6 +23,7 @@ from hdpo.model.fit import CHUNK_ELEMENTS
 from hdpo.model.policy import Policy, Weights
 from hdpo.records import Problem
 from hdpo.sampling.draws import DrawKey, Purpose
+from hdpo.sampling.protocol import Draw
 
 COLUMNS = ("kl", "jsd", "lemma1", "range_bound", "teacher_mass", "student_mass", "mismatch", "kl_frozen")
 # As the run's tables have called them from the first: there the teacher is the drifting one.
@@ -123,8 +124,8 @@ def draw_probe(collector: Collector, cliffs: Sequence[Problem], config: TrainCon
     """The fixed probe set: of each held-out cliff one privileged trace (the first accepted of 8; none, no trace) and
     one own trace, drawn once from the initial model with keys of their own."""
     key = DrawKey(config.seed, Purpose.PROBE)
-    own = collector.collect(cliffs, 1, key, weights=Weights.INITIAL)
-    peeked = collector.collect(cliffs, 8, key, privileged=True, weights=Weights.INITIAL)
+    own = collector.collect(cliffs, Draw(1, key, weights=Weights.INITIAL))
+    peeked = collector.collect(cliffs, Draw(8, key, weights=Weights.INITIAL), privileged=True)
     pairs = []
     for o, p in zip(own, peeked, strict=True):
         prompts = o.prompt_ids, p.prompt_ids

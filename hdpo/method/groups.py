@@ -12,11 +12,10 @@ from dataclasses import dataclass, field
 from hdpo.config import Information, PromptConfig, SamplingConfig
 from hdpo.data.prompts import fits, pick_other, privileged_messages, reference, render, student_messages
 from hdpo.grading.verify import VerifierPool, outcome_of
-from hdpo.model.policy import Policy, Weights
+from hdpo.model.policy import Policy
 from hdpo.record.ranks import ALONE, Ranks
 from hdpo.records import Doubt, Group, GroupKind, Problem, Rollout
-from hdpo.sampling.draws import DrawKey
-from hdpo.sampling.protocol import Completion, OnToken, Prompt, Sampler
+from hdpo.sampling.protocol import Completion, Draw, Prompt, Sampler
 
 
 @dataclass
@@ -44,27 +43,14 @@ class Collector:
         shown = reference(problem, self.prompts.information, self.prompts.fraction, other)
         return render(self.policy.tokenizer, privileged_messages(problem, self.prompts.wording(), shown))[1]
 
-    def collect(
-        self,
-        problems: Sequence[Problem],
-        n: int,
-        key: DrawKey,
-        *,
-        privileged: bool = False,
-        greedy: bool = False,
-        weights: Weights = Weights.CURRENT,
-        topk: int = 0,
-        on_token: OnToken | None = None,
-    ) -> list[Group]:
-        """One graded group of n rollouts a problem. A prompt that does not fit the context is sampled from never."""
+    def collect(self, problems: Sequence[Problem], draw: Draw, *, privileged: bool = False) -> list[Group]:
+        """One graded group of draw.n rollouts a problem. A prompt that does not fit the context is sampled from never."""
         problems = self.ranks.share(problems)
         started = time.perf_counter()
         ids = [self.privileged_ids(p) if privileged else self.student_ids(p) for p in problems]
         fitting = [i for i, x in enumerate(ids) if fits(len(x), self.how.max_new_tokens, self.policy.context)]
         prompts = [Prompt(problems[i].id, ids[i]) for i in fitting]
-        completions = self.sampler.sample(
-            prompts, n, self.how, key, weights=weights, topk=topk, greedy=greedy, on_token=on_token
-        )
+        completions = self.sampler.sample(prompts, self.how, draw)
         self.seconds["sample"] += time.perf_counter() - started
         by_problem = dict(zip(fitting, completions, strict=True))
         return self.ranks.gather(self._grade(problems, ids, by_problem))

@@ -30,6 +30,7 @@ from hdpo.model.policy import Policy
 from hdpo.record.ranks import ALONE, Ranks
 from hdpo.records import Group, Outcome, Problem
 from hdpo.sampling.draws import DrawKey, Purpose, epoch_order
+from hdpo.sampling.protocol import Draw
 
 T = TypeVar("T")
 
@@ -58,7 +59,9 @@ def hdpo_step(learner: Learner, problems: Sequence[Problem], step: int) -> Step:
     """One step of Algorithm 1 (Sec. 3.2) on a batch of P problems, counted from 1. The numbers are the paper's."""
     c, began = learner.config, time.perf_counter()
     seconds = learner.collector.seconds = {"sample": 0.0, "verify": 0.0}
-    groups = learner.collector.collect(problems, c.step.rollouts, DrawKey(c.seed, Purpose.STUDENT, step))  # 1. K each
+    groups = learner.collector.collect(
+        problems, Draw(c.step.rollouts, DrawKey(c.seed, Purpose.STUDENT, step))
+    )  # 1. K each
     seconds = {**seconds, "privileged": 0.0}
 
     cliffs = distillable(groups)[: c.step.max_cliffs] if c.objective.lambda_ > 0 else []  # 3. where every reward is 0
@@ -83,11 +86,13 @@ def peek(learner: Learner, cliffs: Sequence[Group], step: int) -> list[Group]:
     c = learner.config
     return learner.collector.collect(
         [g.problem for g in cliffs],
-        c.step.privileged_rollouts,
-        DrawKey(c.seed, Purpose.PRIVILEGED, step),
+        Draw(
+            c.step.privileged_rollouts,
+            DrawKey(c.seed, Purpose.PRIVILEGED, step),
+            weights=teacher_weights(c.objective),
+            topk=c.objective.topk,
+        ),
         privileged=True,
-        weights=teacher_weights(c.objective),
-        topk=c.objective.topk,
     )
 
 

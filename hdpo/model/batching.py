@@ -135,8 +135,18 @@ def micro_batches(lengths: Sequence[int], tokens: int) -> list[list[int]]:
 def parts(traces: Sequence[Trace], tokens: int, width: int = 0) -> list[list[int]]:
     """Micro-batches of traces, `tokens` padded tokens each at most once `collate` has laid them out with this width.
 
-    In each the traces keep their order, so that `collate` finds the very rows that were counted here.
+    In each the traces keep their order. Without the rows between them two rows of one prompt may be laid out anew, and
+    wider: where that breaks the budget, each row is a micro-batch of its own.
     """
     rows = shared_rows(traces, width)
-    lengths = [len(traces[row[0]].prompt_ids) + sum(len(traces[i].completion_ids) for i in row) for row in rows]
-    return [sorted(i for r in chosen for i in rows[r]) for chosen in micro_batches(lengths, tokens)]
+    found = []
+    for chosen in micro_batches([_tokens(traces, row) for row in rows], tokens):
+        part = sorted(i for r in chosen for i in rows[r])
+        again = shared_rows([traces[i] for i in part], width)
+        padded = len(again) * max(_tokens([traces[i] for i in part], row) for row in again)
+        found += [part] if len(chosen) == 1 or padded <= tokens else [rows[r] for r in chosen]
+    return found
+
+
+def _tokens(traces: Sequence[Trace], row: Sequence[int]) -> int:
+    return len(traces[row[0]].prompt_ids) + sum(len(traces[i].completion_ids) for i in row)

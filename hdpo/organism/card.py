@@ -21,6 +21,7 @@ from hdpo.method.groups import accepted
 from hdpo.record.folder import ASSET_RUNS, RunWriter, State, all_runs
 from hdpo.records import Group, GroupKind
 from hdpo.sampling.draws import DrawKey, Purpose
+from hdpo.sampling.protocol import Draw
 from hdpo.work.execute import execute
 
 MIXES = ("steep", "gentle")
@@ -86,9 +87,9 @@ def gate() -> dict[str, Estimate]:
     problems = bundled("steep", "test")
     with VerifierPool() as verifier:
         _, collector = prepare(ScanConfig(), problems, verifier)
-        groups = collector.collect(problems, 16, DrawKey(0, Purpose.SCAN))
+        groups = collector.collect(problems, Draw(16, DrawKey(0, Purpose.SCAN)))
         cliffs = [g.problem for g in groups if g.kind is GroupKind.CLIFF]
-        peeked = collector.collect(cliffs, 8, DrawKey(0, Purpose.PRIVILEGED), privileged=True)
+        peeked = collector.collect(cliffs, Draw(8, DrawKey(0, Purpose.PRIVILEGED)), privileged=True)
     rates = [len(accepted([g])) / len(g.rollouts) for g in peeked]
     return {
         "mixed prompts (1 to 15 of 16)": share(groups, GroupKind.MIXED),

@@ -32,37 +32,38 @@ class Completion:
     topk: TopK | None = None
 
 
+@dataclass(frozen=True)
+class Draw:
+    """Which completions: n of each prompt, under the key of all their draws, by these weights. topk: how many raw
+    log-probs to keep at each position (0 keeps none). greedy: the most probable token instead of a draw."""
+
+    n: int
+    key: DrawKey
+    weights: Weights = Weights.CURRENT
+    topk: int = 0
+    greedy: bool = False
+
+
 class Sampler(Protocol):
     """Whatever can roll out: transformers here, vLLM elsewhere."""
 
     def sample(
-        self,
-        prompts: Sequence[Prompt],
-        n: int,
-        how: SamplingConfig,
-        key: DrawKey,
-        *,
-        weights: Weights = Weights.CURRENT,
-        topk: int = 0,
-        greedy: bool = False,
-        on_token: OnToken | None = None,
+        self, prompts: Sequence[Prompt], how: SamplingConfig, draw: Draw, on_token: OnToken | None = None
     ) -> list[list[Completion]]:
-        """n completions of each prompt, in the prompts' order.
+        """draw.n completions of each prompt, in the prompts' order.
 
-        weights: which weights sample. topk: how many raw log-probs to keep at each position (0 keeps none).
-        greedy: the most probable token instead of a draw. on_token(prompt index, rollout index, token id) is called
-        for every token as it appears.
+        on_token(prompt index, rollout index, token id) is called for every token as it appears.
         """
-        ...  # fmt: skip
+        ...
 
     def parity(self) -> dict[str, float]:
         """How far its log-probs are from the trained model's; empty where it is that model."""
-        ...  # fmt: skip
+        ...
 
     def release(self) -> None:
         """Nothing will be sampled for a while: memory that training needs can go."""
-        ...  # fmt: skip
+        ...
 
     def close(self) -> None:
         """Nothing will be sampled any more."""
-        ...  # fmt: skip
+        ...

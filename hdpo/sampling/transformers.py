@@ -21,10 +21,10 @@ from hdpo.config import SamplingConfig
 from hdpo.errors import HdpoError
 from hdpo.model.fit import CACHE_BYTES, CHUNK_ELEMENTS
 from hdpo.model.flat import FlatDecoder
-from hdpo.model.policy import Policy, Weights
+from hdpo.model.policy import Policy
 from hdpo.records import TopK
-from hdpo.sampling.draws import DrawKey, uniforms
-from hdpo.sampling.protocol import Completion, OnToken, Prompt
+from hdpo.sampling.draws import uniforms
+from hdpo.sampling.protocol import Completion, Draw, OnToken, Prompt
 
 # Rows leave the batch when this share of it has finished: copying the cache for fewer costs more than it saves.
 LEAVE_AT = 0.15
@@ -127,24 +127,16 @@ class TransformersSampler:
     policy: Policy
 
     def sample(
-        self,
-        prompts: Sequence[Prompt],
-        n: int,
-        how: SamplingConfig,
-        key: DrawKey,
-        *,
-        weights: Weights = Weights.CURRENT,
-        topk: int = 0,
-        greedy: bool = False,
-        on_token: OnToken | None = None,
+        self, prompts: Sequence[Prompt], how: SamplingConfig, draw: Draw, on_token: OnToken | None = None
     ) -> list[list[Completion]]:
         """See `Sampler.sample`. Prompts of like length go together: padding is work."""
+        n, topk = draw.n, min(draw.topk, self.policy.vocabulary)
         order = sorted(range(len(prompts)), key=lambda i: len(prompts[i].ids))
         size = self._prompts_at_once(prompts, n, how)
         chunks = [order[i : i + size] for i in range(0, len(order), size)]
         threads = 0
         if self.policy.flat is not None:
-            self.policy.folded(weights)  # made once, before the threads ask for it
+            self.policy.folded(draw.weights)  # made once, before the threads ask for it
             if torch.get_num_threads() > 1 and on_token is None:
                 threads = max(1, min(torch.get_num_threads(), len(prompts), len(prompts) * n // ROWS_A_THREAD))
                 chunks = [part for chunk in chunks for i in range(threads) if (part := chunk[i::threads])]
@@ -153,12 +145,12 @@ class TransformersSampler:
 
         def complete(chunk: list[int]) -> list[Completion]:
             hear = None if on_token is None else lambda p, g, t: on_token(chunk[p], g, t)
-            draws = _Draws([prompts[i] for i in chunk], n, how, key, greedy, self.policy.device)
+            draws = _Draws([prompts[i] for i in chunk], how, draw, self.policy.device)
             with torch.no_grad():
-                return self._sample_chunk(draws, weights, min(topk, self.policy.vocabulary), logit_rows, hear)
+                return self._sample_chunk(draws, topk, logit_rows, hear)
 
         found: list[list[Completion]] = [[] for _ in prompts]
-        plain = self.policy.using(weights) if self.policy.flat is None else nullcontext()
+        plain = self.policy.using(draw.weights) if self.policy.flat is None else nullcontext()
         with plain, _threads(threads) as run:
             for chunk, completions in zip(chunks, run(complete, chunks), strict=True):
                 for j, i in enumerate(chunk):
@@ -180,12 +172,10 @@ class TransformersSampler:
         mask = 4 * width * width * c.num_attention_heads // heads  # of the flat prefill, a prompt
         return max(1, min(MAX_SEQUENCES // n, CACHE_BYTES // (per_sequence * n + mask)))
 
-    def _sample_chunk(
-        self, draws: _Draws, weights: Weights, topk: int, logit_rows: int, on_token: OnToken | None
-    ) -> list[Completion]:
-        policy, n, new = self.policy, draws.n, draws.how.max_new_tokens
+    def _sample_chunk(self, draws: _Draws, topk: int, logit_rows: int, on_token: OnToken | None) -> list[Completion]:
+        policy, n, new = self.policy, draws.draw.n, draws.how.max_new_tokens
         result = _Result.empty(len(draws.prompts) * n, new, topk, policy.device)
-        decoder = self._decoder(draws, weights)
+        decoder = self._decoder(draws)
         hidden = decoder.hidden
         ends = torch.tensor(sorted(policy.end_ids), device=policy.device)
         place = torch.arange(len(draws.prompts) * n, device=policy.device)
@@ -204,7 +194,7 @@ class TransformersSampler:
                 token, place, running = token[kept], place[kept], running[kept]
                 decoder.keep(kept)
             hidden = decoder.step(token)
-        return result.completions(ends, policy.name_of(weights))
+        return result.completions(ends, policy.name_of(draws.draw.weights))
 
     def _next_tokens(
         self, hidden: torch.Tensor, place: torch.Tensor, t: int, draws: _Draws, logit_rows: int, result: _Result
@@ -222,11 +212,11 @@ class TransformersSampler:
             found.append(token)
         return torch.cat(found)
 
-    def _decoder(self, draws: _Draws, weights: Weights) -> Decoder:
-        policy, prompts = self.policy, [p.ids for p in draws.prompts]
+    def _decoder(self, draws: _Draws) -> Decoder:
+        policy, draw, prompts = self.policy, draws.draw, [p.ids for p in draws.prompts]
         if policy.flat is None:
-            return PlainDecoder(policy, prompts, draws.n)
-        return FlatDecoder(policy.flat, policy.folded(weights), prompts, draws.n, draws.how.max_new_tokens)
+            return PlainDecoder(policy, prompts, draw.n)
+        return FlatDecoder(policy.flat, policy.folded(draw.weights), prompts, draw.n, draws.how.max_new_tokens)
 
 
 @contextmanager
@@ -244,22 +234,20 @@ class _Draws:
     """The prompts of one batch, n sequences each, and the uniform of each of their tokens: (B, T) float64."""
 
     prompts: list[Prompt]
-    n: int
     how: SamplingConfig
-    key: DrawKey
-    greedy: bool
+    draw: Draw
     device: torch.device
 
     def __post_init__(self) -> None:
         new = self.how.max_new_tokens
-        rows = [uniforms(self.key, p.problem_id, g, new) for p in self.prompts for g in range(self.n)]
+        rows = [uniforms(self.draw.key, p.problem_id, g, new) for p in self.prompts for g in range(self.draw.n)]
         # MPS has no float64: there the draw is made on the CPU
         self.uniforms = torch.from_numpy(np.stack(rows)).to("cpu" if self.device.type == "mps" else self.device)
 
     def next_token(self, logits: torch.Tensor, place: torch.Tensor, t: int) -> tuple[torch.Tensor, torch.Tensor]:
         """(R, V) logits → (R,) tokens and their log-probs at the sampling temperature, before top-p."""
         logp = (logits / self.how.temperature).log_softmax(-1)
-        if self.greedy:
+        if self.draw.greedy:
             token = logits.argmax(-1)
         else:
             u = self.uniforms[place.to(self.uniforms.device), t]

@@ -23,7 +23,7 @@ from hdpo.model.fit import CHUNK_ELEMENTS
 from hdpo.model.policy import Policy, Weights
 from hdpo.records import TopK
 from hdpo.sampling.draws import DrawKey, generator
-from hdpo.sampling.protocol import Completion, OnToken, Prompt
+from hdpo.sampling.protocol import Completion, Draw, OnToken, Prompt
 from hdpo.sampling.vllm_engines import NUMBERS, Adapter, Answer, Engine, How, LocalEngine, Request, ServerEngine
 
 CHECKED = 8  # completions that are read again after a change of weights
@@ -42,16 +42,7 @@ class VllmSampler:
         self._parity: dict[str, float] = {}
 
     def sample(
-        self,
-        prompts: Sequence[Prompt],
-        n: int,
-        how: SamplingConfig,
-        key: DrawKey,
-        *,
-        weights: Weights = Weights.CURRENT,
-        topk: int = 0,
-        greedy: bool = False,
-        on_token: OnToken | None = None,
+        self, prompts: Sequence[Prompt], how: SamplingConfig, draw: Draw, on_token: OnToken | None = None
     ) -> list[list[Completion]]:
         """See `Sampler.sample`. Raises HdpoError where vLLM does not answer, or not what the trained model says."""
         if not prompts:
@@ -60,35 +51,35 @@ class VllmSampler:
             raise BadInput(
                 f"temperature: expected at most 2 for vLLM, found {how.temperature:g}. Lower it, or choose --sampler transformers."
             )
-        fresh, adapter = self._at_hand(weights)
-        requests = [Request(p.ids, seed_of(key, p.problem_id, g)) for p in prompts for g in range(n)]
+        fresh, adapter = self._at_hand(draw.weights)
+        requests = [Request(p.ids, seed_of(draw.key, p.problem_id, g)) for p in prompts for g in range(draw.n)]
         asked = How(
-            0.0 if greedy else how.temperature,
+            0.0 if draw.greedy else how.temperature,
             how.top_p,
             how.max_new_tokens,
-            min(topk, self.policy.vocabulary),
+            min(draw.topk, self.policy.vocabulary),
             tuple(sorted(self.policy.end_ids)),
         )
         answers = self.engine.complete(requests, asked, adapter)
         if fresh:
             some = slice(None, None, max(1, len(requests) // CHECKED))
-            self._check(requests[some], answers[some], weights)
+            self._check(requests[some], answers[some], draw.weights)
         if on_token is not None:
             for i, a in enumerate(answers):
                 for token in a.token_ids:
-                    on_token(i // n, i % n, token)
-        tempered = how.temperature != 1.0 and not greedy
-        name = self.policy.name_of(weights)
+                    on_token(i // draw.n, i % draw.n, token)
+        tempered = how.temperature != 1.0 and not draw.greedy
+        name = self.policy.name_of(draw.weights)
         found = [
             Completion(
                 a.token_ids,
                 (float("nan"),) * len(a.token_ids) if tempered else a.logprobs,
                 not a.ended,
-                TopK(a.topk_ids, a.topk_logprobs, name) if topk else None,
+                TopK(a.topk_ids, a.topk_logprobs, name) if draw.topk else None,
             )
             for a in answers
         ]
-        return [found[i : i + n] for i in range(0, len(found), n)]
+        return [found[i : i + draw.n] for i in range(0, len(found), draw.n)]
 
     def _at_hand(self, weights: Weights) -> tuple[bool, Adapter | None]:
         """Whether these weights have just been sent, and the adapter that stands for them (None: the base)."""

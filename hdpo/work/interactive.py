@@ -35,7 +35,7 @@ from hdpo.model.batching import Trace
 from hdpo.model.policy import Policy, Weights, load_policy
 from hdpo.records import Group, Outcome, Problem, Rollout
 from hdpo.sampling.draws import DrawKey, Purpose
-from hdpo.sampling.protocol import Completion, OnToken, Prompt
+from hdpo.sampling.protocol import Completion, Draw, OnToken, Prompt
 from hdpo.sampling.transformers import TransformersSampler
 
 Event = dict[str, Any]
@@ -192,10 +192,8 @@ def _rollouts(ask: Ask) -> dict[str, Any]:
     ask.emit({"event": "phase", "text": "sampling"})
     found = TransformersSampler(ask.policy).sample(
         [Prompt(problem.id, prompts[s][1]) for s in fitting],
-        1 if greedy else k,
         sampling,
-        DrawKey(ask.get("seed", int), Purpose.INTERACTIVE),
-        greedy=greedy,
+        Draw(1 if greedy else k, DrawKey(ask.get("seed", int), Purpose.INTERACTIVE), greedy=greedy),
         on_token=_streamer(ask, fitting),
     )
     ask.emit({"event": "phase", "text": "verifying"})

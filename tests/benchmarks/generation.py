@@ -18,7 +18,7 @@ from hdpo.model.find import BUNDLED
 from hdpo.model.policy import Policy, load_policy
 from hdpo.records import Problem
 from hdpo.sampling.draws import DrawKey, Purpose
-from hdpo.sampling.protocol import Prompt
+from hdpo.sampling.protocol import Draw, Prompt
 from hdpo.sampling.transformers import TransformersSampler
 from tests.benchmarks import floor
 from tests.benchmarks.harness import Row, interleaved, seconds
@@ -78,10 +78,10 @@ def rollouts() -> Row:
         with torch.no_grad():
             for p in policy.trainable:
                 p.add_(0.0)
-        sampler.sample(prompts, 8, HOW, DrawKey(0, Purpose.STUDENT, next(steps)))
+        sampler.sample(prompts, HOW, Draw(8, DrawKey(0, Purpose.STUDENT, next(steps))))
 
     mine, theirs = interleaved(ours, lambda: generate(prompts, 8))
-    last = sampler.sample(prompts, 8, HOW, DrawKey(0, Purpose.STUDENT, next(steps)))
+    last = sampler.sample(prompts, HOW, Draw(8, DrawKey(0, Purpose.STUDENT, next(steps))))
     sequences = [(len(p.ids), len(c.token_ids)) for p, group in zip(prompts, last, strict=True) for c in group]
     least = floor.decoding(policy, sequences, shared=8)
     return Row(
@@ -128,7 +128,7 @@ def floor_of_evaluation(collector: Collector, problems: Sequence[Problem]) -> fl
     """Of its decoding; grading is not counted."""
 
     def decoding(n: int, greedy: bool) -> float:
-        groups = collector.collect(problems, n, DrawKey(0, Purpose.EVALUATION), greedy=greedy)
+        groups = collector.collect(problems, Draw(n, DrawKey(0, Purpose.EVALUATION), greedy=greedy))
         sequences = [(len(g.prompt_ids), len(r.token_ids)) for g in groups for r in g.rollouts]
         return floor.decoding(collector.policy, sequences, shared=n)
 

@@ -26,7 +26,7 @@ from hdpo.model.find import BUNDLED
 from hdpo.model.policy import Policy, load_policy
 from hdpo.record.folder import Run, RunWriter
 from hdpo.sampling.draws import DrawKey, Purpose
-from hdpo.sampling.protocol import Completion, Prompt
+from hdpo.sampling.protocol import Completion, Draw, Prompt
 from hdpo.sampling.transformers import TransformersSampler
 from hdpo.work.bench import matrix_rate, memory_held, weights_of
 from hdpo.work.execute import execute
@@ -127,7 +127,9 @@ def step_of(size: Size, device: str, rank: int, folder: Path) -> Iterator[str]:
     how = SamplingConfig(max_new_tokens=size.tokens)
     prompts = [Prompt(f"p{i}", prompt_ids(policy)) for i in range(size.prompts)]
     groups, seconds = timed(
-        lambda: TransformersSampler(policy).sample(prompts, size.rollouts, how, DrawKey(0, Purpose.STUDENT), topk=64)
+        lambda: TransformersSampler(policy).sample(
+            prompts, how, Draw(size.rollouts, DrawKey(0, Purpose.STUDENT), topk=64)
+        )
     )
     rollouts = [c for g in groups for c in g]
     tokens = sum(len(c.token_ids) for c in rollouts)

@@ -72,6 +72,7 @@ def measured(way: str, model: str, rollouts: int) -> int:
     from hdpo.model.policy import load_policy
     from hdpo.sampling import transformers as sampling
     from hdpo.sampling.draws import DrawKey, Purpose
+    from hdpo.sampling.protocol import Draw, Prompt
 
     policy = load_policy(ModelConfig(model=model))
     tokens = 4096
@@ -79,9 +80,9 @@ def measured(way: str, model: str, rollouts: int) -> int:
         objective.CHUNK_ELEMENTS = sampling.CHUNK_ELEMENTS = 1 << 62
         tokens = 1 << 40
     before = psutil.Process().memory_info().rss
-    prompts = [sampling.Prompt(str(p), (5, 6, 7 + p)) for p in range(PROMPTS)]
+    prompts = [Prompt(str(p), (5, 6, 7 + p)) for p in range(PROMPTS)]
     how = SamplingConfig(max_new_tokens=LENGTH)
-    groups = sampling.TransformersSampler(policy).sample(prompts, rollouts, how, DrawKey(0, Purpose.STUDENT))
+    groups = sampling.TransformersSampler(policy).sample(prompts, how, Draw(rollouts, DrawKey(0, Purpose.STUDENT)))
     items = [
         PolicyItem(Trace(p.ids, c.token_ids), 1.0 if r % 2 else -1.0, c.logprobs)
         for p, group in zip(prompts, groups, strict=True)

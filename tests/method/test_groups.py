@@ -9,6 +9,7 @@ from hdpo.grading.verify import VerifierPool
 from hdpo.method.groups import Collector, accepted, distillable, signal_accounting
 from hdpo.records import Doubt, GroupKind, Outcome, Problem
 from hdpo.sampling.draws import DrawKey, Purpose
+from hdpo.sampling.protocol import Draw
 from hdpo.sampling.transformers import TransformersSampler
 from tests.engine import PROBLEMS, ScriptedSampler, collector_of, group_of, random_policy
 
@@ -24,7 +25,7 @@ def policy():
 def collect(policy, said, problems=PROBLEMS[:1], n=None):
     """One group a problem; said is a list of (text, truncated), one a rollout."""
     collector = collector_of(policy, ScriptedSampler(policy, lambda p, g: said[g]))
-    return collector.collect(problems, n or len(said), KEY)
+    return collector.collect(problems, Draw(n or len(said), KEY))
 
 
 def test_outcomes_of_scripted_rollouts(policy) -> None:
@@ -72,7 +73,7 @@ def test_a_truncated_rollout_never_passes_the_filter(policy) -> None:
 
 def test_a_prompt_that_does_not_fit_is_counted_and_never_cut(policy) -> None:
     long = Problem("long", "What is " + " + ".join(["1"] * 300) + "?", "s", "300", "sum", 1)
-    fits, too_long = collector_of(policy).collect([PROBLEMS[0], long], 2, KEY)
+    fits, too_long = collector_of(policy).collect([PROBLEMS[0], long], Draw(2, KEY))
     assert fits.kind is not GroupKind.TOO_LONG and too_long.kind is GroupKind.TOO_LONG and too_long.rollouts == ()
     assert len(too_long.prompt_ids) > 512
 
@@ -82,7 +83,7 @@ def test_gold_that_cannot_be_parsed_leaves_every_count(policy) -> None:
     with VerifierPool() as verifier:
         sampler = ScriptedSampler(policy, lambda p, g: ("\\boxed{3}", False))
         collector = Collector(policy, sampler, verifier, PromptConfig(), SamplingConfig(max_new_tokens=8))
-        (group,) = collector.collect([bad], 2, KEY)
+        (group,) = collector.collect([bad], Draw(2, KEY))
     assert group.kind is GroupKind.UNGRADABLE
     assert distillable([group]) == []
     assert signal_accounting([group], [], [])["groups_ungradable"] == 1

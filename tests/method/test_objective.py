@@ -12,7 +12,7 @@ from hdpo.method.objective import DistillItem, Scale, group_gradient_norm, hdpo_
 from hdpo.model.batching import Trace
 from hdpo.records import Outcome
 from hdpo.sampling.draws import DrawKey, Purpose
-from hdpo.sampling.protocol import Prompt
+from hdpo.sampling.protocol import Draw, Prompt
 from hdpo.sampling.transformers import TransformersSampler
 from tests.engine import HOW_SHORT, PROBLEMS, collector_of, group_of, log_probs, random_policy
 
@@ -31,7 +31,7 @@ def items_of(policy, objective, keep=True):
     collector, weights = collector_of(policy), teacher_weights(objective)
     peeking = [Prompt(p.id, collector.privileged_ids(p)) for p in PROBLEMS[:3]]
     sampled = TransformersSampler(policy).sample(
-        peeking, 2, HOW_SHORT, DrawKey(0, Purpose.PRIVILEGED, 1), weights=weights, topk=objective.topk
+        peeking, HOW_SHORT, Draw(2, DrawKey(0, Purpose.PRIVILEGED, 1), weights=weights, topk=objective.topk)
     )
     distil = [
         DistillItem(Trace(collector.student_ids(p), c.token_ids), Trace(q.ids, c.token_ids), c.topk if keep else None)

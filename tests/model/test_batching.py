@@ -2,12 +2,13 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hdpo.config import SamplingConfig
 from hdpo.model.batching import Trace, collate, micro_batches, parts
 from hdpo.sampling.draws import DrawKey, Purpose
+from hdpo.sampling.protocol import Draw
 from hdpo.sampling.transformers import TransformersSampler
 from tests.engine import log_probs, prompts_of, random_policy
 
@@ -40,7 +41,7 @@ def test_the_left_padded_sampler_and_the_right_padded_scorer_agree() -> None:
     policy = random_policy()
     prompts = prompts_of(policy)
     sampled = TransformersSampler(policy).sample(
-        prompts, 2, SamplingConfig(max_new_tokens=9), DrawKey(0, Purpose.STUDENT)
+        prompts, SamplingConfig(max_new_tokens=9), Draw(2, DrawKey(0, Purpose.STUDENT))
     )
     traces = [Trace(p.ids, c.token_ids) for p, group in zip(prompts, sampled, strict=True) for c in group]
     batch = collate(traces, policy.pad_id, policy.device)
@@ -57,6 +58,7 @@ def test_micro_batches_hold_every_sequence_once_within_the_budget(tokens: int) -
     assert all(len(g) == 1 or len(g) * max(lengths[i] for i in g) <= tokens for g in groups)
 
 
+@example([(1, 11), (1, 36), (2, 1), (3, 11), (3, 28), (3, 1), (3, 20), (3, 8)], 200, 50)  # laid out anew it is wider
 @given(
     st.lists(st.tuples(st.integers(1, 3), st.integers(1, 40)), min_size=1, max_size=30),
     st.sampled_from([16, 64, 200]),

@@ -14,6 +14,7 @@ from hdpo.model.batching import Trace
 from hdpo.model.flat import FlatModel
 from hdpo.model.policy import Weights, load_policy
 from hdpo.sampling.draws import DrawKey, Purpose, uniforms
+from hdpo.sampling.protocol import Draw
 from hdpo.sampling.transformers import TransformersSampler
 from tests.engine import log_probs, prompts_of, push, random_model, random_policy
 
@@ -102,7 +103,9 @@ def test_rollouts_are_the_plain_ones(policy, threads) -> None:
     before, prompts = torch.get_num_threads(), prompts_of(policy, PROBLEMS)
     torch.set_num_threads(threads)
     try:
-        mine, theirs = (TransformersSampler(p).sample(prompts, 12, HOW, KEY, topk=8) for p in (policy, plain(policy)))
+        mine, theirs = (
+            TransformersSampler(p).sample(prompts, HOW, Draw(12, KEY, topk=8)) for p in (policy, plain(policy))
+        )
     finally:
         torch.set_num_threads(before)
     near, apart = 0, []
@@ -126,7 +129,7 @@ def test_rollouts_are_the_plain_ones(policy, threads) -> None:
 def test_rows_leave_at_different_lengths(policy) -> None:
     lengths = {
         len(c.token_ids)
-        for g in TransformersSampler(policy).sample(prompts_of(policy, PROBLEMS), 12, HOW, KEY)
+        for g in TransformersSampler(policy).sample(prompts_of(policy, PROBLEMS), HOW, Draw(12, KEY))
         for c in g
     }
     assert len(lengths) > 5, "otherwise the tests above compact nothing"
@@ -146,7 +149,7 @@ def test_another_architecture_goes_the_plain_way(tmp_path) -> None:
     AutoTokenizer.from_pretrained(random_model()).save_pretrained(tmp_path)
     policy = load_policy(ModelConfig(model=str(tmp_path)))
     assert policy.flat is None
-    sampled = TransformersSampler(policy).sample(prompts_of(policy)[:2], 2, SamplingConfig(max_new_tokens=4), KEY)
+    sampled = TransformersSampler(policy).sample(prompts_of(policy)[:2], SamplingConfig(max_new_tokens=4), Draw(2, KEY))
     assert [len(g) for g in sampled] == [2, 2]
 
 

@@ -10,7 +10,7 @@ from hdpo.errors import BadInput
 from hdpo.model.batching import Trace
 from hdpo.model.policy import Weights, load_ahead, load_policy
 from hdpo.sampling.draws import DrawKey, Purpose
-from hdpo.sampling.protocol import Prompt
+from hdpo.sampling.protocol import Draw, Prompt
 from hdpo.sampling.transformers import TransformersSampler
 from tests.engine import HOW_SHORT, log_probs, push, random_model, random_policy
 
@@ -152,5 +152,7 @@ def test_a_plain_model_keeps_a_layers_input_alone_and_has_the_same_gradient(monk
         assert not any(m.training for m in policy.model.modules())
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True)) and any(g.any() for g in gradients[0])
     assert kept[0] < kept[1] / 5
-    drawn = TransformersSampler(policy).sample([Prompt("p", TRACE.prompt_ids)], 2, HOW_SHORT, DrawKey(0, Purpose.SCAN))
+    drawn = TransformersSampler(policy).sample(
+        [Prompt("p", TRACE.prompt_ids)], HOW_SHORT, Draw(2, DrawKey(0, Purpose.SCAN))
+    )
     assert len(drawn[0]) == 2

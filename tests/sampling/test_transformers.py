@@ -14,6 +14,7 @@ from hdpo.model.batching import Trace
 from hdpo.model.policy import Weights
 from hdpo.sampling import transformers as sampling
 from hdpo.sampling.draws import DrawKey, Purpose
+from hdpo.sampling.protocol import Draw
 from hdpo.sampling.transformers import TransformersSampler, inverse_cdf, nucleus
 from tests.engine import log_probs, prompts_of, random_policy
 
@@ -34,17 +35,17 @@ def tokens(groups):
 
 def test_batching_and_order_change_no_draw(policy) -> None:
     sampler, prompts = TransformersSampler(policy), prompts_of(policy)
-    together = tokens(sampler.sample(prompts, 4, HOW, KEY))
-    alone = [tokens(sampler.sample([p], 4, HOW, KEY))[0] for p in prompts]
-    backwards = tokens(sampler.sample(prompts[::-1], 4, HOW, KEY))[::-1]
+    together = tokens(sampler.sample(prompts, HOW, Draw(4, KEY)))
+    alone = [tokens(sampler.sample([p], HOW, Draw(4, KEY)))[0] for p in prompts]
+    backwards = tokens(sampler.sample(prompts[::-1], HOW, Draw(4, KEY)))[::-1]
     assert together == alone == backwards
 
 
 def test_a_few_logits_at_a_time_change_no_draw(policy, monkeypatch) -> None:
     sampler, prompts = TransformersSampler(policy), prompts_of(policy)
-    whole = sampler.sample(prompts, 4, HOW, KEY, topk=4)
+    whole = sampler.sample(prompts, HOW, Draw(4, KEY, topk=4))
     monkeypatch.setattr(sampling, "CHUNK_ELEMENTS", 7 * policy.vocabulary)
-    in_chunks = sampler.sample(prompts, 4, HOW, KEY, topk=4)
+    in_chunks = sampler.sample(prompts, HOW, Draw(4, KEY, topk=4))
     assert tokens(whole) == tokens(in_chunks)
     for a, b in zip((c for g in whole for c in g), (c for g in in_chunks for c in g), strict=True):
         assert (a.topk.ids == b.topk.ids).all() and np.allclose(a.logprobs, b.logprobs, atol=2e-4)
@@ -55,12 +56,14 @@ def test_numbers_that_ran_away_are_a_sentence(policy) -> None:
     with torch.no_grad():
         broken.trainable[-1].fill_(torch.nan)
     with pytest.raises(HdpoError, match="lower learning rate"):
-        TransformersSampler(broken).sample(prompts_of(policy)[:2], 2, HOW, KEY)
+        TransformersSampler(broken).sample(prompts_of(policy)[:2], HOW, Draw(2, KEY))
 
 
 def test_fewer_rollouts_are_the_first_of_more(policy) -> None:
     sampler, prompts = TransformersSampler(policy), prompts_of(policy)[:3]
-    assert tokens(sampler.sample(prompts, 2, HOW, KEY)) == [g[:2] for g in tokens(sampler.sample(prompts, 5, HOW, KEY))]
+    assert tokens(sampler.sample(prompts, HOW, Draw(2, KEY))) == [
+        g[:2] for g in tokens(sampler.sample(prompts, HOW, Draw(5, KEY)))
+    ]
 
 
 def test_rows_leaving_early_or_never_change_no_draw(policy, monkeypatch) -> None:
@@ -68,7 +71,7 @@ def test_rows_leaving_early_or_never_change_no_draw(policy, monkeypatch) -> None
     found = []
     for leave_at in (0.0, 0.3, 1.0):
         monkeypatch.setattr(sampling, "LEAVE_AT", leave_at)
-        found.append(tokens(sampler.sample(prompts, 4, SamplingConfig(max_new_tokens=40), KEY)))
+        found.append(tokens(sampler.sample(prompts, SamplingConfig(max_new_tokens=40), Draw(4, KEY))))
     assert found[0] == found[1] == found[2]
     assert len({len(c) for g in found[0] for c in g}) > 1, "some must end early, or nothing was tested"
 
@@ -77,7 +80,7 @@ def test_rows_leaving_early_or_never_change_no_draw(policy, monkeypatch) -> None
 def test_log_probs_are_those_of_a_plain_forward_pass(policy, temperature) -> None:
     how = SamplingConfig(max_new_tokens=12, temperature=temperature)
     prompts = prompts_of(policy)
-    for prompt, group in zip(prompts, TransformersSampler(policy).sample(prompts, 2, how, KEY), strict=True):
+    for prompt, group in zip(prompts, TransformersSampler(policy).sample(prompts, how, Draw(2, KEY)), strict=True):
         for c in group:
             logp = log_probs(policy, Trace(prompt.ids, c.token_ids), temperature)
             at = logp.gather(-1, torch.tensor(c.token_ids)[:, None])[:, 0]
@@ -89,7 +92,7 @@ def test_log_probs_are_those_of_a_plain_forward_pass(policy, temperature) -> Non
 def test_kept_top_k_is_the_teachers_at_temperature_1(policy, temperature, weights) -> None:
     how = SamplingConfig(max_new_tokens=8, temperature=temperature)
     prompts = prompts_of(policy)[:4]
-    groups = TransformersSampler(policy).sample(prompts, 2, how, KEY, weights=weights, topk=16)
+    groups = TransformersSampler(policy).sample(prompts, how, Draw(2, KEY, weights=weights, topk=16))
     for prompt, group in zip(prompts, groups, strict=True):
         for c in group:
             best = log_probs(policy, Trace(prompt.ids, c.token_ids), weights=weights).topk(16, -1)
@@ -100,7 +103,7 @@ def test_kept_top_k_is_the_teachers_at_temperature_1(policy, temperature, weight
 
 def test_greedy_is_transformers_own_greedy(policy) -> None:
     prompts = prompts_of(policy)[:3]
-    ours = TransformersSampler(policy).sample(prompts, 1, HOW, KEY, greedy=True)
+    ours = TransformersSampler(policy).sample(prompts, HOW, Draw(1, KEY, greedy=True))
     for p, (c,) in zip(prompts, ours, strict=True):
         plain = GenerationConfig(
             max_new_tokens=12, do_sample=False, eos_token_id=list(policy.end_ids), pad_token_id=policy.pad_id
@@ -110,7 +113,7 @@ def test_greedy_is_transformers_own_greedy(policy) -> None:
 
 
 def test_a_completion_without_end_token_is_truncated(policy) -> None:
-    for group in TransformersSampler(policy).sample(prompts_of(policy), 4, SamplingConfig(max_new_tokens=3), KEY):
+    for group in TransformersSampler(policy).sample(prompts_of(policy), SamplingConfig(max_new_tokens=3), Draw(4, KEY)):
         for c in group:
             assert c.truncated == (c.token_ids[-1] not in policy.end_ids)
             assert len(c.token_ids) == 3 or not c.truncated
@@ -119,7 +122,7 @@ def test_a_completion_without_end_token_is_truncated(policy) -> None:
 def test_tokens_are_told_as_they_appear(policy) -> None:
     heard: dict[tuple[int, int], list[int]] = {}
     found = TransformersSampler(policy).sample(
-        prompts_of(policy)[:3], 2, HOW, KEY, on_token=lambda p, g, t: heard.setdefault((p, g), []).append(t)
+        prompts_of(policy)[:3], HOW, Draw(2, KEY), on_token=lambda p, g, t: heard.setdefault((p, g), []).append(t)
     )
     assert {k: tuple(v) for k, v in heard.items()} == {
         (p, g): c.token_ids for p, gs in enumerate(found) for g, c in enumerate(gs)
@@ -128,7 +131,7 @@ def test_tokens_are_told_as_they_appear(policy) -> None:
 
 def test_draws_follow_the_distribution(policy) -> None:
     prompt = prompts_of(policy)[0]
-    (group,) = TransformersSampler(policy).sample([prompt], 3000, SamplingConfig(max_new_tokens=1), KEY)
+    (group,) = TransformersSampler(policy).sample([prompt], SamplingConfig(max_new_tokens=1), Draw(3000, KEY))
     p = log_probs(policy, Trace(prompt.ids, (5,)))[0].exp()
     seen = torch.bincount(torch.tensor([c.token_ids[0] for c in group]), minlength=len(p)) / 3000
     likely = p > 0.01

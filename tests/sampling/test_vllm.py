@@ -27,6 +27,7 @@ from hdpo.errors import BadInput, HdpoError
 from hdpo.model.policy import Policy, Weights
 from hdpo.record.folder import Run, State
 from hdpo.sampling.draws import DrawKey, Purpose
+from hdpo.sampling.protocol import Draw
 from hdpo.sampling.transformers import TransformersSampler
 from hdpo.sampling.vllm import VllmSampler, make, parity
 from hdpo.sampling.vllm_engines import LocalEngine, ServerEngine, Watchdog, heard
@@ -72,10 +73,10 @@ def test_rollouts_have_seeds_of_their_own_ends_and_the_teachers_topk(engine: Loc
     prompts = prompts_of(policy)[:4]
     some = sampler(engine, policy)
     hot = SamplingConfig(max_new_tokens=12, temperature=2.0)
-    drawn = [[c.token_ids for c in g] for g in some.sample(prompts, 3, hot, KEY)]
+    drawn = [[c.token_ids for c in g] for g in some.sample(prompts, hot, Draw(3, KEY))]
     assert len({ids for g in drawn for ids in g}) > 9
-    assert [[c.token_ids for c in g] for g in some.sample(prompts[2:], 3, hot, KEY)] == drawn[2:]
-    first = some.sample(prompts, 3, HOW, KEY, topk=64)
+    assert [[c.token_ids for c in g] for g in some.sample(prompts[2:], hot, Draw(3, KEY))] == drawn[2:]
+    first = some.sample(prompts, HOW, Draw(3, KEY, topk=64))
     for c in (c for g in first for c in g):
         assert c.truncated == (c.token_ids[-1] not in policy.end_ids) and len(c.token_ids) <= 12
         assert c.topk is not None and c.topk.ids.shape == (len(c.token_ids), 64) and c.topk.weights == "version-0"
@@ -97,12 +98,12 @@ def test_swapped_adapters_give_other_log_probs_each_as_the_trained_model_has_the
         policy.version = version
         if version:
             push(policy, seed=1, size=0.2)
-        found.append(some.sample(prompts, 4, HOW, KEY, topk=64))
+        found.append(some.sample(prompts, HOW, Draw(4, KEY, topk=64)))
         with capsys.disabled():
             print(f"\nadapter {version}: " + ", ".join(f"{k} {v:.3g}" for k, v in some.parity().items()))
         assert 0 < some.parity()["parity_mean"] < some.bound and some.parity()["parity_tokens"] > 10
-        theirs = some.sample(prompts, 1, HOW, KEY, greedy=True)
-        ours = TransformersSampler(policy).sample(prompts, 1, HOW, KEY, greedy=True)
+        theirs = some.sample(prompts, HOW, Draw(1, KEY, greedy=True))
+        ours = TransformersSampler(policy).sample(prompts, HOW, Draw(1, KEY, greedy=True))
         same = [a[0].token_ids == b[0].token_ids for a, b in zip(ours, theirs, strict=True)]
         assert sum(same) >= len(same) - 1  # a near tie may fall the other way
     first = [dict(zip(g[0].topk.ids[0].tolist(), g[0].topk.logprobs[0].tolist(), strict=True)) for g in found[0]]
@@ -121,7 +122,7 @@ def test_the_frozen_teacher_is_the_base_and_the_topk_is_the_models_own(engine: L
     policy = random_policy(seed=3)
     prompts = prompts_of(policy)[:2]
     some = sampler(engine, policy)
-    [[c], _] = some.sample(prompts, 1, HOW, KEY, weights=Weights.INITIAL, topk=64)
+    [[c], _] = some.sample(prompts, HOW, Draw(1, KEY, weights=Weights.INITIAL, topk=64))
     assert some.parity()["parity_mean"] < some.bound and c.topk is not None and c.topk.weights == "initial"
     with torch.no_grad():
         from hdpo.model.batching import Trace
@@ -136,13 +137,13 @@ def test_another_adapter_than_the_trained_models_is_refused(engine: LocalEngine,
     push(other, seed=9, size=0.3)
     monkeypatch.setattr(policy, "save_peft", other.save_peft)
     with pytest.raises(HdpoError, match="expected log-probs within 0.001 nats"):
-        sampler(engine, policy).sample(prompts_of(policy)[:2], 2, HOW, KEY)
+        sampler(engine, policy).sample(prompts_of(policy)[:2], HOW, Draw(2, KEY))
 
 
 def test_at_another_temperature_the_log_probs_are_not_claimed(engine: LocalEngine) -> None:
     policy = random_policy()
     [[c]] = sampler(engine, policy).sample(
-        prompts_of(policy)[:1], 1, SamplingConfig(temperature=0.7, max_new_tokens=8), KEY
+        prompts_of(policy)[:1], SamplingConfig(temperature=0.7, max_new_tokens=8), Draw(1, KEY)
     )
     assert all(math.isnan(x) for x in c.logprobs)
 
@@ -254,18 +255,20 @@ def test_a_server_takes_each_adapter_and_draws_as_the_trained_model_would(server
     for version in (0, 1):
         policy.version = version
         push(policy, seed=version, size=0.1)
-        found = some.sample(prompts, 2, HOW, KEY, topk=64)
+        found = some.sample(prompts, HOW, Draw(2, KEY, topk=64))
         assert 0 < some.parity()["parity_mean"] < some.bound
-        beside = sampler(engine, policy).sample(prompts, 2, HOW, KEY, topk=64)
+        beside = sampler(engine, policy).sample(prompts, HOW, Draw(2, KEY, topk=64))
         for a, b in ((a, b) for g, h in zip(found, beside, strict=True) for a, b in zip(g, h, strict=True)):
             assert a.token_ids == b.token_ids and a.truncated == b.truncated
             assert a.topk is not None and b.topk is not None
             assert np.abs(a.topk.logprobs - b.topk.logprobs).max() < 1e-3
-    assert some.sample(prompts, 1, HOW, KEY, weights=Weights.INITIAL) and some.parity()["parity_mean"] < some.bound
+    assert (
+        some.sample(prompts, HOW, Draw(1, KEY, weights=Weights.INITIAL)) and some.parity()["parity_mean"] < some.bound
+    )
     another = sampler(ServerEngine(server), policy)
-    another.sample(prompts[:1], 1, HOW, KEY)
+    another.sample(prompts[:1], HOW, Draw(1, KEY))
     some.close()  # takes its own adapter away, and no one else's
-    assert another.sample(prompts, 2, HOW, KEY, topk=64)
+    assert another.sample(prompts, HOW, Draw(2, KEY, topk=64))
     [left] = [m["id"] for m in json.load(urlopen(f"{server}/v1/models"))["data"] if m["parent"]]
     assert left in {a.name for a in another.engine.loaded}
     another.close()
