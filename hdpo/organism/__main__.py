@@ -30,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
     problems.add_argument("--out", type=Path, default=Path("assets/problems"), help="gets MIX/SPLIT.jsonl")
     card = commands.add_parser(
         "card",
-        help="run what the card reports (its 27 runs took half an hour on two cores, side by side), write its tables, record its runs",
+        help="run what the card reports (its 27 runs go on from where they stand when it is called again), write its tables, record its runs",
     )
     card.add_argument("--runs", type=Path, default=Path("runs/card"), help="the runs; those that are done are kept")
     card.add_argument(
@@ -48,10 +48,10 @@ def main(arguments: list[str] | None = None) -> None:
             print(path)
         return
     if chosen.command == "card":
-        from hdpo.organism.card import record, run_scan, run_sweeps, write_card
+        from hdpo.organism.card import record, run_all, run_scan, write_card
 
         if not chosen.tables_only:
-            run_sweeps(chosen.runs.resolve())
+            run_all(chosen.runs.resolve())
             run_scan(chosen.runs.resolve())
             record(chosen.runs.resolve())
         write_card(chosen.card, chosen.runs.resolve())

@@ -1,54 +1,83 @@
 """The numbers of the model card: the gate, and what the model shows live, on the test problems, with intervals.
 
-Every table is computed from run folders, and every run is an ordinary sweep that the command line could have started.
+Every table is computed from run folders, and every run is an ordinary one that the command line could have started.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import re
 import shutil
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from hdpo.config import ScanConfig, SweepConfig, TrainConfig, replace_knobs
 from hdpo.data.problems import bundled
+from hdpo.errors import BadInput
 from hdpo.evidence import stats
 from hdpo.evidence.stats import Estimate
 from hdpo.grading.verify import VerifierPool
 from hdpo.method.evaluate import prepare
 from hdpo.method.groups import accepted
-from hdpo.record.folder import ASSET_RUNS, RunWriter, State, all_runs
+from hdpo.record.fingerprint import comparison_words, differences
+from hdpo.record.folder import ASSET_RUNS, Run, RunWriter, State, all_runs
 from hdpo.records import Group, GroupKind
 from hdpo.sampling.draws import DrawKey, Purpose
 from hdpo.sampling.protocol import Draw
 from hdpo.work.execute import execute
+from hdpo.work.libraries import prepare_libraries
 
 MIXES = ("steep", "gentle")
 LAMBDAS = (0.0, 0.3, 3.0)
 SEEDS = {"steep": (0, 1, 2, 3, 4, 5), "gentle": (0, 1, 2)}
-STEPS = (20, 60)
-WITH_ROLLOUTS = {("steep", 0.0), ("steep", 0.3), ("gentle", 0.3)}
+STEPS = (20, 40, 60)
+COMMAND = "python -m hdpo.organism card"
+SIDE_BY_SIDE = 2  # runs, each on one thread: so the numbers do not depend on how many there are
 MEASURES = ("pass@1", "pass@8", "cliffs")
 LOWER_LEVELS = (1, 2, 3)
 
 Values = dict[tuple[float, int, int], dict[str, list[float]]]
 
 
-def sweep_config(mix: str) -> SweepConfig:
-    """The app's defaults for each λ and seed, evaluated on the test problems at steps 0, 20, 40 and 60."""
-    values = {"problems": f"bundled:{mix}", "eval_split": "test", "eval_every": 20, "checkpoint_every": 60}
-    return SweepConfig(replace_knobs(TrainConfig(), values), LAMBDAS, SEEDS[mix])
-
-
-def run_sweeps(root: Path) -> None:
-    """Both sweeps into `root`; members that are done are kept, so that this can be stopped and called again."""
+def configs() -> list[TrainConfig]:
+    """The app's defaults for each mix, seed and λ, evaluated on the test problems at every fifth step."""
+    found: list[TrainConfig] = []
     for mix in MIXES:
-        name = f"card: {mix}"
-        known = [r for r in all_runs(root) if r.path.parent == root and r.name == name]
-        path = known[0].path if known else RunWriter.create("sweep", sweep_config(mix), root, name).path
-        ending = execute(path, resume=bool(known), also=lambda p: print(f"\r{p.phase:70.70}", end="", flush=True))
-        print(f"\n{mix}: {ending.state.value} {ending.message}")
+        values = {"problems": f"bundled:{mix}", "eval_split": "test", "eval_every": 5}
+        found += SweepConfig(replace_knobs(TrainConfig(), values), LAMBDAS, SEEDS[mix]).members()
+    return found
+
+
+def run_all(root: Path) -> None:
+    """Every run of `configs` in `root`. One that is done is kept and one that was broken off goes on, so that this can be
+    killed at any time and called again."""
+    known = {r.load_config(): r for r in all_runs(root) if r.path.parent == root and r.kind == "train"}
+    runs = [known.get(c) or Run(RunWriter.create("train", c, root, title(c), COMMAND).path) for c in configs()]
+    waiting = [r.path for r in runs if r.status().state not in (State.DONE, State.RUNNING)]
+    print(f"{len(runs) - len(waiting)} of {len(runs)} runs are done or running elsewhere", flush=True)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(SIDE_BY_SIDE, context, initializer=prepare_libraries) as pool:
+        for words in pool.map(run_one, waiting):
+            print(words, flush=True)
+
+
+def run_one(path: Path) -> str:
+    """From where it stands to its end, on one thread; how it ended."""
+    torch.set_num_threads(1)
+    ending = execute(path, resume=True)
+    return f"{Run(path).name}: {ending.state.value} {ending.message}".strip()
+
+
+def title(config: TrainConfig) -> str:
+    return f"{mix_of(config)}: λ = {config.objective.lambda_:g}, seed {config.seed}"
+
+
+def mix_of(config: TrainConfig | ScanConfig) -> str:
+    return config.data.problems.removeprefix("bundled:")
 
 
 def run_scan(root: Path) -> None:
@@ -59,24 +88,20 @@ def run_scan(root: Path) -> None:
 
 
 def record(root: Path, into: Path = ASSET_RUNS) -> None:
-    """Copy the finished runs to where the app shows them to everybody. The last adapter is kept for seed 0 alone,
-    rollouts and problem texts for WITH_ROLLOUTS of those, and no optimiser state: the repository stays small."""
+    """Copy the finished runs to where the app shows them to everybody. The last adapter, rollouts and problem texts are
+    kept for seed 0 alone, of the other seeds' gap tables those at STEPS, and no optimiser state: so all stays small."""
     aside = into.with_name("runs.writing")
     shutil.rmtree(aside, ignore_errors=True)
     for run in all_runs(root):
-        if run.path.parent != root or run.kind == "sweep" or run.status().state is not State.DONE:
+        if run.path.parent != root or run.status().state is not State.DONE:
             continue
-        config = run.load_config()
-        mix = config.data.problems.removeprefix("bundled:")
-        scan = run.kind == "scan"
-        name = f"{mix}-scan" if scan else f"{mix}-lambda-{config.objective.lambda_:g}-seed-{config.seed}"
-        left_out = ["log.txt", "stop", "optimiser.safetensors"]
-        left_out += ["step-000060"] if config.seed else []
-        if not scan and (config.seed or (mix, config.objective.lambda_) not in WITH_ROLLOUTS):
-            left_out += ["step-*-a*.parquet", "parts.jsonl", "problems-*"]
-        shutil.copytree(run.path, aside / name, ignore=shutil.ignore_patterns(*left_out))
-        title = run.name if scan else f"{mix}: λ = {config.objective.lambda_:g}, seed {config.seed}"
-        (aside / name / "name.txt").write_text(title, encoding="utf-8")
+        config, scan = run.load_config(), run.kind == "scan"
+        folder = "scan" if scan else f"lambda-{config.objective.lambda_:g}-seed-{config.seed}"
+        left_out = ["log.txt", "stop", "optimiser.safetensors", *(c.name for c in run.checkpoints()[:-1])]
+        if config.seed:
+            left_out += ["step-0*", "parts.jsonl", "problems-*"]
+            left_out += [path.name for step, path in run.tables("gap").items() if step not in (0, *STEPS)]
+        shutil.copytree(run.path, aside / f"{mix_of(config)}-{folder}", ignore=shutil.ignore_patterns(*left_out))
     shutil.rmtree(into, ignore_errors=True)
     aside.rename(into)
 
@@ -108,13 +133,18 @@ def rate(c: int, n: int) -> Estimate:
 
 
 def per_problem(root: Path, mix: str) -> Values:
-    """(λ, seed, step) → measure → one value a test problem, the problems in one order."""
+    """(λ, seed, step) → measure → one value a test problem, the problems in one order. Raises BadInput where the runs did
+    not measure the same."""
     found: Values = {}
+    first: Run | None = None
     for run in all_runs(root):
         if run.path.parent != root or run.kind != "train" or run.status().state is not State.DONE:
             continue
         config: TrainConfig = run.load_config()
         if config.data.problems == f"bundled:{mix}":
+            first = first or run
+            if any(differences(first.fingerprint, run.fingerprint)):
+                raise BadInput(f"{first.id} and {run.id}: {comparison_words(first.fingerprint, run.fingerprint)}")
             for step in run.tables("eval"):
                 rows = sorted(run.table("eval", step), key=lambda r: r["problem_id"])
                 found[config.objective.lambda_, config.seed, step] = values_of(rows)
