@@ -42,6 +42,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m workbench", description="The HDPO workbench in your browser.")
     parser.add_argument("--port", type=int, default=8501, help="port on the loopback address; 0 takes a free one")
     port = parser.parse_args(argv).port
+    if not 0 <= port <= 65535:
+        print(f"port: expected 0 to 65535, found {port}. Leave --port out for 8501.", file=sys.stderr)
+        return 2
     if words := refusal(port):
         print(words, file=sys.stderr)
         return 2

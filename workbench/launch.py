@@ -6,10 +6,13 @@ nothing is kept here.
 
 from __future__ import annotations
 
+import shutil
+from contextlib import suppress
 from shlex import quote
 from typing import Any
 
 from hdpo.config import KINDS, ModelConfig, knobs, to_json
+from hdpo.errors import HdpoError
 from hdpo.record.folder import Run, RunWriter, State, all_runs, request_stop, runs_root
 from hdpo.work import jobs
 from hdpo.work.jobs import HEAVY, INTERACTIVE, Job
@@ -79,14 +82,19 @@ def start_heavy(config: Any, name: str = "", command: str = "") -> str:
     Raises HdpoError where nothing can be written. The run waits its turn where another one is running.
     """
     writer = RunWriter.create(kind_of(config), config, name=name, command=command or command_of(config))
-    submit_run(writer.path.name, config, resume=False)
+    try:
+        submit_run(writer.path.name, config, resume=False)
+    except HdpoError:  # a job table that is locked or cannot be written
+        shutil.rmtree(writer.path)
+        raise
     return writer.path.name
 
 
 def submit_run(run_id: str, config: Any, resume: bool) -> int:
     payload = {"run": run_id, "resume": resume}
     job = jobs.submit(HEAVY, payload, memory_bytes=estimate.memory_bytes(config))
-    ensure_worker("trainer")
+    with suppress(HdpoError):  # whoever watches the run asks again, and is told
+        ensure_worker("trainer")
     return job
 
 

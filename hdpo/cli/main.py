@@ -96,7 +96,8 @@ def run_heavy(args: Any) -> int:
         return OK
     ranks = join(getattr(args, "device", "auto"))
     if not ranks.first:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a launcher's stop goes through the first rank
+        for sign in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(sign, signal.SIG_IGN)  # a stop goes through the first rank
         return execute(Path(), False, ranks=ranks).code
     if args.take_over and not args.resume:
         raise BadInput("take-over: expected a run to take over, found none. Name it with --resume.")

@@ -11,11 +11,11 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from hdpo.errors import Busy
+from hdpo.errors import Busy, HdpoError
 from hdpo.model import fit
 from hdpo.record.folder import Run, RunWriter, State, request_stop
 from hdpo.record.progress import Progress
@@ -23,6 +23,7 @@ from hdpo.record.ranks import ALONE, Ranks
 from hdpo.work import jobs
 from hdpo.work.execute import Ending, execute
 
+ECHO = 1.0  # seconds within which a launcher passes on the Ctrl-C that its processes had from the terminal too
 POLL = 0.2  # seconds between looks at the queue
 SECONDS_BETWEEN_WORDS = 30.0  # while waiting
 
@@ -35,27 +36,28 @@ def say(words: str) -> None:
 def run_here(run: Run, config: fit.Config, resume: bool, wait: bool, ranks: Ranks = ALONE) -> Ending:
     """Submit the run, wait for its turn, and execute it in this process.
 
-    wait: False raises Busy at once where another heavy job runs; a run made for this is then taken away again.
+    wait: False raises Busy at once where another heavy job runs. A run made for this that never begins is taken away
+    again.
     """
-    root = run.path.parent
-    if resume:
-        before = run.status()
-        RunWriter(run.path, 0).status(State.QUEUED, phase="waiting for its turn", done=before.done, total=before.total)
-    found = fit.need(config)
-    job_id = jobs.submit(jobs.HEAVY, {"run": run.id, "resume": resume}, found.total if found else 0, root, own=True)
+    root, job_id, found = run.path.parent, 0, fit.need(config)
     try:
+        payload = {"run": run.id, "resume": resume}
+        job_id = jobs.submit(jobs.HEAVY, payload, found.total if found else 0, root, own=True)
+        if resume:
+            was = run.status()
+            RunWriter(run.path, 0).status(State.QUEUED, phase="waiting for its turn", done=was.done, total=was.total)
         _take_turn(run, job_id, wait)
-        with _stop_on_signals(run.path), closing(Bar()) as bar:
-            ending = execute(run.path, resume, bar.show, ranks)
-    except Busy:
-        jobs.cancel(job_id, root)
+    except (HdpoError, KeyboardInterrupt):
+        with suppress(HdpoError):
+            jobs.cancel(job_id, root)
         if not resume:
             shutil.rmtree(run.path)  # it was made a moment ago and holds nothing
         raise
+    try:
+        with _stop_on_signals(run.path), closing(Bar()) as bar:
+            ending = execute(run.path, resume, bar.show, ranks)
     except KeyboardInterrupt:
-        ending = Ending(State.STOPPED, "Ended at once.")
-        if jobs.job(job_id, root).state is State.QUEUED:
-            jobs.cancel(job_id, root)
+        ending = Ending(State.STOPPED, run.status().message)
     jobs.finish(job_id, ending.state, ending.message, root)
     return ending
 
@@ -87,13 +89,15 @@ def _who_is_first(root: Path, job_id: int) -> str:
 @contextmanager
 def _stop_on_signals(path: Path) -> Iterator[None]:
     """SIGTERM and the first Ctrl-C ask for a stop; the second Ctrl-C raises KeyboardInterrupt."""
-    asked = 0
+    asked = 0.0
 
     def interrupted(*_: Any) -> None:
         nonlocal asked
-        asked += 1
-        if asked > 1:
+        if asked and time.monotonic() - asked > ECHO:
             raise KeyboardInterrupt
+        if asked:
+            return
+        asked = time.monotonic()
         request_stop(path)
         say("\nStopping at the next step edge. Ctrl-C again ends at once.")
 

@@ -22,7 +22,7 @@ from hdpo.model.fit import PROBLEMS_AT_ONCE as CHUNK
 from hdpo.model.fit import SLOW_PROBLEMS_AT_ONCE as SLOW_CHUNK
 from hdpo.model.fit import check_fits
 from hdpo.model.policy import Policy, Weights, load_policy
-from hdpo.record.folder import RunWriter
+from hdpo.record.folder import CHUNK_TABLE, Run, RunWriter
 from hdpo.record.progress import Report
 from hdpo.record.ranks import ALONE, Ranks
 from hdpo.records import Group, GroupKind, Outcome, Problem
@@ -38,15 +38,32 @@ def measure(
     key: DrawKey,
     tell: Callable[[int], None],
     weights: Weights = Weights.CURRENT,
+    kept: RunWriter | None = None,
 ) -> list[dict[str, Any]]:
-    """One row a problem: n, correct, greedy, what became of the rest. tell(done problems) may raise Stopped."""
-    rows, size = [], at_once(collector)
-    for start in range(0, len(problems), size):
+    """One row a problem: n, correct, greedy, what became of the rest. tell(done problems) may raise Stopped.
+
+    kept: where the chunks of an earlier attempt stand and those of this one are closed; all ranks see that folder.
+    """
+    size = at_once(collector)
+    before = collector.ranks.agree(Run(kept.path).chunks() if kept else [])
+    rows = begun(before, problems)
+    for number, start in enumerate(range(len(rows), len(problems), size), len(before)):
         part = problems[start : start + size]
         sampled = collector.collect(part, Draw(config.eval_samples, key, weights=weights))
         greedy = collector.collect(part, Draw(1, key, greedy=True, weights=weights))
-        rows += [problem_row(g, h) for g, h in zip(sampled, greedy, strict=True)]
+        found = [problem_row(g, h) for g, h in zip(sampled, greedy, strict=True)]
+        if kept:
+            kept.table(CHUNK_TABLE, number, found)
+        rows += found
         tell(len(rows))
+    return rows
+
+
+def begun(chunks: Sequence[list[dict[str, Any]]], problems: Sequence[Problem]) -> list[dict[str, Any]]:
+    """The rows of these chunks. Raises BadInput where they are not of the first of these problems."""
+    rows = [row for chunk in chunks for row in chunk]
+    if [r["problem_id"] for r in rows] != [p.id for p in problems[: len(rows)]]:
+        raise BadInput("resume: expected the problems that this run began with, found others. Start a new run.")
     return rows
 
 
@@ -172,15 +189,17 @@ def scan(writer: RunWriter, config: ScanConfig, report: Report) -> None:
         pin_fingerprint(writer, config, policy, file.problems)
         with closing(collector.sampler):
             size = at_once(collector)
-            report("scanning", 0, len(file.problems), "problems")
-            for start in range(0, len(file.problems), size):
+            before = report.ranks.agree(Run(writer.path).chunks())
+            done = len(begun(before, file.problems))
+            report("scanning", done, len(file.problems), "problems")
+            for number, start in enumerate(range(done, len(file.problems), size), len(before)):
                 groups = collector.collect(
                     file.problems[start : start + size], Draw(config.rollouts, DrawKey(config.seed, Purpose.SCAN))
                 )
-                writer.rollouts(start // size, groups, "student")
+                writer.rollouts(number, groups, "student")
                 for g in groups:
                     row = problem_row(g)
-                    writer.metric("scan_group", start // size, **{"group": row.pop("kind"), **row})
+                    writer.metric("scan_group", number, **{"group": row.pop("kind"), **row})
                 report("scanning", start + len(groups), len(file.problems), "problems")
     writer.metric("scan", 0, problems=len(file.problems), seconds=collector.seconds, **collector.sampler.parity())
 
@@ -216,7 +235,9 @@ def evaluate(writer: RunWriter, config: EvaluateConfig, report: Report) -> None:
                 config.evaluation,
                 DrawKey(config.seed, Purpose.EVALUATION),
                 lambda done: report("evaluating", done, len(problems), "problems"),
+                kept=writer,
             )
     writer.table("eval", 0, rows)
+    writer.drop_tables(CHUNK_TABLE)
     summary = summarise(rows, config.evaluation, config.sampling) | collector.sampler.parity()
     writer.metric("eval", 0, **summary, seconds=time.perf_counter() - started)

@@ -200,7 +200,8 @@ def save(t: Training, step: int) -> None:
     """A checkpoint, written aside and renamed, by rank 0."""
     if not t.report.ranks.first:
         return
-    aside = t.writer.checkpoint_folder(step)
     position = step * t.config.step.prompts_per_step
-    t.policy.save(aside, t.learner.optimiser, {"step": step, "data_position": position, "attempt": t.writer.attempt})
-    t.writer.close_checkpoint(aside, step)
+    with t.writer.checkpoint(step) as aside:
+        t.policy.save(
+            aside, t.learner.optimiser, {"step": step, "data_position": position, "attempt": t.writer.attempt}
+        )

@@ -36,9 +36,9 @@ def write_aside(path: Path, text: str) -> None:
         raise disk_error(path, e) from e
 
 
-def disk_error(path: Path, e: OSError) -> HdpoError:
+def disk_error(path: Path, e: Exception) -> HdpoError:
     return HdpoError(
-        f"{path.name}: expected to write to {path.parent}, found '{e.strerror or e}'. "
+        f"{path.name}: expected to write to {path.parent}, found '{getattr(e, 'strerror', '') or e}'. "
         "Free some space or choose another folder with HDPO_RUNS, then resume: everything up to the last checkpoint is kept."
     )
 

@@ -27,7 +27,8 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import lru_cache
@@ -36,11 +37,12 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from safetensors import SafetensorError, safe_open
 
 import hdpo
 from hdpo.assets import ASSETS
 from hdpo.config import KINDS, from_json, to_json
-from hdpo.errors import BadInput
+from hdpo.errors import BadInput, HdpoError
 from hdpo.processes import Life, Start, held, host_of, life, me
 from hdpo.record.files import (
     append_line,
@@ -58,6 +60,8 @@ from hdpo.record.fingerprint import Fingerprint, read_fingerprint
 from hdpo.records import Group, GroupKind
 
 ASSET_RUNS = ASSETS / "runs"
+CHUNK_TABLE = "chunk"  # tables of an evaluation that is under way
+ONCE = ("data", "gold", "rehearsal")  # rows that each attempt writes again
 HEARD = 180.0  # seconds after which a process on another machine that wrote nothing counts as not heard of
 
 
@@ -140,7 +144,9 @@ class RunWriter:
             for part in ("rollouts", "tables", "checkpoints"):
                 (path / part).mkdir(parents=True)
         except OSError as e:
-            raise disk_error(path, e) from e
+            raise HdpoError(
+                f"runs: expected to write to {root}, found '{e.strerror or e}'. Choose another place with HDPO_RUNS."
+            ) from e
         frozen = {
             "kind": kind,
             "config": to_json(config),
@@ -156,8 +162,11 @@ class RunWriter:
         return writer
 
     @classmethod
-    def resume(cls, path: Path, step: int) -> RunWriter:
-        """Open for a further attempt that goes on after `step`; rows beyond it are superseded from now on."""
+    def resume(cls, path: Path, step: int, passed_over: Sequence[str] = ()) -> RunWriter:
+        """Open for a further attempt that goes on after `step`; rows beyond it are superseded from now on.
+
+        passed_over: what was wrong with checkpoints beyond that step.
+        """
         run = Run(path)
         sweep_up(path)
         rows = read_lines(path / "metrics.jsonl")
@@ -167,7 +176,7 @@ class RunWriter:
             cut_torn_line(path / name)
         writer = cls(path, attempt)
         if attempt > 1:
-            writer.metric("resume", step)
+            writer.metric("resume", step, passed_over=list(passed_over))
         return writer
 
     def pin(self, **facts: Any) -> None:
@@ -226,24 +235,33 @@ class RunWriter:
         if rows:
             write_table(self.path / "tables" / f"{name}-step-{step:06d}.parquet", rows)
 
-    def checkpoint_folder(self, step: int) -> Path:
-        """Where to write aside; `close_checkpoint` renames it."""
-        aside = self.path / "checkpoints" / f".step-{step:06d}.{os.getpid()}.tmp"
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
-        return aside
+    def drop_tables(self, name: str) -> None:
+        for path in Run(self.path).tables(name).values():
+            path.unlink()
 
-    def close_checkpoint(self, aside: Path, step: int, keep: int = 2) -> Path:
-        """Flush, rename, and drop all but the newest `keep` checkpoints."""
-        for f in aside.iterdir():
-            with f.open("rb+") as handle:
-                os.fsync(handle.fileno())
+    @contextmanager
+    def checkpoint(self, step: int, keep: int = 2) -> Iterator[Path]:
+        """A folder to write a checkpoint into, `state.json` among it; after the block it is flushed, stands in its place,
+        and all but the newest `keep` are dropped. Whatever goes wrong, nothing half stays; raises HdpoError for a full disk.
+        """
+        aside = self.path / "checkpoints" / f".step-{step:06d}.{os.getpid()}.tmp"
         final = aside.with_name(f"step-{step:06d}")
-        shutil.rmtree(final, ignore_errors=True)
-        os.replace(aside, final)
+        try:
+            aside.mkdir(parents=True)
+            yield aside
+            state = {**read_json(aside / "state.json"), "files": sorted(f.name for f in aside.iterdir())}
+            (aside / "state.json").write_text(json.dumps(state), encoding="utf-8")
+            for f in aside.iterdir():
+                with f.open("rb+") as handle:
+                    os.fsync(handle.fileno())
+            shutil.rmtree(final, ignore_errors=True)
+            os.replace(aside, final)
+        except (OSError, SafetensorError) as e:  # a full disk is either's, by who was writing
+            raise disk_error(final, e) from e
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
         for old in Run(self.path).checkpoints()[:-keep]:
             shutil.rmtree(old, ignore_errors=True)
-        return final
 
 
 class SilentWriter(RunWriter):
@@ -262,6 +280,9 @@ class SilentWriter(RunWriter):
         pass
 
     def table(self, name: str, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        pass
+
+    def drop_tables(self, name: str) -> None:
         pass
 
 
@@ -366,6 +387,43 @@ class Run:
         folder = self.path / "checkpoints"
         return sorted(p for p in folder.glob("step-*") if (p / "state.json").exists()) if folder.is_dir() else []
 
+    def members(self) -> list[dict[str, Any]]:
+        """The members of a sweep so far: id (a folder beside this one), lambda, seed. Empty for any other run."""
+        try:
+            rows = read_json(self.path / "members.json")
+        except BadInput:
+            return []
+        return [r for r in rows if is_member(r)] if isinstance(rows, list) else []
+
+    def newest_checkpoint(self) -> tuple[int, Path | None, list[str]]:
+        """(step, folder) of the newest checkpoint that is whole, (-1, None) without one; and what is wrong with newer
+        ones."""
+        damaged: list[str] = []
+        for folder in reversed(self.checkpoints()):
+            if not (fault := checkpoint_fault(folder)):
+                return int(read_json(folder / "state.json")["step"]), folder, damaged
+            damaged.append(fault)
+        return -1, None, damaged
+
+    def chunks(self) -> list[list[dict[str, Any]]]:
+        """The problem rows of a scan or evaluation by chunk, as far as every chunk is whole on the disk."""
+        found: list[list[dict[str, Any]]] = []
+        if self.kind == "evaluate":
+            while rows := self.table(CHUNK_TABLE, len(found)):
+                found.append(rows)
+            return found
+        rows = self.metrics("scan_group")
+        parts = {p["step"]: p for p in self.parts()}
+        while (number := len(found)) in parts:
+            chunk, part = [r for r in rows if r["step"] == number], parts[number]
+            if len(chunk) != sum(part["groups"].values()) or not self._whole(part["part"]):
+                break
+            found.append(chunk)
+        return found
+
+    def _whole(self, part: str) -> bool:
+        return not part or readable_table(self.path / "rollouts" / part)
+
     def damage(self) -> list[str]:
         """One sentence for each part of the folder that cannot be read."""
         found = []
@@ -378,6 +436,7 @@ class Run:
             if broken := broken_lines(self.path / name):
                 found.append(f"{name}: {broken} line(s) cannot be read and are left out.")
         parts = [self.path / "rollouts" / p["part"] for p in self.parts() if p["part"]]
+        found += [fault for c in self.checkpoints() if (fault := checkpoint_fault(c))]
         for f in [*parts, *(self.path / "tables").glob("*.parquet")]:
             if not readable_table(f):
                 found.append(
@@ -404,6 +463,30 @@ def find_run(name: str, root: Path | None = None) -> Run:
     raise BadInput(f"run: expected the id, name or folder of a run, found {name!r}. Runs here: {known}.")
 
 
+def is_member(row: Any) -> bool:
+    """Whether an entry of members.json is what `execute` writes there."""
+    return isinstance(row, dict) and isinstance(row.get("id"), str) and Path(row["id"]).name == row["id"]
+
+
+def checkpoint_fault(folder: Path) -> str:
+    """What is wrong with a checkpoint, in words; '' for a whole one."""
+    try:
+        state = read_json(folder / "state.json")
+        int(state["step"])
+        for name in state.get("files", ()):
+            if not (folder / name).is_file():
+                return f"{folder.name}: {name} is missing."
+    except (BadInput, AttributeError, KeyError, TypeError, ValueError):
+        return f"{folder.name}: state.json cannot be read."
+    for file in folder.glob("*.safetensors"):
+        try:
+            with safe_open(file, "np"):
+                pass
+        except (OSError, SafetensorError):
+            return f"{folder.name}: {file.name} is cut off or damaged."
+    return ""
+
+
 def sweep_up(path: Path) -> None:
     """Remove what killed processes were writing aside."""
     for left in path.rglob(".*.tmp"):
@@ -424,7 +507,8 @@ def stop_requested(path: Path) -> bool:
 def still_standing(
     rows: Iterable[dict[str, Any]], resumes: Iterable[dict[str, Any]] | None = None
 ) -> list[dict[str, Any]]:
-    """Drop what a later attempt supersedes: rows beyond the step from which that attempt went on.
+    """Drop what a later attempt supersedes: rows beyond the step from which that attempt went on, and what
+    each attempt says again.
 
     >>> rows = [{"kind": "step", "step": s, "attempt": 1} for s in (1, 2, 3)]
     >>> rows += [{"kind": "resume", "step": 2, "attempt": 2}, {"kind": "step", "step": 3, "attempt": 2}]
@@ -437,4 +521,6 @@ def still_standing(
     ]
     if not cuts:
         return rows
-    return [r for r in rows if not any(a > r["attempt"] and r["step"] > s for a, s in cuts)]
+    rows = [r for r in rows if not any(a > r["attempt"] and r["step"] > s for a, s in cuts)]
+    first = {(r["kind"], r["step"]): r for r in reversed(rows) if r.get("kind") in ONCE}
+    return [r for r in rows if first.get((r.get("kind"), r["step"]), r) is r]

@@ -20,14 +20,13 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
-from typing import Any
 
 from hdpo.config import SweepConfig, TrainConfig, model_of, replace_knobs, to_json
 from hdpo.errors import BAD_INPUT, BUSY, FAILED, OK, STOPPED, BadInput, Busy, HdpoError, Stopped
 from hdpo.hub import is_hub_id
 from hdpo.model.find import find
-from hdpo.processes import end_group, held, holding
-from hdpo.record.files import read_json, write_aside
+from hdpo.processes import end_group, held, holding, lifeline, when_parent_ends
+from hdpo.record.files import write_aside
 from hdpo.record.folder import Run, RunWriter, SilentWriter, State, stop_requested
 from hdpo.record.progress import Also, Progress, Report
 from hdpo.record.ranks import ALONE, Ranks, join, launched
@@ -51,9 +50,6 @@ class Ending:
         if self.state is State.FAILED:
             return BUSY if self.busy else BAD_INPUT if self.bad_input else FAILED
         return OK if self.state is State.DONE else STOPPED
-
-
-AT_ONCE = Ending(State.STOPPED, "Ended at once; resume goes on from the last checkpoint.")
 
 
 def execute(run_path: Path, resume: bool, also: Also | None = None, ranks: Ranks = ALONE) -> Ending:
@@ -90,28 +86,37 @@ def _launch(path: Path, resume: bool, also: Also | None, count: int) -> Ending:
         "--dynamo_backend",
         "no",
     ]
-    command = [sys.executable, "-m", "accelerate.commands.launch", *options, "-m", "hdpo.work.execute", str(path)]
+    command = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        *options,
+        "-m",
+        "hdpo.work.execute",
+        str(path),
+        "--with-parent",
+    ]
     with (path / "log.txt").open("ab") as log:
         group = subprocess.Popen(
             [*command, *(["--resume"] if resume else [])],
-            stdin=subprocess.DEVNULL,
+            stdin=lifeline(),
             stdout=log,
             stderr=log,
             env={**os.environ, "ACCELERATE_LOG_LEVEL": "error"},
             start_new_session=True,
         )
-    ending = AT_ONCE
+    ending = None
     try:
         while group.poll() is None:
             time.sleep(POLL)
             now = Run(path).status()
             if also is not None and now.state is State.RUNNING:
                 also(Progress(now.phase, now.done, now.total, _unit(path), now.seconds_left))
-        ending = Ending(State.FAILED, _lost(count))
+        ending = Ending(State.FAILED, _lost(path, count))
     finally:
         end_group(group)
         if not held(path) and ((left := Run(path).status().state) is State.KILLED or not left.ended):
-            _settle(path, ending, None)
+            _settle(path, ending or _at_once(path), None)
     end = Run(path).status()
     return Ending(end.state, end.message, end.bad_input)
 
@@ -131,29 +136,33 @@ def _attempt(path: Path, resume: bool, also: Also | None, watch: tuple[Path, ...
 
 def _attempt_alone(path: Path, resume: bool, also: Also | None, watch: tuple[Path, ...], ranks: Ranks) -> Ending:
     report: Report | None = None
-    ending = AT_ONCE
+    ending = None
     try:
-        writer, checkpoint = _open(path, resume, ranks)
+        writer, checkpoint, passed_over = _open(path, resume, ranks)
         report = Report(writer, also, watch, ranks)
         writer.status(State.RUNNING, phase="starting")
         if ranks.first:
             _pin_model(writer)
         ranks.agree(None)  # the others read the config after it was pinned
         _dispatch(writer, report, checkpoint)
-        ending = Ending(State.DONE)
+        ending = Ending(State.DONE, passed_over)
         if also is not None:
             also(Progress("done", report.last.total, report.last.total, report.last.unit, 0.0))
     except Stopped as e:
-        ending = Ending(State.STOPPED, f"{e} {_where_it_goes_on(path)}")
+        ending = Ending(State.STOPPED, f"{e} {where_it_goes_on(path)}")
     except HdpoError as e:
         ending = Ending(State.FAILED, str(e), isinstance(e, BadInput))
     except Exception as e:
         _log(path, traceback.format_exc())
-        ending = Ending(State.FAILED, _unexpected(e, ranks))
+        ending = Ending(State.FAILED, _unexpected(path, e, ranks))
     finally:
         if ranks.first:
-            _settle(path, ending, report)
+            _settle(path, ending or _at_once(path), report)
     return ending
+
+
+def _at_once(path: Path) -> Ending:
+    return Ending(State.STOPPED, f"Ended at once. {where_it_goes_on(path)}")
 
 
 def _pin_model(writer: RunWriter) -> None:
@@ -183,47 +192,63 @@ def _log(path: Path, text: str) -> None:
         log.write(text)
 
 
-def _lost(count: int) -> str:
-    return f"Expected {count} processes to go on together, found that one of them ended. log.txt holds the details; resume goes on from the last checkpoint."
+def _lost(path: Path, count: int) -> str:
+    return f"Expected {count} processes to go on together, found that one of them ended. log.txt holds the details. {where_it_goes_on(path)}"
 
 
-def _unexpected(e: Exception, ranks: Ranks) -> str:
+def _unexpected(path: Path, e: Exception, ranks: Ranks) -> str:
     if ranks.count > 1 and any(word in str(e) for word in ("gloo", "NCCL", "Connection")):
-        return _lost(ranks.count)
+        return _lost(path, ranks.count)
     if isinstance(e, MemoryError) or "out of memory" in str(e).lower() or "can't allocate memory" in str(e).lower():
         return f"The machine's memory was not enough ({type(e).__name__}). Lower micro-batch-tokens, prompts-per-step or rollouts, then resume."
-    return f"Expected the run to go on, found {type(e).__name__}: {e}. log.txt holds the details; resume goes on from the last checkpoint."
+    return (
+        f"Expected the run to go on, found {type(e).__name__}: {e}. log.txt holds the details. {where_it_goes_on(path)}"
+    )
 
 
-def _where_it_goes_on(path: Path) -> str:
-    step = newest_checkpoint(path)[0]
-    return f"Resume goes on after step {step}." if step >= 0 else "Resume starts from the beginning."
+def where_it_goes_on(path: Path) -> str:
+    """What resume finds in this folder, and the command."""
+    run, where = Run(path), "starts from the beginning"
+    try:
+        kind, config = run.kind, run.load_config()
+    except BadInput as e:
+        return str(e)
+    if kind == "sweep":
+        left = [p for m in run.members() if not _is_done(p := path.parent / m["id"])]
+        done, step = len(run.members()) - len(left), Run(left[0]).newest_checkpoint()[0] if left else -1
+        if done or step >= 0:
+            after = f", after its step {step}" if step >= 0 else ""
+            where = f"goes on with member {done + 1} of {len(config.members())}{after}"
+    elif kind in ("scan", "evaluate") and (done := sum(map(len, run.chunks()))):
+        where = f"goes on after the {done} problems that are done"
+    elif (step := run.newest_checkpoint()[0]) >= 0:
+        where = f"goes on after step {step}"
+    return f"Resume {where}: python -m hdpo {kind} --resume {run.id}"
 
 
-def newest_checkpoint(path: Path) -> tuple[int, Path | None]:
-    """(step, folder) of the newest checkpoint whose state can be read; (-1, None) without one."""
-    for folder in reversed(Run(path).checkpoints()):
-        try:
-            return int(read_json(folder / "state.json")["step"]), folder
-        except (BadInput, KeyError, TypeError, ValueError):
-            continue
-    return -1, None
+def _is_done(path: Path) -> bool:
+    return Run(path).status().state is State.DONE
 
 
-def _open(path: Path, resume: bool, ranks: Ranks) -> tuple[RunWriter, Path | None]:
-    """The writer (rank 0's writes, the others' is silent), and where to go on, the same on every rank."""
+def _open(path: Path, resume: bool, ranks: Ranks) -> tuple[RunWriter, Path | None, str]:
+    """The writer (rank 0's writes, the others' is silent), where to go on, the same on every rank, and a sentence about
+    newer checkpoints that are damaged."""
     if not ranks.first:
         attempt, checkpoint = ranks.agree((0, None))
-        return SilentWriter(path, attempt), checkpoint
-    step, checkpoint = newest_checkpoint(path)
+        return SilentWriter(path, attempt), checkpoint, ""
+    run = Run(path)
+    step, checkpoint, damaged = run.newest_checkpoint()
+    if run.kind == "scan":
+        step = len(run.chunks()) - 1
     if checkpoint is not None and not resume:
         raise BadInput(
             f"{path.name}: expected a new run, found one with a checkpoint at step {step}. Resume it, or start another."
         )
     # Without a checkpoint the attempt starts over, and step -1 supersedes all that an earlier one wrote.
-    writer = RunWriter.resume(path, step)
+    writer = RunWriter.resume(path, step, damaged)
     ranks.agree((writer.attempt, checkpoint))
-    return writer, checkpoint
+    went_on = f"It went on after step {step}." if checkpoint else "It started over."
+    return writer, checkpoint, " ".join([*damaged, went_on]) if damaged else ""
 
 
 def _dispatch(writer: RunWriter, report: Report, checkpoint: Path | None) -> None:
@@ -327,13 +352,12 @@ def _title(member: TrainConfig) -> str:
 def _member(writer: RunWriter, member: TrainConfig) -> tuple[Path, bool]:
     """The member's run folder, made where there is none yet, and entered in members.json first come first; and
     whether it is done."""
-    book = writer.path / "members.json"
-    known: list[dict[str, Any]] = read_json(book) if book.exists() else []
+    book, known = writer.path / "members.json", Run(writer.path).members()
     key = {"lambda": member.objective.lambda_, "seed": member.seed}
     for entry in known:
         path = writer.path.parent / entry["id"]
         if key.items() <= entry.items() and (path / "config.json").exists():
-            return path, Run(path).status().state is State.DONE
+            return path, _is_done(path)
     command = f"member of {writer.path.name}"
     made = RunWriter.create("train", member, writer.path.parent, f"{Run(writer.path).name}: {_title(member)}", command)
     write_aside(book, json.dumps([*known, {"id": made.path.name, **key}], indent=1))
@@ -347,7 +371,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m hdpo.work.execute", description=__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--with-parent", action="store_true", help="end at once when the other end of stdin is gone")
     given = parser.parse_args(arguments)
+    if given.with_parent:
+        when_parent_ends(lambda: os._exit(FAILED))
     prepare_libraries()
     ranks = join(model_of(Run(given.run).load_config()).device)
     ending = execute(given.run, given.resume, ranks=ranks)

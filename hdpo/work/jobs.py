@@ -28,6 +28,7 @@ from hdpo.record.folder import Run, RunWriter, State, request_stop, runs_root
 
 HEAVY, INTERACTIVE = "heavy", "interactive"
 KEPT_ANSWERS = 200  # interactive jobs whose events stay readable
+LOCKED = 10.0  # seconds that a call waits for others to let go of the table
 PATIENCE = 600.0  # seconds after which nobody waits for an interactive answer any more
 
 _SCHEMA = """
@@ -229,6 +230,8 @@ def job_of_run(run_id: str, root: Path | None = None) -> Job | None:
 def running_heavy(root: Path | None = None) -> Job | None:
     """The heavy job that holds the machine now, if its process lives."""
     root = root or runs_root()
+    if not (root / "jobs.sqlite").exists():  # asked by those who only look, also where nothing can be written
+        return None
     with _connection(root) as db:
         found = _rows(db, "lane='heavy' AND state='running'")
     return next((j for j in found if _at_work(j, root)), None)
@@ -349,7 +352,7 @@ def _connection(root: Path) -> Iterator[sqlite3.Connection]:
     path = root / "jobs.sqlite"
     try:
         root.mkdir(parents=True, exist_ok=True)
-        db = sqlite3.connect(path, timeout=30.0, isolation_level=None)
+        db = sqlite3.connect(path, timeout=LOCKED, isolation_level=None)
     except (OSError, sqlite3.OperationalError) as e:
         raise HdpoError(
             f"jobs.sqlite: expected to write to {root}, found '{e}'. Choose another folder with HDPO_RUNS."
@@ -361,8 +364,13 @@ def _connection(root: Path) -> Iterator[sqlite3.Connection]:
             db.executescript(_SCHEMA + "PRAGMA user_version=1;")
         yield db
     except sqlite3.OperationalError as e:
+        way_out = (
+            "Free some space"
+            if "locked" not in str(e)
+            else f"Another program has kept {path} for {LOCKED:.0f} s: end it"
+        )
         raise HdpoError(
-            f"jobs.sqlite: expected to read and write the job table, found '{e}'. Free some space and try again."
+            f"jobs.sqlite: expected to read and write the job table, found '{e}'. {way_out} and try again."
         ) from e
     except sqlite3.DatabaseError as e:
         raise HdpoError(

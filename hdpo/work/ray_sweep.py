@@ -15,6 +15,7 @@ from typing import Any
 
 from hdpo.assets import HOME
 from hdpo.errors import BadInput, HdpoError, Stopped
+from hdpo.processes import lifeline
 from hdpo.record.folder import request_stop
 
 LOOK = 1.0  # seconds between looks at the tasks and at the stop flag
@@ -65,5 +66,5 @@ def run_members(paths: Sequence[Path], address: str, gpus: int, look: Callable[[
 
 def member(path: str) -> int:
     """One member to its end, in a process of its own; its exit code."""
-    command = [sys.executable, "-m", "hdpo.work.execute", path, "--resume"]
-    return subprocess.run(command, cwd=HOME, stdin=subprocess.DEVNULL, check=False).returncode
+    command = [sys.executable, "-m", "hdpo.work.execute", path, "--resume", "--with-parent"]
+    return subprocess.run(command, cwd=HOME, stdin=lifeline(), check=False).returncode

@@ -1,14 +1,19 @@
 """What an evaluation says, from scripted rollouts through the real grader."""
 
+import json
+
 import pytest
 
-from hdpo.config import EvalConfig, SamplingConfig
+from hdpo.config import KINDS, EvalConfig, SamplingConfig, replace_knobs
 from hdpo.errors import BadInput
 from hdpo.evidence.stats import pass_at_k
+from hdpo.method import evaluate
 from hdpo.method.evaluate import measure, problem_row, summarise
+from hdpo.record.folder import Run, RunWriter, State, request_stop
 from hdpo.records import Outcome
 from hdpo.sampling.draws import DrawKey, Purpose
-from tests.engine import PROBLEMS, ScriptedSampler, collector_of, group_of, random_policy
+from hdpo.work.execute import execute
+from tests.engine import PROBLEMS, ScriptedSampler, collector_of, group_of, random_model, random_policy
 
 CONFIG = EvalConfig(eval_samples=4, ks=(1, 2))
 KEY = DrawKey(0, Purpose.EVALUATION, 3)
@@ -59,3 +64,33 @@ def test_what_cannot_be_counted_is_left_out_and_counted(policy) -> None:
 def test_nothing_countable_is_a_sentence(policy) -> None:
     with pytest.raises(BadInput, match="found none"):
         summarise([problem_row(group_of(policy, [G, G, G, G]))], CONFIG, SamplingConfig())
+
+
+def files_of(run: Run) -> list[dict]:
+    """What a scan or evaluation came to: its rows and rollouts without times and attempts."""
+    rows = [{k: v for k, v in r.items() if k not in ("seconds", "attempt")} for r in run.metrics()]
+    return [r for r in rows if r["kind"] != "resume"] + run.rollouts() + run.table("eval", 0)
+
+
+@pytest.mark.parametrize("kind", ["scan", "evaluate"])
+def test_a_stopped_one_goes_on_from_its_chunks_and_equals_the_unbroken_one(kind, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(evaluate, "CHUNK", 4)
+    file = tmp_path / "p.jsonl"
+    columns = ("id", "text", "solution", "answer")
+    file.write_text("".join(json.dumps({c: getattr(p, c) for c in columns}) + "\n" for p in PROBLEMS))
+    config = replace_knobs(
+        KINDS[kind](),
+        {"model": str(random_model()), "problems": str(file), "split": "all", "max_new_tokens": 8}
+        | ({"rollouts": 2} if kind == "scan" else {"eval_samples": 2, "ks": (1,)}),
+    )
+    whole, broken = (Run(RunWriter.create(kind, config, tmp_path).path) for _ in range(2))
+    assert execute(whole.path, False).state is State.DONE
+    ending = execute(broken.path, False, lambda p: request_stop(broken.path) if p.done == 4 else None)
+    assert ending.state is State.STOPPED
+    assert f"goes on after the 4 problems that are done: python -m hdpo {kind} --resume" in ending.message
+    (broken.path / "stop").unlink()
+    seen: list[int] = []
+    assert execute(broken.path, True, lambda p: seen.append(p.done) if p.unit == "problems" else None).code == 0
+    assert files_of(broken) == files_of(whole) and broken.damage() == []
+    assert [p for p in dict.fromkeys(seen) if p > 4] == [8, 12]
+    assert broken.tables("chunk") == {}

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from safetensors import SafetensorError
 
 from hdpo import processes
 from hdpo.config import TrainConfig, replace_knobs
@@ -146,13 +147,42 @@ def test_a_full_disk_for_real(tmp_path) -> None:
 
 def test_checkpoints_appear_whole_and_old_ones_go(writer) -> None:
     for step in (1, 2, 3):
-        aside = writer.checkpoint_folder(step)
-        (aside / "state.json").write_text(json.dumps({"step": step}))
-        assert [p.name for p in Run(writer.path).checkpoints()] == [
-            f"step-{s:06d}" for s in range(max(1, step - 2), step)
-        ]
-        writer.close_checkpoint(aside, step)
+        with writer.checkpoint(step) as aside:
+            (aside / "state.json").write_text(json.dumps({"step": step}))
+            there = [p.name for p in Run(writer.path).checkpoints()]
+            assert there == [f"step-{s:06d}" for s in range(max(1, step - 2), step)]
     assert [p.name for p in Run(writer.path).checkpoints()] == ["step-000002", "step-000003"]
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), SafetensorError("No space left")])
+def test_a_disk_that_fills_under_a_checkpoint_is_a_sentence_and_leaves_nothing_half(writer, error) -> None:
+    with pytest.raises(HdpoError, match="No space left.*Free some space"), writer.checkpoint(4) as aside:
+        (aside / "adapter.safetensors").write_bytes(b"half")
+        raise error
+    assert list((writer.path / "checkpoints").iterdir()) == []
+
+
+def test_what_every_attempt_says_anew_is_read_once(writer) -> None:
+    for attempt in (1, 2, 3):
+        again = RunWriter(writer.path, attempt)
+        if attempt > 1:
+            again.metric("resume", 1)
+        again.metric("data", 0, read=9)
+        again.metric("gold", 0, train=9)
+        again.metric("step", attempt, reward=0.5)
+    rows = Run(writer.path).metrics("data", "gold", "step")
+    assert [(r["kind"], r["attempt"]) for r in rows] == [("data", 1), ("gold", 1), ("step", 1), ("step", 3)]
+
+
+def test_a_scan_has_its_whole_chunks_on_the_disk(writer) -> None:
+    for number in range(3):
+        writer.rollouts(number, [GROUP, GROUP], "student")
+        for _ in range(2 if number < 2 else 1):  # killed inside the third
+            writer.metric("scan_group", number, problem_id="a")
+    assert [len(c) for c in Run(writer.path).chunks()] == [2, 2]
+    part = next((writer.path / "rollouts").glob("step-000000-*.parquet"))
+    part.write_bytes(part.read_bytes()[:9])
+    assert Run(writer.path).chunks() == []
 
 
 def test_runs_are_found_by_id_name_and_folder(writer, tmp_path) -> None:

@@ -9,13 +9,15 @@ import time
 import types
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from hdpo.config import ScanConfig, SweepConfig, TrainConfig, replace_knobs
 from hdpo.errors import BadInput, HdpoError
 from hdpo.processes import holding
 from hdpo.record.folder import Run, RunWriter, State, request_stop
-from hdpo.work.execute import execute, newest_checkpoint
+from hdpo.work.execute import execute
 
 
 @pytest.fixture
@@ -25,9 +27,9 @@ def root(tmp_path, monkeypatch):
 
 
 def checkpoint(writer: RunWriter, step: int) -> None:
-    aside = writer.checkpoint_folder(step)
-    (aside / "state.json").write_text(json.dumps({"step": step}))
-    writer.close_checkpoint(aside, step)
+    with writer.checkpoint(step) as aside:
+        save_file({"a": np.full(9, step, np.float32)}, aside / "adapter.safetensors")
+        (aside / "state.json").write_text(json.dumps({"step": step}))
 
 
 @pytest.fixture
@@ -161,12 +163,38 @@ def test_what_a_killed_process_wrote_aside_is_swept_up_and_what_a_living_one_wri
     assert [p.name for p in path.rglob(".*.tmp")] == [here.name]
 
 
-def test_a_damaged_checkpoint_is_passed_over(root):
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (lambda c: cut(c / "state.json"), "state.json cannot be read"),
+        (lambda c: cut(c / "adapter.safetensors"), "adapter.safetensors is cut off"),
+        (lambda c: (c / "adapter.safetensors").unlink(), "adapter.safetensors is missing"),
+        (lambda c: (c / "state.json").write_text("[]"), "state.json cannot be read"),
+    ],
+)
+def test_a_damaged_checkpoint_gives_way_to_the_one_before_and_says_so(root, engine, harm, words):
     path = a_run()
-    checkpoint(RunWriter(path, 1), 1)
+    for step in (1, 2):
+        checkpoint(RunWriter(path, 1), step)
+    RunWriter(path, 1).metric("step", 2, seconds=0.0)
+    harm(path / "checkpoints" / "step-000002")
+    assert words in " ".join(Run(path).damage())
+    ending = execute(path, True)
+    assert ending.state is State.DONE and words in ending.message and "after step 1" in ending.message
+    assert engine.began[0][2] == 1 and [r["attempt"] for r in Run(path).metrics("step")] == [2, 2, 2]
+    assert words in Run(path).metrics("resume")[0]["passed_over"][0]
+
+
+def test_where_no_checkpoint_can_be_read_the_run_starts_over_and_says_so(root, engine):
+    path = a_run()
     checkpoint(RunWriter(path, 1), 2)
-    (path / "checkpoints" / "step-000002" / "state.json").write_text('{"st')
-    assert newest_checkpoint(path)[0] == 1
+    cut(path / "checkpoints" / "step-000002" / "adapter.safetensors")
+    assert "It started over." in execute(path, True).message
+    assert engine.began[0][2] == 0
 
 
 # --- sweep ------------------------------------------------------------------------------------------------------------
@@ -194,7 +222,10 @@ def test_a_stopped_sweep_stops_its_member_and_goes_on_with_it(root, engine):
     engine.script = lambda writer, config, step: (
         request_stop(path) if (config.objective.lambda_, step) == (0.3, 2) else None
     )
-    assert execute(path, False).state is State.STOPPED
+    ending = execute(path, False)
+    assert ending.state is State.STOPPED
+    words = f"Resume goes on with member 2 of 4, after its step 2: python -m hdpo sweep --resume {path.name}"
+    assert ending.message.endswith(words)
     assert [Run(root / m["id"]).status().state for m in book(path)] == [State.DONE, State.STOPPED]
     engine.script = lambda writer, config, step: None
     (path / "stop").unlink()

@@ -291,6 +291,16 @@ def test_a_damaged_or_unwritable_table_is_a_sentence(root, tmp_path):
         jobs.submit("interactive", {}, root=tmp_path / "file")
 
 
+def test_a_table_that_another_program_keeps_locked_is_a_true_sentence(root, monkeypatch):
+    monkeypatch.setattr(jobs, "LOCKED", 0.2)
+    jobs.submit("interactive", {"request": "info"})
+    keeper = sqlite3.connect(root / "jobs.sqlite", isolation_level=None)
+    keeper.execute("BEGIN IMMEDIATE")
+    with pytest.raises(HdpoError, match="Another program has kept"):
+        jobs.submit("interactive", {"request": "info"})
+    keeper.close()
+
+
 def test_a_rolled_back_transaction_changes_nothing(root):
     with pytest.raises(RuntimeError), jobs._transaction(root) as db:
         db.execute("INSERT INTO workers VALUES (1, 1, 'trainer', 1)")

@@ -242,9 +242,9 @@ def test_the_model_is_bundled_a_run_or_a_folder(runs_folder: Path) -> None:
     path = fake_train_run(runs_folder, steps=2)
     fake_train_run(runs_folder, steps=2)  # without a checkpoint: not on offer
     writer = RunWriter(path, 1)
-    folder = writer.checkpoint_folder(2)
-    (folder / "state.json").write_text(json.dumps({"step": 2}))
-    checkpoint = writer.close_checkpoint(folder, 2)
+    with writer.checkpoint(2) as folder:
+        (folder / "state.json").write_text(json.dumps({"step": 2}))
+    checkpoint = path / "checkpoints" / "step-000002"
 
     at = app(pick_model).run()
     assert len(at.selectbox(key="t_model").options) == 2
