@@ -15,7 +15,7 @@ from hdpo.cli.args import command
 from hdpo.config import knobs
 from hdpo.errors import BadInput
 from hdpo.knobs import plain
-from hdpo.record.files import read_json, write_aside
+from hdpo.record.files import write_aside
 from hdpo.record.folder import Run, all_runs, find_run
 
 
@@ -196,9 +196,7 @@ def numbers(run: Run) -> dict[str, Any]:
 
 def members(run: Run) -> list[dict[str, Any]]:
     """The members of a sweep whose folders are there."""
-    book = run.path / "members.json"
-    found = read_json(book) if book.exists() else []
-    return [m for m in found if is_run(Run(run.path.parent / m["id"]))]
+    return [m for m in run.members() if is_run(Run(run.path.parent / m["id"]))]
 
 
 def result_text(run: Run) -> str:

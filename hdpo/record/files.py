@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from hdpo.errors import BadInput, HdpoError
+from hdpo.record.shapes import is_row
 
 LOGS_REMEMBERED = 100
 SEEN = 64  # bytes before the place where reading stopped, by which a log is known again
@@ -108,10 +109,10 @@ def _take(log: _Log, fresh: bytes) -> None:
         log.lines += 1
         try:
             row = json.loads(line)
-        except ValueError:
+            if is_row(row):
+                log.rows.append(row)
+        except (ValueError, RecursionError):
             continue
-        if isinstance(row, dict) and {"step", "attempt"} <= row.keys():
-            log.rows.append(row)
     log.end += len(whole) + 1
     log.seen = (log.seen + whole + newline)[-SEEN:]
 
@@ -128,7 +129,7 @@ def cut_torn_line(path: Path) -> None:
 def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as e:
+    except (OSError, ValueError, RecursionError) as e:
         raise BadInput(
             f"{path.name}: expected a whole JSON file, found {type(e).__name__}. The file is missing or cut off."
         ) from None

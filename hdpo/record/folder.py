@@ -57,6 +57,7 @@ from hdpo.record.files import (
     write_table,
 )
 from hdpo.record.fingerprint import Fingerprint, read_fingerprint
+from hdpo.record.shapes import STATUS, is_frozen, is_member, is_status
 from hdpo.records import Group, GroupKind
 
 ASSET_RUNS = ASSETS / "runs"
@@ -318,7 +319,7 @@ class Run:
     def frozen(self) -> dict[str, Any]:
         """The whole config.json: kind, config, versions, created (seconds since 1970), command."""
         data = read_json(self.path / "config.json")
-        if not isinstance(data, dict) or data.get("kind") not in KINDS:
+        if not is_frozen(data) or data["kind"] not in KINDS:
             raise BadInput(
                 f"{self.id}: expected a run's config.json, found something else. The folder is no run, or is damaged."
             )
@@ -341,9 +342,8 @@ class Run:
     def status(self) -> Status:
         """The state now: a running process that is gone reads as killed, an unreadable file as failed."""
         try:
-            data = read_json(self.path / "status.json")
-            status = Status(**{**data, "state": State(data["state"])})
-        except (BadInput, TypeError, ValueError, KeyError):
+            status = self._noted()
+        except (BadInput, ValueError):
             return Status(State.FAILED, message="status.json cannot be read; resume starts from the last checkpoint.")
         living = life(status.pid, status.pid_start) if status.state is State.RUNNING else Life.ALIVE
         if living is Life.ALIVE or held(self.path):
@@ -355,15 +355,23 @@ class Run:
         words = f"It runs on {host_of(status.pid_start)}, and was heard of {silent:.0f} s ago."
         return replace(status, state=State.UNHEARD if silent > HEARD else State.RUNNING, message=words)
 
+    def _noted(self) -> Status:
+        """What status.json says. Raises BadInput or ValueError where it cannot be read."""
+        data = read_json(self.path / "status.json")
+        if not is_status(data):
+            raise BadInput("status.json: expected a run's status, found something else. Its state is not known.")
+        return Status(State(data["state"]), **{k: v for k, v in data.items() if k in STATUS})
+
     def metrics(self, *kinds: str) -> list[dict[str, Any]]:
         """Rows of metrics.jsonl that still stand, of these kinds (all without): superseded ones are left out."""
         rows = still_standing(read_lines(self.path / "metrics.jsonl"))
-        return [r for r in rows if not kinds or r["kind"] in kinds]
+        return [r for r in rows if "kind" in r and (not kinds or r["kind"] in kinds)]
 
     def parts(self) -> list[dict[str, Any]]:
         """The summaries of the rollout parts that still stand: step, role, part, rows, groups by kind."""
         resumes = [r for r in read_lines(self.path / "metrics.jsonl") if r.get("kind") == "resume"]
-        return still_standing(read_lines(self.path / "rollouts" / "parts.jsonl"), resumes)
+        parts = [p for p in read_lines(self.path / "rollouts" / "parts.jsonl") if "part" in p]
+        return still_standing(parts, resumes)
 
     def rollouts(self, step: int | None = None, role: str | None = None) -> list[dict[str, Any]]:
         """Rollout rows of one step (all without), one role (both without)."""
@@ -427,14 +435,19 @@ class Run:
     def damage(self) -> list[str]:
         """One sentence for each part of the folder that cannot be read."""
         found = []
-        for name in ("config.json", "status.json"):
+        for read in (self.load_config, self._noted):
             try:
-                read_json(self.path / name)
-            except BadInput as e:
+                read()
+            except (BadInput, ValueError) as e:
                 found.append(str(e))
         for name in ("metrics.jsonl", "rollouts/parts.jsonl"):
             if broken := broken_lines(self.path / name):
                 found.append(f"{name}: {broken} line(s) cannot be read and are left out.")
+        log, book = self.path / "metrics.jsonl", self.path / "members.json"
+        if not log.is_file() and (log.exists() or self.status().done):
+            found.append("metrics.jsonl: expected the run's rows, found no such file. What was measured is lost.")
+        if book.exists() and not (self.members() and len(self.members()) == len(read_json(book))):
+            found.append("members.json: expected the members of a sweep, found something else; those are left out.")
         parts = [self.path / "rollouts" / p["part"] for p in self.parts() if p["part"]]
         found += [fault for c in self.checkpoints() if (fault := checkpoint_fault(c))]
         for f in [*parts, *(self.path / "tables").glob("*.parquet")]:
@@ -447,8 +460,8 @@ class Run:
 
 def all_runs(root: Path | None = None) -> list[Run]:
     """Every run folder, newest first, then those that come with the project."""
-    own = sorted((p.parent for p in (root or runs_root()).glob("*/config.json")), reverse=True)
-    return [Run(p) for p in [*own, *sorted(p.parent for p in ASSET_RUNS.glob("*/config.json"))]]
+    own = {p.parent for name in ("config", "status") for p in (root or runs_root()).glob(f"*/{name}.json")}
+    return [Run(p) for p in [*sorted(own, reverse=True), *sorted(p.parent for p in ASSET_RUNS.glob("*/config.json"))]]
 
 
 def find_run(name: str, root: Path | None = None) -> Run:
@@ -461,11 +474,6 @@ def find_run(name: str, root: Path | None = None) -> Run:
             return run
     known = ", ".join(r.id for r in runs[:5]) or "none yet"
     raise BadInput(f"run: expected the id, name or folder of a run, found {name!r}. Runs here: {known}.")
-
-
-def is_member(row: Any) -> bool:
-    """Whether an entry of members.json is what `execute` writes there."""
-    return isinstance(row, dict) and isinstance(row.get("id"), str) and Path(row["id"]).name == row["id"]
 
 
 def checkpoint_fault(folder: Path) -> str:

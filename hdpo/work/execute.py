@@ -73,32 +73,11 @@ def _processes(path: Path) -> int:
 
 def _launch(path: Path, resume: bool, also: Also | None, count: int) -> Ending:
     """Start the ranks in a process group of their own, show what rank 0 reports, and return when all have ended."""
-    options = [
-        "--multi_gpu",
-        "--num_processes",
-        str(count),
-        "--num_machines",
-        "1",
-        "--main_process_port",
-        "0",
-        "--mixed_precision",
-        "no",
-        "--dynamo_backend",
-        "no",
-    ]
-    command = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        *options,
-        "-m",
-        "hdpo.work.execute",
-        str(path),
-        "--with-parent",
-    ]
+    how = f"--multi_gpu --num_processes {count} --num_machines 1 --main_process_port 0 --mixed_precision no --dynamo_backend no"
+    command = [sys.executable, "-m", "accelerate.commands.launch", *how.split(), "-m", "hdpo.work.execute", str(path)]
     with (path / "log.txt").open("ab") as log:
         group = subprocess.Popen(
-            [*command, *(["--resume"] if resume else [])],
+            [*command, "--with-parent", *(["--resume"] if resume else [])],
             stdin=lifeline(),
             stdout=log,
             stderr=log,

@@ -221,12 +221,6 @@ def jobs(lane: str, limit: int = 50, root: Path | None = None) -> list[Job]:
         return _rows(db, "lane=?", lane, order="id DESC", limit=limit)
 
 
-def job_of_run(run_id: str, root: Path | None = None) -> Job | None:
-    """The newest heavy job of a run folder."""
-    found = (j for j in jobs(HEAVY, 10_000, root) if j.payload.get("run") == run_id)
-    return next(found, None)
-
-
 def running_heavy(root: Path | None = None) -> Job | None:
     """The heavy job that holds the machine now, if its process lives."""
     root = root or runs_root()

@@ -178,7 +178,7 @@ def test_a_scan_has_its_whole_chunks_on_the_disk(writer) -> None:
     for number in range(3):
         writer.rollouts(number, [GROUP, GROUP], "student")
         for _ in range(2 if number < 2 else 1):  # killed inside the third
-            writer.metric("scan_group", number, problem_id="a")
+            writer.metric("scan_group", number, problem_id="a", group="cliff", doubt="")
     assert [len(c) for c in Run(writer.path).chunks()] == [2, 2]
     part = next((writer.path / "rollouts").glob("step-000000-*.parquet"))
     part.write_bytes(part.read_bytes()[:9])

@@ -19,7 +19,7 @@ import streamlit as st
 
 from hdpo.errors import HdpoError
 from hdpo.record import folder
-from hdpo.record.files import read_json, read_table
+from hdpo.record.files import read_table
 from hdpo.record.folder import Run, runs_root
 
 
@@ -190,13 +190,7 @@ def members(run: Run) -> list[dict[str, Any]]:
 
 @st.cache_data(show_spinner=False, max_entries=500)
 def read_members(path: str, at: Stamp) -> list[dict[str, Any]]:
-    if at == (0, 0):
-        return []
-    try:
-        rows = read_json(Path(path) / "members.json")
-    except HdpoError:
-        return []
-    return [r for r in rows if isinstance(r, dict) and "id" in r] if isinstance(rows, list) else []
+    return Run(Path(path)).members()
 
 
 # --- metrics ----------------------------------------------------------------------------------------------------------

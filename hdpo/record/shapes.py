@@ -1,0 +1,74 @@
+"""What a file of a run must look like to be read. What does not is left out and named as damage, and takes nothing else down."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from types import NoneType
+from typing import Any
+
+NUMBER = (int, float)
+STATUS: dict[str, Any] = {"phase": str, "message": str, "done": int, "total": int, "pid": int, "bad_input": bool}
+STATUS |= {"updated": NUMBER, "pid_start": (str, *NUMBER), "seconds_left": (NoneType, *NUMBER)}
+
+
+def has(row: Any, **types: Any) -> bool:
+    """Whether this is a mapping with these entries; True and False are no numbers."""
+    return isinstance(row, dict) and all(
+        isinstance(row.get(k), t) and (t is bool or not isinstance(row[k], bool)) for k, t in types.items()
+    )
+
+
+def is_plain(value: Any) -> bool:
+    """Whether every number in it is finite and no larger than tables hold."""
+    if isinstance(value, dict | list):
+        return all(map(is_plain, value.values() if isinstance(value, dict) else value))
+    return not isinstance(value, NUMBER) or (abs(value) < 2**63 and math.isfinite(value))
+
+
+def is_row(row: Any) -> bool:
+    """A row of a log, in the shape of its kind."""
+    if not has(row, step=int, attempt=int) or not is_plain(row) or not -1 <= row["step"] < 2**31:
+        return False
+    if "part" in row:
+        known = has(row, role=str, part=str, groups=dict) and all(isinstance(n, int) for n in row["groups"].values())
+        return known and Path(row["part"]).name == row["part"]
+    match row.get("kind", ""):
+        case "eval":
+            slices = [row.get("by_level") or {}, row.get("by_source") or {}]
+            return _is_evaluation(row) and all(
+                isinstance(s, dict) and all(map(_is_evaluation, s.values())) for s in slices
+            )
+        case "scan_group":
+            return has(row, problem_id=str, group=str, doubt=str)
+        case "probe":
+            return has(row, on=str) and all(map(_is_interval, (v for v in row.values() if isinstance(v, dict))))
+        case "step":
+            return not any(isinstance(v, dict | list) for v in row.values())
+        case kind:
+            return isinstance(kind, str)
+
+
+def _is_evaluation(row: Any) -> bool:
+    return has(row, pass_at=dict, cliff=dict) and all(map(_is_interval, [*row["pass_at"].values(), row["cliff"]]))
+
+
+def _is_interval(value: Any) -> bool:
+    return has(value, value=NUMBER, low=NUMBER, high=NUMBER)
+
+
+def is_member(row: Any) -> bool:
+    """An entry of members.json: a folder beside the sweep's, and which member that is."""
+    return has(row, id=str, seed=int) and has(row, **{"lambda": NUMBER}) and Path(row["id"]).name == row["id"] != ""
+
+
+def is_status(data: Any) -> bool:
+    return has(data, state=str, **{k: t for k, t in STATUS.items() if k in data}) and is_plain(data)
+
+
+def is_frozen(data: Any) -> bool:
+    """What config.json holds around the config itself."""
+    known = has(data, kind=str, config=dict) and is_plain(data.get("created"))
+    return known and has(
+        {"created": 0, "command": "", "versions": {}} | data, created=NUMBER, command=str, versions=dict
+    )
