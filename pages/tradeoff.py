@@ -10,8 +10,8 @@ from workbench.data import catalog
 from workbench.data import tradeoff as data
 
 OTHERS = (
-    "Runs of the other sets differ in model, prompts, problems, split, n or T: no comparison with these is drawn. The "
-    "recorded runs were measured on the test problems, those of the λ lab are measured on validation."
+    "No comparison with the runs of the other sets is drawn. The recorded runs were measured on the test problems, those "
+    "of the λ lab are measured on validation. "
 )
 
 
@@ -47,7 +47,7 @@ else:
     words = {name: f"{name}: {len(runs)} run{'s' if len(runs) > 1 else ''}" for name, runs in sets.items()}
     name = state.linked_choice("Runs measured alike", words, "tradeoff_set")
     if len(sets) > 1:
-        st.caption(OTHERS)
+        st.caption(OTHERS + state.escape("; ".join(data.refusals(sets, name))) + ".")
     chosen = choose(sets[name], data.short(name))
     with st.container(horizontal=True, vertical_alignment="bottom"):
         view = st.segmented_control(

@@ -8,6 +8,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from hdpo.config import knobs
 from hdpo.errors import BadInput
 from hdpo.knobs import plain
 from hdpo.record.files import write_aside
+from hdpo.record.fingerprint import comparison_words, spoken
 from hdpo.record.folder import Run, all_runs, find_run
 
 
@@ -106,7 +108,7 @@ def rename(args: Any) -> int:
 
 
 def compare(args: Any) -> int:
-    """Only what differs; a setting that one of them has not is shown as absent."""
+    """Only what differs; a setting that one of them has not is shown as absent. And whether their results compare."""
     runs = [find_run(args.run), find_run(args.other)]
     sides = [settings(r) for r in runs]
     rows = [
@@ -118,12 +120,14 @@ def compare(args: Any) -> int:
         print(json.dumps(rows, ensure_ascii=False))
     else:
         print(table(("setting", runs[0].id, runs[1].id), rows) if rows else "The two runs have the same settings.")
+        print(f"Results: {comparison_words(runs[0].fingerprint, runs[1].fingerprint)}")
     return 0
 
 
 def settings(run: Run) -> dict[str, Any]:
-    """Every setting by its flag, and what else can change a number: kind and versions."""
+    """Every setting by its flag, and what else can change a number: kind, fingerprint and versions."""
     found = {"kind": run.kind, **{k.flag: plain(k.default) for k in knobs(run.load_config())}}
+    found |= {f"fingerprint: {spoken((name,))}": v or "unknown" for name, v in asdict(run.fingerprint).items()}
     return found | {f"version of {name}": v for name, v in run.frozen().get("versions", {}).items()}
 
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ import pytest
 from hdpo.cli.main import main, make_parser
 from hdpo.cli.terminal import Bar
 from hdpo.config import INSTRUCT, KINDS, TrainConfig, knobs
+from hdpo.record.fingerprint import Fingerprint
 from hdpo.record.folder import Run, RunWriter, State
 from hdpo.record.progress import Progress
 from hdpo.work import jobs
@@ -304,7 +306,20 @@ def test_compare_shows_only_what_differs(root, capsys):
     assert main(["runs", "compare", a.id, b.id, "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == [{"setting": "--lambda", a.id: 0.0, b.id: 1.0}]
     assert main(["runs", "compare", a.id, a.id]) == 0
-    assert "same settings" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "same settings" in out and "unknown: an older run does not say its model, adapter, problems" in out
+
+
+def test_compare_refuses_results_that_do_not_measure_the_same_and_names_the_fields(root, capsys):
+    a, b = (Run(fake_train_run(root)) for _ in range(2))
+    whole = Fingerprint(*(["same"] * 11))
+    for run, found in ((a, whole), (b, replace(whole, problems="other", grader="other"))):
+        RunWriter(run.path, 0).pin(fingerprint=asdict(found))
+    assert main(["runs", "compare", a.id, b.id]) == 0
+    assert "Results: Not to be compared: they differ in problems and grader." in capsys.readouterr().out
+    assert main(["runs", "compare", a.id, b.id, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert rows[0] == {"setting": "fingerprint: problems", a.id: "same", b.id: "other"} and len(rows) == 2
 
 
 def test_export_writes_every_metric(root, tmp_path, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from hdpo.config import TrainConfig, replace_knobs
 from hdpo.evidence.stats import pass_at_k
 from hdpo.method.evaluate import summarise
+from hdpo.record.fingerprint import MEASURED, Fingerprint
 from hdpo.record.folder import Run, RunWriter, State
 from workbench.data import tradeoff as data
 
@@ -81,6 +83,48 @@ def test_runs_measured_otherwise_stand_in_sets_of_their_own(runs_folder: Path, p
         "bundled:gentle validation · 5 problems · n 16 · T 1",
         "bundled:steep test · 5 problems · n 16 · T 1",
     ]
+
+
+WHOLE = Fingerprint(**{f.name: "same" for f in fields(Fingerprint)})
+
+
+def with_fingerprint(run: Run, **changes: str) -> Run:
+    RunWriter(run.path, 1).pin(fingerprint=asdict(replace(WHOLE, **changes)))
+    return run
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_runs_of_unequal_fingerprints_are_not_compared_and_the_field_is_named(runs_folder: Path, name: str) -> None:
+    """Settings are equal here: it is what lay behind them (a file's contents, a grader's rules) that differs."""
+    one = with_fingerprint(write_run(runs_folder, BASE, lambda_=0.0))
+    other = with_fingerprint(write_run(runs_folder, BETTER, lambda_=0.3), **{name: "another"})
+    sets = data.comparable_sets([one, other])
+    assert [[r.id for r in members] for members in sets.values()] == [[one.id], [other.id]]
+    (words,) = data.refusals(sets, next(iter(sets)))
+    assert words.endswith(f": they differ in {name}")
+
+
+def test_runs_of_one_fingerprint_are_compared_wherever_their_files_lie(runs_folder: Path) -> None:
+    one = with_fingerprint(write_run(runs_folder, BASE, lambda_=0.0, problems="/here/mine.jsonl"))
+    other = with_fingerprint(write_run(runs_folder, BETTER, lambda_=0.3, problems="/there/mine.jsonl"))
+    assert [len(members) for members in data.comparable_sets([one, other]).values()] == [2]
+    assert data.identity_words([one, other]).startswith("They measure the same. Code: 0.1.0+")
+
+
+def test_arms_are_paired_where_they_learned_from_the_same_problems(runs_folder: Path) -> None:
+    base = with_fingerprint(write_run(runs_folder, BASE, lambda_=0.0))
+    same = with_fingerprint(write_run(runs_folder, BETTER, lambda_=0.3))
+    others = with_fingerprint(write_run(runs_folder, BETTER, lambda_=0.3), training_problems="another")
+    assert list(data.paired_runs([same], [base, same])) == [0] and not data.paired_runs([others], [base, others])
+
+
+def test_an_older_run_stands_apart_and_is_said_to_be_unknown(runs_folder: Path, pair: list[Run]) -> None:
+    new = with_fingerprint(write_run(runs_folder, BASE, lambda_=0.0))
+    sets = data.comparable_sets([new, *pair])
+    assert [[r.id for r in members] for members in sets.values()] == [[new.id], [r.id for r in pair]]
+    (words,) = data.refusals(sets, next(iter(sets)))
+    assert "one of them does not say its model, adapter, problems" in words
+    assert "is unknown: an older run does not say its model" in data.identity_words(pair)
 
 
 def test_a_run_that_goes_on_is_drawn_from_its_first_evaluation(runs_folder: Path) -> None:

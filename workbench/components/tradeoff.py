@@ -45,6 +45,7 @@ BEST = (
 def draw(runs: Sequence[Run], x: str, view: str) -> None:
     """One view of these runs at a step that all of them have evaluated."""
     badges(runs)
+    st.caption(state.escape(data.identity_words(runs)))
     if view == VIEWS[4]:
         final_and_best(runs)
         return

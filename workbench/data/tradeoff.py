@@ -1,7 +1,7 @@
 """What the page Tradeoff compares: which runs may stand side by side, their points, and paired differences.
 
-Runs are compared only where the measurement is the same (model, prompts, problems, n, T); arms only where every setting
-but λ and seed is. The prompt is the unit of an interval, the training seed a second level (`hdpo.evidence.stats`). Rates are
+Runs are compared only where the measured part of their fingerprints is one and the same (older runs have none: there the
+settings must do, and the page says so); arms only where every setting but λ and seed is. The prompt is the unit of an interval, the training seed a second level (`hdpo.evidence.stats`). Rates are
 fractions. No Streamlit here.
 """
 
@@ -18,6 +18,8 @@ import pandas as pd
 
 from hdpo.config import TrainConfig, knobs
 from hdpo.evidence.stats import detectable_again, mean_pass_at_k, pass_at_k, seeds_difference, verdict_words
+from hdpo.record import fingerprint as prints
+from hdpo.record.fingerprint import MEASURED, UNKNOWN, Fingerprint, comparison_words, spoken
 from hdpo.record.folder import Run
 from hdpo.records import GroupKind
 from workbench.data import catalog
@@ -27,7 +29,7 @@ VERDICTS = ("arm", "against λ = 0", "verdict", "interval (points)", "seeds", "p
 NOT_MEASURED = {"value": float("nan")}
 X_CHOICES = ("pass@1", LOWER, "greedy")
 
-# What decides whether two numbers measure the same thing: all of these sections, and some of the rest.
+# What decides for a run without a fingerprint whether its numbers measure the same: these sections, and some of the rest.
 SECTIONS = ("data", "sampling", "evaluation")
 NOT_MEASURE = {"eval_every", "probe_cliffs"}
 MEASURE = (
@@ -70,8 +72,47 @@ def read_settings(path: str, at: catalog.Stamp) -> dict[str, Any]:
     return {k.name: k.default for k in knobs(config)}
 
 
+def fingerprint(run: Run) -> Fingerprint:
+    """What a run's numbers were made of; unknown in older runs."""
+    return read_identity(str(run.path), catalog.stamp(run.path / "config.json"))[0]
+
+
+@lru_cache(maxsize=500)
+def read_identity(path: str, at: catalog.Stamp) -> tuple[Fingerprint, str]:
+    """Fingerprint and version of the code."""
+    run = Run(Path(path))
+    return run.fingerprint, str(run.frozen().get("versions", {}).get("hdpo", "unknown"))
+
+
+def measure_of(run: Run) -> tuple[Any, ...]:
+    """Equal where two runs may be compared: the measured fields, and the settings where one of these is unknown."""
+    known = tuple(getattr(fingerprint(run), name) for name in MEASURED)
+    s = settings(run)
+    return (known, tuple(s[name] for name in MEASURE) if UNKNOWN in known else None)
+
+
+def refusal(run: Run, other: Run) -> str:
+    """Why two runs of different sets are not compared, with the fields named."""
+    apart, unknown = prints.differences(fingerprint(run), fingerprint(other))
+    if unknown and not apart:
+        apart = tuple(name for name in MEASURE if settings(run)[name] != settings(other)[name])
+    return f"they differ in {spoken(apart)}" if apart else f"one of them does not say its {spoken(unknown)}"
+
+
+def refusals(sets: dict[str, list[Run]], chosen: str) -> list[str]:
+    """One part of a sentence for each other set."""
+    first = sets[chosen][0]
+    return [f"{label}: {refusal(first, members[0])}" for label, members in sets.items() if label != chosen]
+
+
+def identity_words(runs: Sequence[Run]) -> str:
+    """By what these runs count as measured alike, and the code that made them."""
+    codes = dict.fromkeys(read_identity(str(r.path), catalog.stamp(r.path / "config.json"))[1] for r in runs)
+    return f"{comparison_words(fingerprint(runs[0]), fingerprint(runs[-1]))} Code: {', '.join(codes)}."
+
+
 def comparable_sets(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """Label → train runs that are `worth_drawing` and were measured alike; in the order of `runs`, so that with own runs
+    """Label → train runs that are `worth_drawing` and whose `measure_of` is equal; in the order of `runs`, so that with own runs
     before recorded ones the newest own run comes first. Of the recorded sets the default problem mix comes first.
 
     The label names problem set, split, n and T; sets that differ in something else are numbered.
@@ -79,8 +120,7 @@ def comparable_sets(runs: Sequence[Run]) -> dict[str, list[Run]]:
     found: dict[tuple[Any, ...], list[Run]] = {}
     for run in runs:
         if worth_drawing(run):
-            s = settings(run)
-            found.setdefault(tuple(s[name] for name in MEASURE), []).append(run)
+            found.setdefault(measure_of(run), []).append(run)
     usual = TrainConfig().data.problems
     ordered = sorted(
         found.values(), key=lambda m: m[0].recorded + (m[0].recorded and settings(m[0])["problems"] != usual)
@@ -298,7 +338,8 @@ def paired_values(
 
 
 def paired_runs(treated: Sequence[Run], runs: Sequence[Run]) -> dict[int, tuple[Run, Run]]:
-    """seed → (run, its λ = 0 partner): same seed and same settings but for λ and what only distillation reads.
+    """seed → (run, its λ = 0 partner): same seed, same training problems as far as known, and same settings but for λ and
+    what only distillation reads.
 
     Of several runs with one seed the first counts: a repetition is no further seed.
     """
@@ -308,6 +349,7 @@ def paired_runs(treated: Sequence[Run], runs: Sequence[Run]) -> dict[int, tuple[
         for other in runs:
             o = settings(other)
             alike = all(o[n] == v for n, v in s.items() if n not in NOT_ARM | ONLY_JSD)
+            alike &= not prints.differences(fingerprint(run), fingerprint(other), ("training_problems",))[0]
             if o["lambda_"] == 0 and o["seed"] == s["seed"] and alike and s["seed"] not in found:
                 found[s["seed"]] = (run, other)
     return dict(sorted(found.items()))
