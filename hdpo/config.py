@@ -144,9 +144,11 @@ class ModelConfig:
 @dataclass(frozen=True)
 class ProblemConfig:
     problems: str = knob("bundled:steep")
-    """'bundled:steep', 'bundled:gentle', a JSONL, CSV or Parquet file, or a hub id owner/name. Paper: OpenMathInstruct-2."""
+    """'bundled:steep', 'bundled:gentle', a JSONL, CSV or Parquet file, a folder of shards, or a hub id owner/name. Paper: OpenMathInstruct-2."""
+    validation_problems: str = knob("")
+    """Held-out problems of their own, named as the problems are; empty holds out a share of the problems."""
     columns: str = knob("")
-    """Column mapping of a file, such as text=question,solution=answer,answer=final."""
+    """Column mapping of a file, such as text=question,solution=worked,answer=final."""
     sources: str = knob("")
     """Sources (such as problem_source) whose problems count, with commas between; empty takes all. Paper: MATH and GSM8K."""
     limit: int = knob(0, low=0)
@@ -159,6 +161,14 @@ class ProblemConfig:
     def __post_init__(self) -> None:
         check(self)
         self.mapping()
+        if self.validation_problems and self.validation_share not in (0.0, ProblemConfig.validation_share):
+            raise BadInput(
+                f"validation-share: expected none beside --validation-problems {self.validation_problems}, found {self.validation_share:g}. Leave one of them out."
+            )
+
+    def source_names(self) -> tuple[str, ...]:
+        """The sources that count; none for all."""
+        return tuple(s.strip() for s in self.sources.split(",") if s.strip())
 
     def mapping(self) -> dict[str, str] | None:
         """The column mapping as a dict, None where the columns shall be known by name."""

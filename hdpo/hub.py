@@ -10,7 +10,7 @@ from pathlib import Path
 from hdpo.errors import BadInput
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-FILES = {".jsonl", ".csv", ".parquet", ".json", ".gguf"}
+FILES = {".jsonl", ".csv", ".tsv", ".gz", ".parquet", ".json", ".gguf"}
 
 
 def is_hub_id(name: str) -> bool:

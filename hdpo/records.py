@@ -68,7 +68,8 @@ class Doubt(str, Enum):
 
 @dataclass(frozen=True)
 class Problem:
-    """One problem. `solution` is the worked ground truth y*, `answer` its final answer, which the verifier checks."""
+    """One problem. `solution` is the worked ground truth y*, "" where the set has none; `answer` is its final answer, which the verifier
+    checks."""
 
     id: str
     text: str

@@ -115,7 +115,7 @@ def config_from(args: Any, default: Any) -> Any:
     than the bundled one is asked in words it knows."""
     values = settings_of(args.preset, default) if getattr(args, "preset", "") else {}
     values |= given_settings(args, default)
-    for name in ("model", "adapter", "problems"):
+    for name in ("model", "adapter", "problems", "validation_problems"):
         path = Path(values.get(name, "")).expanduser()
         if values.get(name, "bundled") != "bundled" and path.exists():
             values[name] = str(path.resolve())

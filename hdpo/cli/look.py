@@ -164,9 +164,9 @@ class Look:
 
 def chosen(config: ScanConfig, ids: Sequence[str]) -> list[Problem]:
     """The problems with these ids, in this order; without ids the first one, or the first `limit`."""
-    from hdpo.method.evaluate import load_split
+    from hdpo.data.problems import load_problems
 
-    problems = load_split(config.data, config.split).problems
+    problems = load_problems(config.data, config.split).problems
     if not ids:
         return list(problems[: config.data.limit or 1])
     by_id = {p.id: p for p in problems}

@@ -1,172 +1,189 @@
-"""Problem files → `Problem` records: JSONL, CSV and Parquet readers, the split, and the bundled sets.
+"""Problem sets → `Problem` records: what is kept, what is left out and why, the split, and the bundled sets.
 
-Files are streamed: what is held is the problems kept and eight bytes for every other text seen. Train and validation
-are told apart by a seeded hash of the normalised text, so a problem lands on the same side in every file, order and
-copy, and duplicates stay together. Nothing here imports torch or transformers; pyarrow only where Parquet is read.
+Sets are streamed: what is held is the problems kept and eight bytes for every other text seen. Two texts are the same
+where they are equal in Unicode's composed form (NFC), spaces aside: x² is not x2, and f(X) not F(x). Train and validation
+are told apart by a seeded hash of that text, so a problem lands on the same side in every file, order and copy. Nothing
+here imports torch or transformers.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import itertools
-import json
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from hdpo.assets import ASSETS
+from hdpo.config import Information, ProblemConfig, TrainConfig
+from hdpo.data.columns import Fields, recognise
 from hdpo.data.hub import hub_rows
+from hdpo.data.readers import Rows, file_rows
 from hdpo.errors import BadInput
 from hdpo.hub import is_hub_id
 from hdpo.records import Problem
 
-Row = dict[str, object]
 Split = Literal["train", "validation"]
-# A format turns one row into (text, solution, answer, source, level, id), all text; "" where there is none.
-Fields = dict[str, str]
 
 BUNDLED_SETS = ASSETS / "problems"
-FIELDS = ("text", "solution", "answer", "source", "level", "id")
-REQUIRED = ("text", "solution", "answer")
-OWN = {name: name for name in FIELDS}
-MATH = {
-    "text": "problem",
-    "solution": "solution",
-    "answer": "answer",
-    "source": "subject",
-    "level": "level",
-    "id": "unique_id",
-}
-OPEN_MATH_INSTRUCT_2 = {
-    "text": "problem",
-    "solution": "generated_solution",
-    "answer": "expected_answer",
-    "source": "problem_source",
-}
 BUNDLED = "bundled:"
 ENDLESS = {"nvidia/OpenMathInstruct-2"}
 MIXES = ("steep", "gentle")
 SPLITS = ("train", "validation", "test")
-_CALCULATOR_MARK = re.compile(r"<<[^>]*>>")
+TOLD = 20  # sentences on rows left out that a run keeps
 
 
 @dataclass(frozen=True)
 class ProblemFile:
-    """What reading gave. `read` counts rows up to where reading stopped; `skipped` has one sentence a row left out."""
+    """What reading gave. Every row that was read, up to where reading stopped, is counted once: as a problem, a duplicate,
+    `elsewhere` (the other side of the split, or a source that is not wanted), `overlap` (a text that a validation set of
+    its own holds), or in `skipped`, which has one sentence a row left out. `renamed` counts problems whose id another one
+    had before them; they got one made from their text."""
 
     problems: tuple[Problem, ...]
     read: int
     duplicates: int
     skipped: tuple[str, ...]
+    elsewhere: int = 0
+    overlap: int = 0
+    renamed: int = 0
+
+    def counts(self) -> dict[str, Any]:
+        """What a run keeps of it, and `told` reads."""
+        names = ("read", "duplicates", "elsewhere", "overlap", "renamed")
+        return {name: getattr(self, name) for name in names} | {
+            "problems": len(self.problems),
+            "unsolved": sum(not problem.solution for problem in self.problems),
+            "skipped": len(self.skipped),
+            "skipped_first": list(self.skipped[:TOLD]),
+        }
+
+
+def told(counts: Mapping[str, Any]) -> str:
+    """The sentence on what was read and left out, of `counts` or of a run's row of kind "data", of any version.
+
+    >>> first = ["Line 2 of set.jsonl has no gold answer; it was left out."]
+    >>> told({"read": 11, "problems": 5, "duplicates": 5, "skipped": 1, "skipped_first": first})
+    '11 rows: 5 problems, 5 duplicates, 1 left out (first: Line 2 of set.jsonl has no gold answer)'
+    """
+
+    def n(name: str, one: str, many: str) -> str:
+        return f"{counts[name]:,} {one if counts[name] == 1 else many}"
+
+    first = next((s.removesuffix("; it was left out.") for s in counts.get("skipped_first", ())), "")
+    parts = [n("problems", "problem", "problems")] if "problems" in counts else []
+    parts += [
+        n("duplicates", "duplicate", "duplicates"),
+        n("skipped", *["left out" + f" (first: {first})" * bool(first)] * 2),
+    ]
+    for name, words in (
+        ("elsewhere", "of the other side of the split or another source"),
+        ("overlap", "left to the validation problems, which hold the same text"),
+        ("unsolved", "without a worked solution"),
+        ("renamed", "with a repeated id, renamed"),
+    ):
+        parts += [f"{counts[name]:,} {words}"] if counts.get(name) else []
+    apart = f"; validation: {told(counts['validation'])}" if "validation" in counts else ""
+    return f"{n('read', 'row', 'rows')}: {', '.join(parts)}{apart}"
 
 
 def normalise(text: str) -> str:
+    """What two texts have in common where they are one problem.
+
+    >>> normalise("  What  is\\n3²? "), normalise("E\u0301 = e") == "\u00c9 = e"
+    ('What is 3²?', True)
     """
-    >>> normalise("  What  is\\n１+1? ")
-    'what is 1+1?'
-    """
-    return " ".join(unicodedata.normalize("NFKC", text).lower().split())
+    return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def _digest(text: str) -> bytes:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
 
 
+def _place(text: str, seed: int) -> float:
+    """Where a text stands between 0 and 1; below the validation share lies validation."""
+    return int.from_bytes(_digest(f"{seed}\n{normalise(text)}"), "big") / 2**64
+
+
 def split_of(text: str, seed: int = 42, validation: float = 0.05) -> Split:
     """The side of a problem text: a share `validation` of all texts is validation, whatever file they stand in.
 
-    >>> split_of("What is 1+1?") == split_of(" what is  1+1? ")
+    >>> split_of("What is 1+1?") == split_of(" What is  1+1? ")
     True
     """
     if not 0 <= validation <= 1:
         raise BadInput(f"The validation share must lie between 0 and 1, found {validation}; the default is 0.05.")
-    place = int.from_bytes(_digest(f"{seed}\n{normalise(text)}"), "big") / 2**64
-    return "validation" if place < validation else "train"
-
-
-def train_validation(
-    problems: Iterable[Problem], seed: int = 42, validation: float = 0.05
-) -> tuple[tuple[Problem, ...], tuple[Problem, ...]]:
-    """Both sides of `split_of`, order kept."""
-    sides: dict[str, list[Problem]] = {"train": [], "validation": []}
-    for problem in problems:
-        sides[split_of(problem.text, seed, validation)].append(problem)
-    return tuple(sides["train"]), tuple(sides["validation"])
+    return "validation" if _place(text, seed) < validation else "train"
 
 
 def read_problems(path: Path, mapping: Mapping[str, str] | None = None, limit: int | None = None) -> ProblemFile:
-    """Every problem of a file, in its order; reading stops after `limit` distinct problems.
+    """Every problem of a file or a folder of shards, in its order; reading stops after `limit` distinct problems.
 
-    mapping: our field → the file's column, for files whose columns are not known by name. A row without text,
-    solution or answer is skipped and told; of equal normalised texts the first is kept.
+    mapping: our field → the file's column, for files whose columns are not known by name. A row without text or answer
+    is skipped and told; of equal texts the first is kept.
 
     Raises BadInput for a missing or empty file, an unknown suffix, a broken line, a wrong encoding, unknown columns,
     and where not one row is usable.
     """
-    _check_limit(limit)
-    path = Path(path)
-    return _read(_rows(path), path.name, path.stem, mapping, limit, lambda text, source: True)
+    if limit is not None and limit < 1:
+        raise BadInput(f"The limit is the number of problems to read, at least 1, found {limit}.")
+    return _collect(_candidates(_file_set(Path(path)), mapping), limit, lambda problem: _Side.HERE)
 
 
-def load_problems(
-    source: str,
-    split: str,
-    mapping: Mapping[str, str] | None = None,
-    limit: int | None = None,
-    seed: int = 42,
-    validation: float = 0.05,
-    sources: Sequence[str] = (),
-) -> ProblemFile:
-    """`source` is "bundled:steep", "bundled:gentle", a path, or a hub id; `split` is train, validation, all, or test.
+def load_problems(data: ProblemConfig, split: str, solutions: bool = False) -> ProblemFile:
+    """The train, validation or test problems of a set, or all: of a bundled set its train and validation.
 
-    The sides of a file or a hub set are made by `split_of`, all is the whole of it, and test is refused. The bundled
-    sets bring their own splits; their test problems are for the model card alone, so all is train and validation.
-    sources: where given, only problems of these count. A hub set is read in an order seeded by `seed`, up to the limit.
+    The sides of a file or a hub set are made by `split_of`. A validation set of its own is validation whole; its texts are
+    left out of train, and all is both. Test is of the bundled sets alone, for the model card. A hub set is read in an order
+    seeded by the split's seed, up to the limit.
+    solutions: leave out rows without a worked solution, where the set has solutions at all.
     """
-    _check_limit(limit)
-    if source.startswith(BUNDLED):
-        if mapping:
-            raise BadInput(f"{source} is a bundled set and takes no column mapping; leave the mapping out.")
-        mix = source.removeprefix(BUNDLED)
-        names = ("train", "validation") if split == "all" else (split,)
-        problems = tuple(p for name in names for p in bundled(mix, name) if not sources or p.source in sources)[:limit]
-        if not problems:
-            raise BadInput(
-                f"sources: expected some of the families of {source}, found {', '.join(sources)}. Leave it empty for all."
-            )
-        return ProblemFile(problems, len(problems), 0, ())
-    if split not in ("train", "validation", "all"):
-        raise BadInput(
-            f"A problem file has the splits train, validation and all, found {split!r}; choose one of these."
-        )
-
-    def wanted(text: str, of: str) -> bool:
-        return (not sources or of in sources) and (split == "all" or split_of(text, seed, validation) == split)
-
-    if is_hub_id(source):
-        if source in ENDLESS and limit is None:
-            raise BadInput(
-                f"limit: expected how many problems of {source} to take, since it has millions, found none. Give --limit 50000."
-            )
-        name = source.partition("/")[2]
-        found = _read(hub_rows(source, seed), source, name, mapping, limit, wanted)
-    else:
-        path = Path(source)
-        found = _read(_rows(path), path.name, path.stem, mapping, limit, wanted)
+    _check_split(data, split)
+    own = _set(data.problems, split, data)
+    candidates = _candidates(own, data.mapping(), solutions)
+    choice = _Choice(data, split, hashed=not (own.bundled or data.validation_problems), sources=data.source_names())
+    if data.validation_problems:
+        apart = _candidates(_set(data.validation_problems, "validation", data), data.mapping())
+        if split == "validation":
+            candidates, choice.sources = apart, ()
+        elif split == "train":
+            choice.held_out = {_key(problem) for _, problem, wrong in apart if not wrong}
+        else:
+            candidates = itertools.chain(candidates, apart)
+    found = _collect(candidates, data.limit or None, choice.side)
     if not found.problems:
-        of = f" and comes from {', '.join(sources)}" if sources else ""
-        raise BadInput(f"None of the {found.read} problems in {source} falls into {split}{of}; choose the split all.")
+        raise BadInput(choice.advice(found.read))
     return found
+
+
+def training_problems(config: TrainConfig) -> tuple[ProblemFile, ProblemFile]:
+    """(what a run trains on, what it evaluates, read no further than it needs). Raises BadInput where either is lacking,
+    or the solutions that its privileged prompts would show."""
+    needed = config.evaluation.eval_problems
+    first = replace(config.data, limit=min(needed, config.data.limit or needed))
+    held_out = load_problems(first, config.evaluation.eval_split)
+    shown = config.prompts.information is not Information.ANSWER
+    train = load_problems(config.data, "train", solutions=shown)
+    if shown and config.objective.lambda_ and not train.problems[0].solution:
+        raise BadInput(
+            f"problems: expected worked solutions, which privileged prompts show, found none in {config.data.problems}. "
+            "Give --information answer, name their column (--columns …,solution=worked), or train with --lambda 0."
+        )
+    return train, held_out
 
 
 def bundled(mix: str, split: str) -> tuple[Problem, ...]:
     """One split of a bundled set: "steep" (many cliffs) or "gentle" (few); test is for the model card alone."""
+    return read_problems(_bundled_file(mix, split)).problems
+
+
+def _bundled_file(mix: str, split: str) -> Path:
     if mix not in MIXES or split not in SPLITS:
         raise BadInput(
             f"The bundled sets are {' and '.join(BUNDLED + name for name in MIXES)}, each with the splits "
@@ -178,62 +195,89 @@ def bundled(mix: str, split: str) -> tuple[Problem, ...]:
             f"The bundled problems {mix}/{split}.jsonl are missing from {ASSETS}; "
             "make them with `python -m hdpo.organism problems`, or take a complete checkout."
         )
-    return read_problems(path).problems
+    return path
 
 
-def _read(
-    rows: Iterator[tuple[str, Row]],
-    name: str,
-    stem: str,
-    mapping: Mapping[str, str] | None,
-    limit: int | None,
-    wanted: Callable[[str, str], bool],
-) -> ProblemFile:
-    """`wanted` sees text and source of each row; rows it refuses are read and not kept."""
-    head = next(rows, None)
-    if head is None:
-        raise BadInput(f"{name} has no rows; a problem file needs at least one problem.")
-    fields_of = _format(head[1], mapping, name, stem)
-    problems: list[Problem] = []
-    skipped: list[str] = []
-    seen: set[bytes] = set()
-    given_ids: set[str] = set()
-    read = duplicates = 0
-    for place, row in itertools.chain([head], rows):
-        read += 1
-        fields = fields_of(row)
-        lacking = _lacking(fields)
-        if lacking:
-            skipped.append(f"{place} of {name} {lacking}; it was left out.")
-            continue
-        key = _digest(normalise(fields["text"]))
-        if key in seen:
-            duplicates += wanted(fields["text"], fields["source"])
-            continue
-        seen.add(key)
-        if not wanted(fields["text"], fields["source"]):
-            continue
-        if fields["id"] and fields["id"] in given_ids:
-            raise BadInput(f"{place} of {name} repeats the id {fields['id']!r} of another problem; ids must differ.")
-        given_ids.add(fields["id"])
-        problems.append(_problem(fields, stem))
-        if len(problems) == limit:
-            break
-    if len(skipped) == read:
-        raise BadInput(f"None of the {read} rows of {name} is usable. {skipped[0]}")
-    return ProblemFile(tuple(problems), read, duplicates, tuple(skipped))
+def _check_split(data: ProblemConfig, split: str) -> None:
+    in_bundled, apart = data.problems.startswith(BUNDLED), data.validation_problems
+    if in_bundled and data.columns and not apart:
+        raise BadInput(f"{data.problems} is a bundled set and takes no column mapping; leave the mapping out.")
+    if not in_bundled and split not in ("train", "validation", "all"):
+        raise BadInput(
+            f"A problem file has the splits train, validation and all, found {split!r}; choose one of these."
+        )
+    if data.problems in ENDLESS and not data.limit:
+        raise BadInput(
+            f"limit: expected how many problems of {data.problems} to take, since it has millions, found none. Give --limit 50000."
+        )
+    if apart in ENDLESS:
+        raise BadInput(
+            f"validation-problems: expected a set that is read whole, found {apart}, which has millions. Save a part of it as a file."
+        )
+    if apart and split == "test":
+        raise BadInput(
+            f"validation-problems: the split test is the bundled set's own, found {apart} beside it. Leave one of them out."
+        )
+    if split == "validation" and not in_bundled and not apart and data.validation_share == 0:
+        raise BadInput(
+            "validation-share: expected a share above 0, since problems are to be held out, found 0. Raise it, or give "
+            "--validation-problems FILE."
+        )
 
 
-def _check_limit(limit: int | None) -> None:
-    if limit is not None and limit < 1:
-        raise BadInput(f"The limit is the number of problems to read, at least 1, found {limit}.")
+@dataclass(frozen=True)
+class _Set:
+    """A set's rows, not yet read; how sentences call it, and how made ids and sources begin."""
+
+    rows: Rows
+    name: str
+    stem: str
+    bundled: bool = False
+
+
+def _set(source: str, split: str, data: ProblemConfig) -> _Set:
+    if source.startswith(BUNDLED):
+        mix = source.removeprefix(BUNDLED)
+        files = [_bundled_file(mix, name) for name in (("train", "validation") if split == "all" else (split,))]
+        return _Set(itertools.chain.from_iterable(map(file_rows, files)), source, mix, bundled=True)
+    if is_hub_id(source):
+        return _Set(hub_rows(source, data.split_seed), source, source.partition("/")[2])
+    return _file_set(Path(source))
+
+
+def _file_set(path: Path) -> _Set:
+    return _Set(file_rows(path), path.name, Path(path.name.removesuffix(".gz")).stem)
+
+
+def _candidates(
+    of: _Set, mapping: Mapping[str, str] | None, solutions: bool = False
+) -> Iterator[tuple[str, Problem, str]]:
+    """(place, problem, what makes the row unusable or "") of every row."""
+    columns, rows = recognise(of.rows, None if of.bundled else mapping, of.name, of.stem)
+    needed = ("text", "answer", "solution") if solutions and columns.solutions else ("text", "answer")
+    unusable = True
+    read, first = 0, ""
+    for place, row in rows:
+        fields, lacking = columns.fields(row)
+        wrong = next((lacking[name] for name in needed if name in lacking), "") or _unwritable(fields)
+        read, first, unusable = read + 1, first or f"{place} {wrong}.", unusable and bool(wrong)
+        yield place, _problem(fields, of.stem), wrong
+    if unusable:
+        raise BadInput(f"None of the {read} rows of {of.name} is usable. {first}")
+
+
+def _unwritable(fields: Fields) -> str:
+    try:
+        "".join(fields.values()).encode()
+    except UnicodeEncodeError:
+        return "holds half of a surrogate pair, which is no character"
+    return ""
 
 
 def _problem(fields: Fields, stem: str) -> Problem:
-    digits = re.search(r"\d+", fields["level"])  # "Level 5" and 5 alike
-    text_hash = hashlib.blake2b(normalise(fields["text"]).encode()).hexdigest()
+    digits = re.search(r"[0-9]{1,9}", fields["level"])  # "Level 5" and 5 alike
     return Problem(
-        id=fields["id"] or f"{stem}-{text_hash[:12]}",
+        id=fields["id"] or f"{stem}-{_text_hash(fields['text'])}",
         text=fields["text"],
         solution=fields["solution"],
         answer=fields["answer"],
@@ -242,153 +286,91 @@ def _problem(fields: Fields, stem: str) -> Problem:
     )
 
 
-def _lacking(fields: Fields) -> str:
-    """What makes a row unusable, as the end of a sentence; "" for a good row."""
-    if not fields["text"]:
-        return "has no problem text"
-    if not fields["answer"]:
-        return "has no gold answer"
-    if not fields["solution"]:
-        return "has no worked solution"
-    try:
-        "".join(fields.values()).encode()
-    except UnicodeEncodeError:
-        return "holds half of a surrogate pair, which is no character"
-    return ""
+def _text_hash(text: str) -> str:
+    return hashlib.blake2b(normalise(text).encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
 
-def _format(head: Row, mapping: Mapping[str, str] | None, name: str, stem: str) -> Callable[[Row], Fields]:
-    """The format of a file by the columns of its first row, or by the mapping."""
-    columns = set(head)
-    if mapping is not None:
-        _check_mapping(mapping, columns, name)
-        return partial(_pick, columns=mapping, default_source=stem)
-    for known in (OWN, OPEN_MATH_INSTRUCT_2, MATH):
-        if all(known[field] in columns for field in REQUIRED):
-            return partial(_pick, columns=known, default_source=stem)
-    if {"question", "answer"} <= columns and "####" in _text(head["answer"]):
-        return _gsm8k
-    raise BadInput(
-        f"{name} has the columns {', '.join(sorted(columns))}, which are none that are known by name (text, "
-        "solution, answer; or those of OpenMathInstruct-2 or MATH-500; or question and answer with the final answer after ####). "
-        "Name them, for example text=problem,solution=worked,answer=final."
-    )
+def _key(problem: Problem) -> bytes:
+    return _digest(normalise(problem.text))
 
 
-def _check_mapping(mapping: Mapping[str, str], columns: set[str], name: str) -> None:
-    unknown = sorted(set(mapping) - set(FIELDS))
-    absent = [field for field in REQUIRED if field not in mapping]
-    missing = sorted(column for column in mapping.values() if column not in columns)
-    if unknown or absent:
-        wrong = f"unknown: {', '.join(unknown)}" if unknown else f"not given: {', '.join(absent)}"
-        raise BadInput(
-            f"A column mapping needs {', '.join(REQUIRED)} and may have source, level, id ({wrong}). "
-            "Write it as text=problem,solution=worked,answer=final."
-        )
-    if missing:
-        raise BadInput(
-            f"{name} has no column {', '.join(missing)}; its columns are {', '.join(sorted(columns))}. "
-            "Mend the mapping, for example text=problem,solution=worked,answer=final."
-        )
+class _Side(Enum):
+    HERE = "wanted"
+    ELSEWHERE = "of the other side, or another source"
+    HELD_OUT = "in the validation set of its own"
 
 
-def _text(value: object) -> str:
-    """A cell as text. Whole floats lose their point: a column of integers with gaps is often stored as floats."""
-    if isinstance(value, float):
-        if math.isnan(value):  # how tables write a gap
-            return ""
-        return str(int(value)) if value.is_integer() else str(value)
-    return str(value).strip() if isinstance(value, (str, int)) else ""
+@dataclass
+class _Choice:
+    """Which problems are wanted; it remembers what it saw, for advice where none was. hashed: the set has no other split."""
+
+    data: ProblemConfig
+    split: str
+    hashed: bool
+    sources: tuple[str, ...]
+    held_out: set[bytes] = field(default_factory=set)
+    found: Counter[str] = field(default_factory=Counter)
+    lowest: float = 1.0
+    highest: float = 0.0
+
+    def side(self, problem: Problem) -> _Side:
+        self.found[problem.source] += 1
+        if self.sources and problem.source not in self.sources:
+            return _Side.ELSEWHERE
+        if self.hashed and self.split != "all":
+            place = _place(problem.text, self.data.split_seed)
+            self.lowest, self.highest = min(place, self.lowest), max(place, self.highest)
+            if (place < self.data.validation_share) != (self.split == "validation"):
+                return _Side.ELSEWHERE
+        return _Side.HELD_OUT if self.held_out and _key(problem) in self.held_out else _Side.HERE
+
+    def advice(self, read: int) -> str:
+        """The sentence where no problem is left, with a next step that works."""
+        none, share = f"None of the {read} problems in {self.data.problems}", self.data.validation_share
+        if self.sources and not self.found.keys() & set(self.sources):
+            names = ", ".join(f"{name} ({n:,})" for name, n in self.found.most_common(10))
+            return f"{none} comes from {', '.join(self.sources)}; its sources are {names}. Choose of these, or leave --sources out."
+        if self.held_out:
+            return f"{none} is left to train on: {self.data.validation_problems} holds them all. Give another set for one of the two."
+        if self.split == "train":
+            way = f"Lower --validation-share to {math.floor(self.highest * 100) / 100:g}, or give"
+        else:
+            enough = math.floor(self.lowest * 100 + 1) / 100
+            way = f"Raise --validation-share to {enough:g}, or give" if enough <= 0.9 else "Give"
+        return f"{none} falls into {self.split}: the share held out is {share:g}. {way} --validation-problems FILE."
 
 
-def _pick(row: Row, columns: Mapping[str, str], default_source: str) -> Fields:
-    """The mapped cells of a row; `default_source` stands where it names no source."""
-    fields = {name: _text(row.get(columns[name])) if name in columns else "" for name in FIELDS}
-    return {**fields, "source": fields["source"] or default_source}
-
-
-def _gsm8k(row: Row) -> Fields:
-    """GSM8K: calculator marks leave the worked text, and its `#### 1,000` line becomes a boxed final sentence.
-
-    >>> _gsm8k({"question": "1+1?", "answer": "1+1=<<1+1=2>>2\\n#### 2"})["solution"]
-    '1+1=2\\nThe answer is \\\\boxed{2}.'
-    """
-    worked, _, final = _text(row.get("answer")).rpartition("####")
-    answer = final.strip().replace(",", "") if worked else ""
-    steps = _CALCULATOR_MARK.sub("", worked).strip()
-    solution = f"{steps}\nThe answer is \\boxed{{{answer}}}."
-    found = {"text": _text(row.get("question")), "solution": solution, "answer": answer, "source": "gsm8k"}
-    return {**dict.fromkeys(FIELDS, ""), **found}
-
-
-def _rows(path: Path) -> Iterator[tuple[str, Row]]:
-    """(place, row) of every row, the place as a sentence may name it ("Line 3")."""
-    readers = {".jsonl": _jsonl_rows, ".csv": _csv_rows, ".parquet": _parquet_rows}
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        raise BadInput(f"{path.name} should end in {', '.join(readers)}; convert it to one of these.")
-    if not path.is_file():
-        raise BadInput(f"There is no file {path}; check the path, or take {BUNDLED}steep.")
-    return reader(path)
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """(line number from 1, text) with line ends kept; a byte order mark at the start is dropped."""
-    with path.open("rb") as file:
-        for number, raw in enumerate(file, 1):
-            try:
-                yield number, raw.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                raise BadInput(
-                    f"Line {number} of {path.name} is not UTF-8 (byte {error.start + 1} of the line); "
-                    "save the file as UTF-8 and read it again."
-                ) from error
-
-
-def _jsonl_rows(path: Path) -> Iterator[tuple[str, Row]]:
-    for number, line in _lines(path):
-        if not line.strip():
+def _collect(
+    candidates: Iterable[tuple[str, Problem, str]], limit: int | None, side: Callable[[Problem], _Side]
+) -> ProblemFile:
+    problems: list[Problem] = []
+    skipped: list[str] = []
+    seen: set[bytes] = set()
+    ids: set[str] = set()
+    count: Counter[str | _Side] = Counter()
+    for place, problem, wrong in candidates:
+        count["read"] += 1
+        if wrong:
+            skipped.append(f"{place} {wrong}; it was left out.")
             continue
-        try:
-            row = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise BadInput(
-                f"Line {number} of {path.name} is not a complete JSON object ({error}); mend or remove the line."
-            ) from error
-        if not isinstance(row, dict):
-            raise BadInput(
-                f"Line {number} of {path.name} should be a JSON object with columns, found {line.strip()[:40]}"
-            )
-        yield f"Line {number}", row
-
-
-def _csv_rows(path: Path) -> Iterator[tuple[str, Row]]:
-    reader = csv.DictReader((line for _, line in _lines(path)), strict=True)
-    try:
-        for row in reader:
-            if None in row:
-                raise BadInput(
-                    f"Line {reader.line_num} of {path.name} has more fields than the header; "
-                    "put fields that contain commas in double quotes."
-                )
-            yield f"Line {reader.line_num}", dict(row)
-    except csv.Error as error:
-        raise BadInput(
-            f"Line {reader.line_num} of {path.name} is broken CSV ({error}); look for an unclosed double quote."
-        ) from error
-
-
-def _parquet_rows(path: Path) -> Iterator[tuple[str, Row]]:
-    import pyarrow.parquet
-
-    number = 0
-    try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=1024):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield f"Row {number}", row
-    except (pyarrow.ArrowException, OSError) as error:
-        raise BadInput(
-            f"{path.name} cannot be read as Parquet after row {number} ({error}); it may be cut off: copy it again."
-        ) from error
+        where, key = side(problem), _key(problem)
+        if where is not _Side.HERE or key in seen:
+            count["duplicates" if where is _Side.HERE else where] += 1
+            continue
+        seen.add(key)
+        count["renamed"] += problem.id in ids
+        while problem.id in ids:
+            problem = replace(problem, id=f"{problem.id}-{_text_hash(problem.text)}")
+        ids.add(problem.id)
+        problems.append(problem)
+        if len(problems) == limit:
+            break
+    return ProblemFile(
+        tuple(problems),
+        count["read"],
+        count["duplicates"],
+        tuple(skipped),
+        count[_Side.ELSEWHERE],
+        count[_Side.HELD_OUT],
+        count["renamed"],
+    )

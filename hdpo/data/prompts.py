@@ -75,8 +75,14 @@ def reference(problem: Problem, information: Information, fraction: float = 0.5,
     fraction: share of the solution's steps, rounded up (FRACTION alone); "" where the box is the only step.
     other: the problem whose solution is shown (WRONG_OTHER alone), see `pick_other`.
 
-    Raises BadInput for a fraction outside (0, 1], and where `other` is missing or has the same answer.
+    Raises BadInput for a fraction outside (0, 1], where `other` is missing or has the same answer, and where there is no
+    worked solution to show.
     """
+    if not can_show(problem, information):
+        raise BadInput(
+            f"information: expected a worked solution of {problem.id} for '{information.value}', found none in its set. "
+            "Give --information answer, or name the column of the solutions."
+        )
     if information is Information.ANSWER:
         return f"\\boxed{{{problem.answer}}}"
     if information is Information.SOLUTION:
@@ -91,6 +97,11 @@ def reference(problem: Problem, information: Information, fraction: float = 0.5,
     return other.solution
 
 
+def can_show(problem: Problem, information: Information) -> bool:
+    """Whether a problem has what the privileged prompt is to tell: all but the answer is taken from its worked solution."""
+    return bool(problem.solution) or information is Information.ANSWER
+
+
 def same_answer(first: Problem, second: Problem) -> bool:
     """Equal as written, spaces aside: enough to choose a control, not a verdict."""
     return first.answer.replace(" ", "") == second.answer.replace(" ", "")
@@ -100,7 +111,7 @@ def pick_other(problem: Problem, pool: Sequence[Problem], seed: int) -> Problem:
     """Another problem with another answer, the same for the same seed, problem and pool."""
     start = _hash(f"{seed}\n{problem.id}") % max(len(pool), 1)
     for candidate in (*pool[start:], *pool[:start]):
-        if not same_answer(candidate, problem):
+        if candidate.solution and not same_answer(candidate, problem):
             return candidate
     raise BadInput(
         f"None of the {len(pool)} problems has another answer than {problem.id} ({problem.answer}); "

@@ -150,14 +150,6 @@ def share(c: int, n: int) -> dict[str, float]:
     return {"value": c / n, "low": low, "high": high}
 
 
-def load_split(data: Any, split: str) -> ProblemFile:
-    """The problems of one split, as a ProblemConfig names them."""
-    sources = tuple(s.strip() for s in data.sources.split(",") if s.strip())
-    return load_problems(
-        data.problems, split, data.mapping(), data.limit or None, data.split_seed, data.validation_share, sources
-    )
-
-
 def prepare(
     config: Any, others: Sequence[Problem], verifier: VerifierPool, ranks: Ranks = ALONE
 ) -> tuple[Policy, Collector]:
@@ -181,7 +173,7 @@ def make_sampler(policy: Policy, config: ModelConfig, topk: int) -> Sampler:
 
 def scan(writer: RunWriter, config: ScanConfig, report: Report) -> None:
     """K rollouts of every problem: which are cliffs? Each chunk is closed on the disk before the next begins."""
-    file = load_split(config.data, config.split)
+    file = load_problems(config.data, config.split)
     report("loading the model", 0, len(file.problems), "problems")
     note_problems(writer, file)
     with VerifierPool() as verifier:
@@ -204,24 +196,17 @@ def scan(writer: RunWriter, config: ScanConfig, report: Report) -> None:
     writer.metric("scan", 0, problems=len(file.problems), seconds=collector.seconds, **collector.sampler.parity())
 
 
-def note_problems(writer: RunWriter, file: ProblemFile) -> None:
-    """What was read, and what was left out and why, visibly."""
+def note_problems(writer: RunWriter, file: ProblemFile, held_out: ProblemFile | None = None) -> None:
+    """What was read, and what was left out and why, visibly; of a validation set of its own too."""
     columns = ("id", "text", "solution", "answer", "source", "level")
     writer.table("problems", 0, [{c: getattr(p, c) for c in columns} for p in file.problems])
-    writer.metric(
-        "data",
-        0,
-        read=file.read,
-        duplicates=file.duplicates,
-        skipped=len(file.skipped),
-        skipped_first=list(file.skipped[:20]),
-    )
+    writer.metric("data", 0, **file.counts(), **({"validation": held_out.counts()} if held_out else {}))
 
 
 def evaluate(writer: RunWriter, config: EvaluateConfig, report: Report) -> None:
     """pass@k of one model or adapter on one split; the run ends with an `eval` row and its per-problem table."""
     started = time.perf_counter()
-    file = load_split(config.data, config.split)
+    file = load_problems(config.data, config.split)
     problems = file.problems[: config.evaluation.eval_problems]
     report("loading the model", 0, len(problems), "problems")
     note_problems(writer, file)

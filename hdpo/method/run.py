@@ -8,17 +8,19 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 
-from hdpo.config import ProblemConfig, TrainConfig
+from hdpo.config import TrainConfig
+from hdpo.data.problems import training_problems
+from hdpo.data.prompts import can_show
 from hdpo.errors import BadInput, Stopped
 from hdpo.grading.verify import VerifierPool
 from hdpo.method.advantages import advantages
-from hdpo.method.evaluate import load_split, measure, note_problems, prepare, summarise
+from hdpo.method.evaluate import measure, note_problems, prepare, summarise
 from hdpo.method.gap import Lens, Pair, draw_probe, probe_means, probe_rows, token_gaps
 from hdpo.method.groups import Collector
 from hdpo.method.identity import pin_fingerprint
@@ -100,9 +102,9 @@ def left(t: Training, done: int) -> float | None:
 
 def start(writer: RunWriter, config: TrainConfig, report: Report, verifier: VerifierPool) -> Training:
     """Problems, model and optimiser. Problems whose gold cannot be parsed leave, and are counted."""
-    file = load_split(config.data, "train")
-    held_out = load_split(first_problems(config), config.evaluation.eval_split).problems
-    note_problems(writer, file)
+    file, apart = training_problems(config)
+    held_out = apart.problems
+    note_problems(writer, file, apart if config.data.validation_problems else None)
     fine = verifier.gold_ok([p.answer for p in file.problems])
     usable = [p for p, ok in zip(file.problems, fine, strict=True) if ok]
     if len(usable) < config.step.prompts_per_step:
@@ -121,12 +123,6 @@ def start(writer: RunWriter, config: TrainConfig, report: Report, verifier: Veri
     )
     learner = Learner(config, policy, collector, optimiser, report.ranks)
     return Training(learner, usable, held_out, writer, report)
-
-
-def first_problems(config: TrainConfig) -> ProblemConfig:
-    """The problem set, read no further than the evaluation needs."""
-    wanted = config.evaluation.eval_problems
-    return replace(config.data, limit=min(wanted, config.data.limit or wanted))
 
 
 def take_step(t: Training, step: int) -> dict[str, Any]:
@@ -164,7 +160,8 @@ def probe_at(t: Training, step: int, weights: Weights, evaluated: Sequence[dict[
     c, ranks = t.config, t.report.ranks
     if step == 0:
         cliffs = {r["problem_id"] for r in evaluated if r["kind"] == "cliff"}
-        chosen = [p for p in t.validation if p.id in cliffs][: c.evaluation.probe_cliffs]
+        told = [p for p in t.validation if p.id in cliffs and can_show(p, c.prompts.information)]
+        chosen = told[: c.evaluation.probe_cliffs]
         pairs = draw_probe(t.collector, chosen, c)
         t.writer.table("probe", 0, [pair_row(p) for p in pairs])
     else:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import constants
 
+from hdpo.config import ProblemConfig
 from hdpo.data import hub as hub_problems
 from hdpo.data.hub import hub_rows
 from hdpo.data.problems import load_problems
@@ -77,20 +78,25 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_gsm8k_is_the_training_split_of_its_main_configuration(cache: Path) -> None:
-    found = load_problems("openai/gsm8k", "all")
+    found = load_problems(ProblemConfig("openai/gsm8k"), "all")
     assert found.read == len(found.problems) == 40
     assert {int(p.answer) for p in found.problems} == {i + 2 for i in range(40)}
     assert "<<" not in found.problems[0].solution and found.problems[0].source == "gsm8k"
 
 
 def test_math_500_is_known_by_its_columns(cache: Path) -> None:
-    (found,) = load_problems("HuggingFaceH4/MATH-500", "all").problems
+    (found,) = load_problems(ProblemConfig("HuggingFaceH4/MATH-500"), "all").problems
     assert (found.answer, found.level, found.source, found.id) == ("4", 3, "Algebra", "test/algebra/1.json")
 
 
 def test_the_sample_is_seeded_and_comes_from_all_shards(cache: Path) -> None:
     def ids(seed: int) -> list[str]:
-        return [p.answer for p in load_problems("nvidia/OpenMathInstruct-2", "all", limit=60, seed=seed).problems]
+        return [
+            p.answer
+            for p in load_problems(
+                ProblemConfig("nvidia/OpenMathInstruct-2", limit=60, split_seed=seed), "all"
+            ).problems
+        ]
 
     assert ids(1) == ids(1) != ids(2)
     assert len({(int(a) - 1) // 100 for a in ids(1)}) == 4
@@ -98,20 +104,23 @@ def test_the_sample_is_seeded_and_comes_from_all_shards(cache: Path) -> None:
 
 
 def load_problems_answers(limit: int) -> set[str]:
-    return {p.answer for p in load_problems("nvidia/OpenMathInstruct-2", "all", limit=limit).problems}
+    return {p.answer for p in load_problems(ProblemConfig("nvidia/OpenMathInstruct-2", limit=limit), "all").problems}
 
 
 def test_sources_choose_which_problems_count(cache: Path) -> None:
-    found = load_problems("nvidia/OpenMathInstruct-2", "all", limit=100, sources=("math", "gsm8k"))
+    found = load_problems(ProblemConfig("nvidia/OpenMathInstruct-2", limit=100, sources="math,gsm8k"), "all")
     assert len(found.problems) == 100 and {p.source for p in found.problems} == {"math", "gsm8k"}
     with pytest.raises(BadInput, match="comes from nobody"):
-        load_problems("nvidia/OpenMathInstruct-2", "all", limit=5, sources=("nobody",))
+        load_problems(ProblemConfig("nvidia/OpenMathInstruct-2", limit=5, sources="nobody"), "all")
 
 
 def test_the_sides_are_disjoint_and_the_first_solution_is_y(cache: Path) -> None:
     rows = [open_math(i, solution=s) for i in range(60) for s in ("", "second")]
     put(cache, "team/many", "data/train-00000-of-00001.parquet", rows)
-    sides = [load_problems("team/many", side, validation=0.3).problems for side in ("train", "validation")]
+    sides = [
+        load_problems(ProblemConfig("team/many", validation_share=0.3), side).problems
+        for side in ("train", "validation")
+    ]
     assert len(sides[0]) + len(sides[1]) == 60 and not {p.text for p in sides[0]} & {p.text for p in sides[1]}
     first = {}
     for _, row in hub_rows("team/many", 42):
@@ -121,7 +130,7 @@ def test_the_sides_are_disjoint_and_the_first_solution_is_y(cache: Path) -> None
 
 def test_a_set_of_millions_asks_for_a_limit(cache: Path) -> None:
     with pytest.raises(BadInput, match="limit: expected how many"):
-        load_problems("nvidia/OpenMathInstruct-2", "all")
+        load_problems(ProblemConfig("nvidia/OpenMathInstruct-2"), "all")
 
 
 def test_no_more_rows_are_read_than_the_buffer_and_the_sample_need(
@@ -145,7 +154,7 @@ def test_no_more_rows_are_read_than_the_buffer_and_the_sample_need(
     monkeypatch.setattr(datasets, "load_dataset", lambda *a, **k: stream)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(hub_problems, "BUFFER", 100)
-    assert len(load_problems("team/stream", "all", limit=50).problems) == 50
+    assert len(load_problems(ProblemConfig("team/stream", limit=50), "all").problems) == 50
     assert 50 <= len(seen) <= 100 + 50 + 1
 
 
@@ -155,7 +164,7 @@ def test_no_more_rows_are_read_than_the_buffer_and_the_sample_need(
 def test_without_network_each_missing_set_has_its_sentence(cache: Path, name: str, words: str) -> None:
     put(cache, "team/empty", "data/other-00000-of-00001.parquet", [open_math(1)])
     with pytest.raises(BadInput, match=words) as e:
-        load_problems(name, "all", limit=5)
+        load_problems(ProblemConfig(name, limit=5), "all")
     assert name in str(e.value)
 
 

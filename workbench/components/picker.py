@@ -191,13 +191,12 @@ def read_source(source: ProblemSource) -> ProblemFile:
 @st.cache_data(show_spinner="Reading the problems", max_entries=8)
 def _read(problems: str, split: str, columns: str, at: catalog.Stamp) -> ProblemFile:
     if problems.startswith(BUNDLED_PREFIX):
-        return load_problems(problems, split)
+        return load_problems(ProblemConfig(problems=problems), split)
     if is_hub_id(problems):
         raise BadInput(
             f"problems: expected a bundled set or a file here, found the hub id {problems!r}. Pages ask nobody outside: scan or train with it, or save a part of it as a file."
         )
-    mapping = ProblemConfig(problems=problems, columns=columns).mapping()
-    return load_problems(problems, split, mapping, MOST_READ)
+    return load_problems(ProblemConfig(problems=problems, columns=columns, limit=MOST_READ), split)
 
 
 def show_reading(read: int, duplicates: int, skipped: Sequence[str], skipped_count: int) -> None:
@@ -234,5 +233,6 @@ def problem_text(problem: Problem) -> None:
     level = "" if problem.level is None else f", level {problem.level}"
     st.text(printable(f"{problem.id}: {problem.source}{level}; gold answer {problem.answer}"))
     raw_text(problem.text)
-    with st.expander("Its worked solution y*", type="compact"):
-        raw_text(problem.solution)
+    if problem.solution:
+        with st.expander("Its worked solution y*", type="compact"):
+            raw_text(problem.solution)

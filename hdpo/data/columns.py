@@ -1,0 +1,196 @@
+"""A row's cells → the fields of a problem, all text: by the names that well-known sets use, or by a mapping.
+
+A cell is text or a number. Anything else (a list, null, true, infinity, an object) is no answer, and is named for what
+it is. A column inside an object is written with a point: reward_model.ground_truth.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+
+from hdpo.data.readers import Row, Rows, kind_of
+from hdpo.errors import BadInput
+
+Fields = dict[str, str]
+
+FIELDS = ("text", "solution", "answer", "source", "level", "id")
+REQUIRED = ("text", "answer")
+WORDS = {"text": "problem text", "answer": "gold answer", "solution": "worked solution"}
+# Of each field the first name that a row has counts; letter case is ignored. Ours; OpenMathInstruct-2, MATH-500, GSM8K,
+# AIME; DAPO and other sets in verl's form.
+NAMES = {
+    "text": ("text", "problem", "question", "prompt"),
+    "solution": ("generated_solution", "solution"),
+    "answer": ("expected_answer", "reward_model.ground_truth", "answer", "final_answer"),
+    "source": ("source", "problem_source", "subject", "data_source"),
+    "level": ("level",),
+    "id": ("id", "unique_id"),
+}
+LOOKAHEAD = 1000  # rows, at most, after which the columns of a set are known
+_ABSENT = object()
+EXAMPLE = "text=problem,solution=worked,answer=final"
+_CALCULATOR_MARK = re.compile(r"<<[^>]*>>")
+_AMOUNT = re.compile(r"-?\\?\$?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Where the fields stand in the rows of one set. mapping: ours → the set's; None goes by NAMES.
+
+    solutions: the set has worked ones. final_lines: they stand in the answers, as in GSM8K, before a last line `#### 18`.
+    """
+
+    mapping: Mapping[str, str] | None
+    solutions: bool
+    final_lines: bool
+    stem: str
+
+    def fields(self, row: Row) -> tuple[Fields, Fields]:
+        """(every field, "" where there is none; what is wrong with those, as the end of a sentence on the row)."""
+        raw = cells(row, self.mapping)
+        if is_worked(raw) or self.final_lines and not raw.get("solution") and isinstance(raw.get("answer"), str):
+            raw = {"source": "gsm8k", **raw, **final_line(str(raw["answer"]))}
+        found: Fields = {}
+        wrong: Fields = {}
+        for name in FIELDS:
+            found[name], kind = as_text(raw.get(name, ""))
+            if not found[name]:
+                wrong[name] = _wrong(WORDS.get(name, name), kind)
+        if self.final_lines and "answer" in wrong:
+            wrong["answer"] += " behind ####"
+        return {**found, "source": found["source"] or self.stem}, wrong
+
+
+def _wrong(what: str, kind: str) -> str:
+    if kind in ("", "null", "NaN"):  # the ways in which tables write a gap
+        return f"has no {what}" + f" ({kind})" * bool(kind)
+    return f"has {kind} as its {what}, where text or a number is expected"
+
+
+def recognise(rows: Rows, mapping: Mapping[str, str] | None, name: str, stem: str) -> tuple[Columns, Rows]:
+    """The columns of a set, and its rows from the first on. Looks no further than it must, and never beyond LOOKAHEAD
+    rows: a first row that lacks something decides nothing.
+
+    Raises BadInput for a set without rows, columns that are not known by name, and a mapping that does not fit.
+    """
+    head: list[tuple[str, Row]] = []
+    found: set[str] = set()
+    worked = solved = False
+    for place, row in itertools.islice(rows, LOOKAHEAD):
+        raw = cells(row, mapping)
+        head.append((place, row))
+        found |= raw.keys()
+        worked, solved = is_worked(raw), bool(as_text(raw.get("solution", ""))[0])
+        if worked or solved and found.issuperset(REQUIRED):
+            break
+    if not head:
+        raise BadInput(f"{name} has no rows; a problem file needs at least one problem.")
+    columns = ", ".join(sorted({column.strip() for _, row in head for column in row}))
+    if mapping is not None:
+        _check_mapping(mapping, found, f"{name} has no column {{}}; its columns are {columns}")
+    elif not found.issuperset(REQUIRED):
+        raise BadInput(
+            f"{name} has the columns {columns}, which are none that are known by name (a text: {', '.join(NAMES['text'])}; "
+            f"an answer: {', '.join(NAMES['answer'])}). Name them, for example {EXAMPLE}."
+        )
+    return Columns(mapping, worked or solved, worked, stem), itertools.chain(head, rows)
+
+
+def _check_mapping(mapping: Mapping[str, str], found: set[str], no_column: str) -> None:
+    unknown = sorted(set(mapping) - set(FIELDS))
+    absent = [field for field in REQUIRED if field not in mapping]
+    if unknown or absent:
+        wrong = f"unknown: {', '.join(unknown)}" if unknown else f"not given: {', '.join(absent)}"
+        raise BadInput(
+            f"A column mapping needs {' and '.join(REQUIRED)} and may have solution, source, level, id ({wrong}). "
+            f"Write it as {EXAMPLE}."
+        )
+    missing = sorted(column for field, column in mapping.items() if field not in found)
+    if missing:
+        raise BadInput(f"{no_column.format(', '.join(missing))}. Mend the mapping, for example {EXAMPLE}.")
+
+
+def cells(row: Row, mapping: Mapping[str, str] | None) -> Row:
+    """Our field → the row's cell, for the fields that the row has a column for."""
+    plain = {column.strip(): value for column, value in row.items()}
+    lower = {column.lower(): value for column, value in plain.items()}
+    found: Row = {}
+    for field in FIELDS:
+        columns = NAMES[field] if mapping is None else (mapping[field],) if field in mapping else ()
+        at = plain if mapping is not None else lower
+        for cell in (_at(at, column) for column in columns):
+            if cell is not _ABSENT and found.get(field) is None:
+                found[field] = cell
+    if mapping is None and "reward_model" in lower and found.get("solution") == found.get("answer"):
+        found.pop("solution", None)  # in DAPO's copies the column holds the final answer once more
+    return found
+
+
+def _at(row: Row, column: str) -> object:
+    """
+    >>> _at({"reward_model": {"ground_truth": "34"}}, "reward_model.ground_truth")
+    '34'
+    """
+    if column in row:
+        return row[column]
+    outer, point, inner = column.partition(".")
+    inside = row.get(outer)
+    return _at(inside, inner) if point and isinstance(inside, dict) else _ABSENT
+
+
+def is_worked(raw: Row) -> bool:
+    """Whether the answer is worked text with its final line behind ####, and no solution stands beside it."""
+    answer = raw.get("answer")
+    return not raw.get("solution") and isinstance(answer, str) and "####" in answer
+
+
+def final_line(worked: str) -> Row:
+    """Solution and answer of GSM8K's worked text: calculator marks go, and the line behind the last #### becomes a boxed
+    final sentence. A comma is a thousands mark only between groups of three digits.
+
+    >>> final_line("1+1=<<1+1=2>>2\\n#### 2")["solution"]
+    '1+1=2\\nThe answer is \\\\boxed{2}.'
+    >>> [final_line(f"#### {line}")["answer"] for line in ("$1,234.50", "0,1", "18\\nDone.")]
+    ['1234.50', '0,1', '18']
+    """
+    steps, mark, behind = worked.rpartition("####")
+    answer = (behind.strip().splitlines() or [""])[0].strip() if mark else ""
+    if _AMOUNT.fullmatch(answer):
+        answer = re.sub(r"[,$\\]", "", answer)
+    steps = _CALCULATOR_MARK.sub("", steps).strip()
+    return {"answer": answer, "solution": f"{steps}\nThe answer is \\boxed{{{answer}}}."}
+
+
+def as_text(value: object) -> tuple[str, str]:
+    """(a cell as text, what it is where it is neither text nor number). Numbers are written out, whole ones without a
+    point: a column of integers with gaps is often stored as floats.
+
+    >>> as_text(18.0), as_text(1e-07), as_text(Decimal("2.50")), as_text(["18"])
+    (('18', ''), ('0.0000001', ''), ('2.5', ''), ('', 'a list'))
+    """
+    value = _user_turn(value)
+    if isinstance(value, str):
+        return value.strip(), ""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value), ""
+    if isinstance(value, float) and math.isfinite(value):
+        value = Decimal(repr(value))
+    if isinstance(value, Decimal) and value.is_finite():
+        text = format(value, "f") if value else "0"
+        return text.rstrip("0").rstrip(".") if "." in text else text, ""
+    return "", kind_of(value)
+
+
+def _user_turn(value: object) -> object:
+    """The text of a prompt that is a list of messages: what the system says, if anything, and the user's one turn."""
+    if not (isinstance(value, list) and all(isinstance(turn, dict) for turn in value)):
+        return value
+    roles = [turn.get("role") for turn in value]
+    texts = [turn.get("content") for turn in value]
+    alone = roles in (["user"], ["system", "user"]) and all(isinstance(text, str) for text in texts)
+    return "\n\n".join(texts) if alone else value
