@@ -233,6 +233,5 @@ def problem_text(problem: Problem) -> None:
     level = "" if problem.level is None else f", level {problem.level}"
     st.text(printable(f"{problem.id}: {problem.source}{level}; gold answer {problem.answer}"))
     raw_text(problem.text)
-    if problem.solution:
-        with st.expander("Its worked solution y*", type="compact"):
-            raw_text(problem.solution)
+    with st.expander("Its worked solution y*", type="compact"):
+        raw_text(problem.solution)
