@@ -13,9 +13,11 @@ from typing import Any
 
 from hdpo.config import KINDS, ModelConfig, knobs, to_json
 from hdpo.errors import HdpoError
-from hdpo.record.folder import Run, RunWriter, State, all_runs, request_stop, runs_root
+from hdpo.record.folder import Run, RunWriter, State, all_runs, runs_root
 from hdpo.work import jobs
-from hdpo.work.jobs import HEAVY, INTERACTIVE, Job
+from hdpo.work.jobs import HEAVY, INTERACTIVE
+from hdpo.work.jobs import pending_of as pending_job
+from hdpo.work.jobs import stop as stop_run
 from workbench.data import estimate
 from workbench.workers import ensure_worker, ensure_workers, workers_wanted
 
@@ -111,20 +113,6 @@ def resumable(run: Run) -> bool:
     """Whether `resume_run` has something to go on with."""
     state = run.status().state
     return not run.recorded and (state is State.UNHEARD or (state is not State.DONE and pending_job(run) is None))
-
-
-def pending_job(run: Run) -> Job | None:
-    """The job of a run that waits or runs, if there is one."""
-    return next((j for j in jobs.pending_heavy() if j.payload.get("run") == run.id), None)
-
-
-def stop_run(run: Run) -> None:
-    """A waiting run leaves the queue; a running one stops at its next step edge, with a checkpoint."""
-    job = pending_job(run)
-    if job is not None:
-        jobs.cancel(job.id)
-    elif not run.status().state.ended:
-        request_stop(run.path)  # a member of a sweep: the sweep's job is not its own
 
 
 def running_run() -> Run | None:

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Callable
+import re
+import sys
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from difflib import get_close_matches
 from enum import Enum
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from hdpo.cli.terminal import say
 from hdpo.config import INSTRUCT, knobs, replace_knobs
+from hdpo.errors import BadInput
 from hdpo.knobs import Knob, words
-from hdpo.presets import settings_of
+from hdpo.presets import PRESETS, settings_of
 
 SECTIONS = {
     "model": "model",
@@ -27,18 +33,66 @@ SECTIONS = {
 }
 
 
-def command(commands: Any, name: str, help: str, run: Callable[[Any], int]) -> argparse.ArgumentParser:
-    """One command; help is its line in the list and the head of its own help."""
+PROG = "hdpo" if Path(sys.argv[0]).stem == "hdpo" else "python -m hdpo"  # as it was called
+
+
+def command(
+    commands: Any, words: str, help: str, run: Callable[[Any], int], arguments: Sequence[str] = ()
+) -> argparse.ArgumentParser:
+    """One command; words lead to it, help is its line in the list and the head of its own help."""
+    name = words.split()[-1]
+    usage = " ".join([PROG, words, *(a.upper() for a in arguments), "[options]"])
     p: argparse.ArgumentParser = commands.add_parser(
         name,
         help=help,
         description=f"{help[0].upper()}{help[1:]}.",
         allow_abbrev=False,
-        usage=f"python -m hdpo {name} [options]",
+        usage=usage,
+        prog=f"{PROG} {words}",
     )
-    p.add_argument("--json", action="store_true", help="one JSON object on standard output, nothing else")
-    p.set_defaults(handler=run)
+    for argument in arguments:
+        p.add_argument(argument, metavar=argument.upper(), type=some)
+    p.add_argument(
+        "--json",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="one JSON object on standard output, nothing else",
+    )
+    p.set_defaults(handler=run, parser=p)
+    p.error = partial(refuse, p)  # type: ignore[method-assign]
     return p
+
+
+def refuse(parser: argparse.ArgumentParser, message: str) -> NoReturn:
+    """What argparse cannot read, as a sentence that leads on. Raises BadInput."""
+    if wrong := re.match(r"(.*invalid choice: '(.*)') \(choose from (.*)\)", message):
+        choices = [c.strip("' ") for c in wrong[3].split(",")]
+        advice = meant(wrong[2], choices) or f"; choose from {', '.join(choices)}"
+        message = f"{wrong[1]}{advice}"
+    raise BadInput(f"{message.rstrip('.')}. See {parser.prog} --help")
+
+
+def unknown(parser: argparse.ArgumentParser, extras: Sequence[str]) -> NoReturn:
+    """Words that a command does not take. Raises BadInput, with the flag that may have been meant."""
+    flags = [f for action in parser._actions for f in action.option_strings]
+    said = [f"{e}{meant(e.partition('=')[0], flags)}" for e in extras if e.startswith("-")] or extras
+    refuse(parser, f"expected arguments of this command, found {', '.join(said)}")
+
+
+def meant(word: str, known: Sequence[str]) -> str:
+    """
+    >>> meant("--lamda", ["--lambda", "--limit"]), meant("xyz", ["scan"])
+    (' (did you mean --lambda?)', '')
+    """
+    close = get_close_matches(word, known, 1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def some(text: str) -> str:
+    """A name, path or other text that must not be empty, as an unset shell variable is."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("expected a text, found an empty one (is a variable unset?)")
+    return text
 
 
 def add_knobs(parser: argparse.ArgumentParser, config: Any, without: tuple[str, ...] = ()) -> None:
@@ -55,9 +109,18 @@ def add_knobs(parser: argparse.ArgumentParser, config: Any, without: tuple[str, 
         )
 
 
+def add_preset(parser: argparse.ArgumentParser) -> None:
+    """--preset, and the list of presets below the help."""
+    parser.add_argument(
+        "--preset", metavar="NAME", type=some, help="settings that belong together, listed below; a flag beside it wins"
+    )
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = "\n".join(["presets:", *(f"  {name:22}{preset.help}" for name, preset in PRESETS.items())])
+
+
 def help_text(k: Knob) -> str:
     """What it is, its default, the paper's value, its limits."""
-    low, high = ("" if x is None else f"{x:g}" for x in (k.low, k.high))
+    low, high = ("" if x is None else written(x) for x in (k.low, k.high))
     facts = [f"default {written(k.default)}", f"paper: {k.paper}" if k.paper else ""]
     facts.append(f"{low} to {high}" if low and high else f"at least {low}" if low else "")
     return f"{k.help} ({'; '.join(f for f in facts if f)})".replace("%", "%%")
@@ -72,29 +135,29 @@ def metavar(k: Knob) -> str:
 def written(value: Any) -> str:
     """A value as a flag takes it; line breaks shown as \\n.
 
-    >>> written((0.0, 0.3)), written("")
-    ('0,0.3', "''")
+    >>> written((0.0, 0.3)), written(""), written(1e-9), written(2147483648), written(1e6)
+    ('0,0.3', "''", '0.000000001', '2147483648', '1000000')
     """
     if isinstance(value, Enum):
         return str(value.value)
     if isinstance(value, tuple):
         return ",".join(written(v) for v in value)
-    return (
-        f"{value:g}"
-        if isinstance(value, float)
-        else repr(value)
-        if isinstance(value, str) and not value.isalnum()
-        else str(value)
-    )
+    if isinstance(value, float):
+        return f"{Decimal(repr(value)):f}".removesuffix(".0")
+    return repr(value) if isinstance(value, str) and not value.isalnum() else str(value)
 
 
 def reader(k: Knob) -> Callable[[str], Any]:
     """From text to the setting's type; limits are checked by the config itself. A wrong one is a sentence."""
     inner = k.type.__args__[0] if hasattr(k.type, "__args__") else k.type
 
+    if inner is str:
+        return some
+
     def one(text: str) -> Any:
         try:
-            return inner(text)
+            whole = inner is int and float(text) == int(float(text))  # 1e3 steps are 1000
+            return int(float(text)) if whole else inner(text)
         except ValueError:
             wanted = words(inner)
             raise argparse.ArgumentTypeError(f"expected {wanted}, found {text!r}. Give {wanted}.") from None
@@ -113,7 +176,7 @@ def given_settings(args: Any, config: Any) -> dict[str, Any]:
 def config_from(args: Any, default: Any) -> Any:
     """The config of a command line. A path is frozen whole, so that the run finds it from any folder; another model
     than the bundled one is asked in words it knows."""
-    values = settings_of(args.preset, default) if getattr(args, "preset", "") else {}
+    values = settings_of(args.preset, default) if getattr(args, "preset", None) else {}
     values |= given_settings(args, default)
     for name in ("model", "adapter", "problems", "validation_problems"):
         path = Path(values.get(name, "")).expanduser()

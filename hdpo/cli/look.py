@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from hdpo.cli.args import add_knobs, command, config_from
-from hdpo.cli.runs import table
+from hdpo.cli.args import add_knobs, add_preset, command, config_from, some
+from hdpo.cli.results import table
 from hdpo.cli.terminal import say
 from hdpo.config import ScanConfig, TrainConfig, to_json
 from hdpo.errors import BadInput
@@ -45,7 +45,8 @@ def add_commands(commands: Any) -> None:
             action="append",
             default=[],
             metavar="ID",
-            help="which problem, by id; may be repeated; without it, the first",
+            type=some,
+            help="which problem, by id; may be repeated; without it, the first --limit ones, or one",
         )
         p.add_argument(
             "--checkpoint",
@@ -73,6 +74,7 @@ def add_commands(commands: Any) -> None:
         "what this machine does with a session: seconds by phase, how long, how much memory",
         show_bench,
     )
+    add_preset(p)
     add_knobs(p, TrainConfig())
 
 

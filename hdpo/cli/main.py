@@ -12,17 +12,18 @@ import shlex
 import signal
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import hdpo
 from hdpo.cli import look as cli_look
 from hdpo.cli import runs as cli_runs
-from hdpo.cli.args import add_knobs, command, config_from, given_settings
-from hdpo.cli.runs import result_of, result_text
+from hdpo.cli.args import PROG, add_knobs, add_preset, command, config_from, given_settings, refuse, some, unknown
+from hdpo.cli.results import result_of, result_text
 from hdpo.cli.terminal import run_here, say
 from hdpo.config import EvaluateConfig, ScanConfig, SweepConfig, TrainConfig
 from hdpo.errors import BAD_INPUT, BUSY, FAILED, OK, STOPPED, BadInput, Busy, HdpoError
-from hdpo.presets import PRESETS
 from hdpo.record.folder import Run, RunWriter, find_run
 from hdpo.record.ranks import join
 from hdpo.work.execute import execute
@@ -42,16 +43,22 @@ PER_MEMBER = ("lambda_", "seed")  # a sweep sets these itself
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, run, and turn HdpoError into its sentence and an exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    parser = make_parser()
-    if not given:
-        parser.print_help()
-        return OK
-    args = parser.parse_args(given)
-    args.command_line = shlex.join(["python", "-m", "hdpo", *(a for a in given if a not in ("--json", "--no-wait"))])
+    as_json = "--json" in given
     try:
+        parser = make_parser()
+        if not given:
+            parser.print_help()
+            return OK
+        args, extras = parser.parse_known_args(given)
+        if extras:
+            unknown(args.parser, extras)
+        args.json = as_json
+        args.command_line = shlex.join(
+            ["python", "-m", "hdpo", *(a for a in given if a not in ("--json", "--no-wait"))]
+        )
         return int(args.handler(args))
     except HdpoError as e:
-        if args.json:
+        if as_json:
             print(json.dumps({"error": str(e)}))
         say(str(e))
         return BUSY if isinstance(e, Busy) else BAD_INPUT if isinstance(e, BadInput) else FAILED
@@ -64,19 +71,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m hdpo", description="Find cliffs, look at them, train over them.")
+    parser = argparse.ArgumentParser(prog=PROG, description="Find cliffs, look at them, train over them.")
+    parser.add_argument("--version", action="version", version=f"hdpo {hdpo.__version__}")
+    parser.error = partial(refuse, parser)  # type: ignore[method-assign]
     commands = parser.add_subparsers(metavar="command", required=True)
     for kind, (config, help) in HEAVY.items():
         p = command(commands, kind, help, run_heavy)
         p.set_defaults(kind=kind)
         p.add_argument("--no-wait", action="store_true", help=f"exit with {BUSY} where another heavy job runs")
         p.add_argument(
-            "--resume", metavar="RUN", help="go on with this run: its id, name or folder; it keeps its settings"
+            "--resume",
+            metavar="RUN",
+            type=some,
+            help="go on with this run, which keeps its settings: an id or its end, a name, a folder, or latest",
         )
         take_over = "with --resume: also where it runs on another machine that is not heard of any more"
         p.add_argument("--take-over", action="store_true", help=take_over)
-        presets = "; ".join(f"{name}: {preset.help}" for name, preset in PRESETS.items())
-        p.add_argument("--preset", metavar="NAME", default="", help=f"settings that belong together ({presets})")
+        add_preset(p)
         p.add_argument("--dry-run", action="store_true", help="print plan, memory and commands, and start nothing")
         add_knobs(p, config, PER_MEMBER if kind == "sweep" else ())
     cli_look.add_commands(commands)

@@ -1,80 +1,103 @@
-"""`python -m hdpo runs`: list, show, rename, compare, export; and what a run came to, in a few lines."""
+"""`python -m hdpo runs`: what lies in the runs folder, and all that can be done with it but running it."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
+import sys
 import time
-from collections import Counter
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from hdpo.cli.args import command
-from hdpo.config import knobs
+from hdpo.cli.args import command, some
+from hdpo.cli.results import interval, is_run, result_of, result_text, table
+from hdpo.cli.terminal import say
+from hdpo.config import knobs, model_of
 from hdpo.errors import BadInput
 from hdpo.knobs import plain
+from hdpo.record.export import as_csv, members, rows
 from hdpo.record.files import write_aside
-from hdpo.record.fingerprint import comparison_words, spoken
-from hdpo.record.folder import Run, all_runs, find_run
+from hdpo.record.fingerprint import comparison_words, differences, spoken
+from hdpo.record.folder import Run, State, all_runs, find_run
+from hdpo.work import jobs
+from hdpo.work.trash import discard, restore
+
+COLUMNS = ("run", "name", "kind", "state", "done", "λ", "model", "data", "pass@1", "pass@8", "created")
 
 
 def add_commands(commands: Any) -> None:
-    p = command(commands, "runs", "list, show, rename, compare and export runs", list_runs)
-    actions = p.add_subparsers(metavar="action")
+    p = command(commands, "runs", "list, show, compare, export, rename, stop and delete runs", list_runs)
+    actions = p.add_subparsers(
+        metavar="action", title="actions", description="RUN: an id or its end, a name, a folder, or latest"
+    )
     for name, help, run, arguments in (
+        ("list", "all runs, newest first (what runs alone does too)", list_runs, ()),
         ("show", "what a run is and what it came to", show, ("run",)),
+        ("compare", "the settings in which two runs differ, and their results", compare, ("run", "other")),
+        (
+            "export",
+            "its rows as CSV, or all that it says of itself as JSON; of a pair or sweep all members'",
+            export,
+            ("run",),
+        ),
         ("rename", "give a run a name", rename, ("run", "name")),
-        ("compare", "the settings in which two runs differ", compare, ("run", "other")),
-        ("export", "a run's metrics as CSV, or all that it says of itself as JSON", export, ("run",)),
+        ("stop", "have a run stop at its next step edge, or leave the queue", stop, ("run",)),
+        ("delete", "move a run to the trash, a sweep with its members", delete, ("run",)),
+        ("restore", "take a deleted run back out of the trash", undelete, ("run",)),
     ):
-        action = command(actions, name, help, run)
-        action.usage = f"python -m hdpo runs {name} {' '.join(arguments).upper()} [options]"
-        for argument in arguments:
-            action.add_argument(argument, metavar=argument.upper())
+        action = command(actions, f"runs {name}", help, run, arguments)
         if name == "export":
-            action.add_argument("--format", choices=("csv", "json"), default="csv", help="default csv")
-            action.add_argument("--out", metavar="FILE", help="where to write; without it, standard output")
+            action.add_argument(
+                "--kind",
+                metavar="NAME",
+                type=some,
+                action="append",
+                default=[],
+                help="rows of this kind alone, such as step or eval; may be repeated",
+            )
+            action.add_argument("--format", choices=("csv", "json"), help="default csv; json where --json asks for it")
+            action.add_argument("--out", metavar="FILE", type=some, help="where to write; without it, standard output")
+        if name == "delete":
+            action.add_argument("--yes", action="store_true", help="do not ask")
 
 
-# --- actions ----------------------------------------------------------------------------------------------------------
+# --- looking ----------------------------------------------------------------------------------------------------------
 
 
 def list_runs(args: Any) -> int:
-    runs = [r for r in all_runs() if is_run(r)]
+    found = [brief(r) for r in all_runs()]
     if args.json:
-        print(json.dumps([brief(r) for r in runs], ensure_ascii=False))
-    elif not runs:
-        print("No runs yet. python -m hdpo train --steps 5 makes one.")
+        print(json.dumps(found, ensure_ascii=False))
+    elif not found:
+        print("No runs yet. This makes one: python -m hdpo train --steps 5")
     else:
-        rows = [brief(r) for r in runs]
-        print(table(("run", "name", "kind", "state", "done", "created"), rows))
+        print(table(COLUMNS, found))
+        for r in found:
+            if r["kind"] == "damaged":
+                say(f"{r['message']} python -m hdpo runs delete {r['run']} takes it away.")
     return 0
 
 
-def is_run(run: Run) -> bool:
-    try:
-        run.frozen()
-    except BadInput:
-        return False
-    return True
-
-
 def brief(run: Run) -> dict[str, Any]:
-    """One line of the list."""
-    status, frozen = run.status(), run.frozen()
-    created = time.strftime("%Y-%m-%d %H:%M", time.localtime(float(frozen.get("created", 0))))
-    name = "" if run.name == run.id else run.name
-    done = f"{status.done}/{status.total}" if status.total else ""
+    """One line of the list; a damaged folder has one too."""
+    status = run.status()
+    facts = {**dict.fromkeys(COLUMNS, ""), "run": run.id, "name": "" if run.name == run.id else run.name}
+    facts |= {"state": status.state.value, "done": f"{status.done}/{status.total}" if status.total else ""}
+    try:
+        frozen, config, last = run.frozen(), run.load_config(), run.metrics("eval")[-1:]
+    except BadInput as e:
+        return {**facts, "kind": "damaged", "message": str(e)}
+    inner = getattr(config, "train", config)
+    lambdas = getattr(config, "lambdas", None) or ([inner.objective.lambda_] if run.kind == "train" else [])
+    values = {f"pass@{k}": round(e["value"], 3) for row in last for k, e in row["pass_at"].items() if k in "18"}
     return {
-        "run": run.id,
-        "name": name,
+        **facts,
         "kind": run.kind,
-        "state": status.state.value,
-        "done": done,
-        "created": created,
+        "λ": ",".join(f"{lam:g}" for lam in lambdas),
+        "model": Path(model_of(config).model).name,
+        "data": Path(inner.data.problems).name,
+        **values,
+        "created": time.strftime("%Y-%m-%d %H:%M", time.localtime(float(frozen.get("created", 0)))),
     }
 
 
@@ -83,44 +106,36 @@ def show(args: Any) -> int:
     if args.json:
         print(json.dumps({**result_of(run), **run.frozen(), "damage": run.damage()}, ensure_ascii=False))
         return 0
+    print(result_text(run))
+    print(f"Command: {run.frozen().get('command') or 'none noted'}")
+    print("\n".join(run.damage()) or "Nothing is damaged.")
     default = {k.path: k.default for k in knobs(type(run.load_config())())}
     changed = [
         {"setting": k.flag, "value": plain(k.default), "default": plain(default[k.path])}
         for k in knobs(run.load_config())
         if k.default != default[k.path]
     ]
-    print(result_text(run))
-    print(f"Command: {run.frozen().get('command') or 'none noted'}")
     print(table(("setting", "value", "default"), changed) if changed else "All settings at their defaults.")
-    print("\n".join(run.damage()) or "Nothing is damaged.")
-    return 0
-
-
-def rename(args: Any) -> int:
-    run = find_run(args.run)
-    run.rename(args.name)
-    print(
-        json.dumps({"run": run.id, "name": run.name}, ensure_ascii=False)
-        if args.json
-        else f"{run.id} is now called {run.name}."
-    )
     return 0
 
 
 def compare(args: Any) -> int:
-    """Only what differs; a setting that one of them has not is shown as absent. And whether their results compare."""
-    runs = [find_run(args.run), find_run(args.other)]
-    sides = [settings(r) for r in runs]
-    rows = [
-        {"setting": name, runs[0].id: sides[0].get(name, "absent"), runs[1].id: sides[1].get(name, "absent")}
+    """Only settings that differ; one that a run has not is shown as absent. Then what came out, and the paired difference."""
+    a, b = find_run(args.run), find_run(args.other)
+    sides = [settings(a), settings(b)]
+    differing = [
+        {"setting": name, **{r.id: side.get(name, "absent") for r, side in zip((a, b), sides, strict=True)}}
         for name in dict.fromkeys([*sides[0], *sides[1]])
         if sides[0].get(name, "absent") != sides[1].get(name, "absent")
     ]
+    measured, found = comparison_words(a.fingerprint, b.fingerprint), results(a, b)
     if args.json:
-        print(json.dumps(rows, ensure_ascii=False))
-    else:
-        print(table(("setting", runs[0].id, runs[1].id), rows) if rows else "The two runs have the same settings.")
-        print(f"Results: {comparison_words(runs[0].fingerprint, runs[1].fingerprint)}")
+        print(json.dumps({"settings": differing, "measured": measured, "results": found}, ensure_ascii=False))
+        return 0
+    print(table(("setting", a.id, b.id), differing) if differing else "The two runs have the same settings.")
+    print(f"\nResults: {measured if found else f'none to compare. {measured}'}")
+    if found:
+        print(table(("at the end", a.id, b.id, "difference"), found))
     return 0
 
 
@@ -131,15 +146,43 @@ def settings(run: Run) -> dict[str, Any]:
     return found | {f"version of {name}": v for name, v in run.frozen().get("versions", {}).items()}
 
 
+def results(a: Run, b: Run) -> list[dict[str, str]]:
+    """The last evaluations side by side, pass@k with the paired difference over the problems of both; none where one has
+    no evaluation, or they do not measure the same."""
+    from hdpo.evidence.stats import paired_difference, pass_at_k, verdict_words  # scipy, which no other action needs
+
+    last = [r.metrics("eval")[-1:] for r in (a, b)]
+    if not all(last) or differences(a.fingerprint, b.fingerprint)[0]:
+        return []
+    (x,), (y,) = last
+    left, right = (
+        {r["problem_id"]: (r["n"], r["correct"]) for r in run.table("eval", e["step"])} for run, e in ((a, x), (b, y))
+    )
+    found = [("cliffs", x["cliff"], y["cliff"], "")]
+    for k in reversed([k for k in x["pass_at"] if k in y["pass_at"]]):
+        both = [p for p in left if p in right and min(left[p][0], right[p][0]) >= int(k)]
+        values = ([pass_at_k(*side[p], int(k)) for p in both] for side in (right, left))
+        said = verdict_words(paired_difference(*values)) if len(both) > 1 else "no problems in common"
+        found.insert(0, (f"pass@{k}", x["pass_at"][k], y["pass_at"][k], said))
+    return [{"at the end": n, a.id: interval(u), b.id: interval(v), "difference": d} for n, u, v, d in found]
+
+
 def export(args: Any) -> int:
     run = find_run(args.run)
-    text = as_csv(run.metrics()) if args.format == "csv" else json.dumps(everything(run), indent=1, ensure_ascii=False)
+    form = args.format or ("json" if args.json and not args.out else "csv")
+    if args.json and not args.out and form == "csv":
+        raise BadInput("format: expected json beside --json, found csv. Leave one of them out, or give --out FILE.")
+    if form == "csv":
+        text = as_csv(rows(run, *args.kind))
+    else:
+        text = json.dumps(rows(run, *args.kind) if args.kind else everything(run), indent=1, ensure_ascii=False)
     if args.out:
         out = Path(args.out)
-        if not out.parent.is_dir():
-            raise BadInput(f"out: expected a file in a folder that exists, found {args.out!r}. Make the folder first.")
+        if not out.parent.is_dir() or out.is_dir():
+            found = "a folder" if out.is_dir() else "no folder that it could lie in"
+            raise BadInput(f"out: expected a file to write, found {found}: {args.out}. Give a file's path.")
         write_aside(out, text)
-        facts = {"run": run.id, "format": args.format, "out": str(out)}
+        facts = {"run": run.id, "format": form, "out": str(out)}
         print(json.dumps(facts, ensure_ascii=False) if args.json else f"{run.id} is written to {out}.")
     else:
         print(text, end="" if text.endswith("\n") else "\n")
@@ -147,96 +190,54 @@ def export(args: Any) -> int:
 
 
 def everything(run: Run) -> dict[str, Any]:
-    return {**result_of(run), **run.frozen(), "metrics": run.metrics()}
+    """All that a run says of itself, a sweep's members with all that they say."""
+    found = {**result_of(run), **run.frozen(), "metrics": run.metrics()}
+    return found | ({"members": [everything(m) for _, m in members(run) if is_run(m)]} if run.kind == "sweep" else {})
 
 
-def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """One line a metrics row, columns in order of appearance; nested values become columns such as pass_at.8.value."""
-    flat = [flatten(r) for r in rows]
-    columns = list(dict.fromkeys(name for r in flat for name in r))
-    out = io.StringIO()
-    writer = csv.DictWriter(out, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(flat)
-    return out.getvalue()
+# --- doing ------------------------------------------------------------------------------------------------------------
 
 
-def flatten(row: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    """
-    >>> flatten({"step": 1, "pass_at": {"8": {"value": 0.5}}})
-    {'step': 1, 'pass_at.8.value': 0.5}
-    """
-    found: dict[str, Any] = {}
-    for name, value in row.items():
-        if isinstance(value, Mapping):
-            found |= flatten(value, f"{path}{name}.")
-        else:
-            found[f"{path}{name}"] = json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value
-    return found
+def rename(args: Any) -> int:
+    run = find_run(args.run)
+    run.rename(args.name)
+    return done(args, [run], f"{run.id} is now called {run.name}.")
 
 
-# --- what a run came to -----------------------------------------------------------------------------------------------
+def stop(args: Any) -> int:
+    run = find_run(args.run)
+    if (state := run.status().state).ended:
+        raise BadInput(
+            f"{run.id}: expected a run that waits or runs, found it {state.value}. Nothing is to be stopped."
+        )
+    jobs.stop(run)
+    now = "has left the queue" if run.status().state is State.STOPPED else "stops at its next step edge"
+    return done(args, [run], f"{run.id} {now}. Go on with it later: python -m hdpo {run.kind} --resume {run.id}")
 
 
-def result_of(run: Run) -> dict[str, Any]:
-    """What --json prints of a run: identity, state, and its last numbers."""
-    status = run.status()
-    facts = {"run": run.id, "name": run.name, "kind": run.kind, "path": str(run.path), "state": status.state.value}
-    return {**facts, "done": status.done, "total": status.total, "message": status.message, "result": numbers(run)}
+def delete(args: Any) -> int:
+    run = find_run(args.run)
+    with_members = f" and its {n} members" if (n := len(members(run))) else ""
+    if not args.yes:
+        if args.json or not sys.stdin.isatty():
+            raise BadInput(
+                f"delete: expected --yes where nobody can be asked, found neither. Add it to delete {run.id}."
+            )
+        print(f"Delete {run.id}{with_members}? [y/N] ", end="", file=sys.stderr, flush=True)
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            say("Nothing was deleted.")
+            return 0
+    moved = discard(run)
+    where = f"lies in {moved[0].path.parent}; python -m hdpo runs restore {run.id} brings it back"
+    return done(args, moved, f"{run.id}{with_members} {where}.")
 
 
-def numbers(run: Run) -> dict[str, Any]:
-    """By kind: evaluations first and last, groups of a scan, members of a sweep."""
-    if run.kind == "sweep":
-        return {"members": [{**m, **result_of(Run(run.path.parent / m["id"]))} for m in members(run)]}
-    if run.kind == "scan":
-        rows = run.metrics("scan_group")
-        groups = dict(Counter(r["group"] for r in rows))
-        return {"problems": len(rows), "groups": groups, "doubtful": sum(bool(r["doubt"]) for r in rows)}
-    evals, steps = run.metrics("eval"), run.metrics("step")
-    found = {"first_evaluation": evals[0], "last_evaluation": evals[-1]} if evals else {}
-    return {**found, "last_step": steps[-1]} if steps else found
+def undelete(args: Any) -> int:
+    back = restore(args.run)
+    return done(args, back, f"{back[0].id} is back.")
 
 
-def members(run: Run) -> list[dict[str, Any]]:
-    """The members of a sweep whose folders are there."""
-    return [m for m in run.members() if is_run(Run(run.path.parent / m["id"]))]
-
-
-def result_text(run: Run) -> str:
-    """The same for a person, in a few lines."""
-    status, found = run.status(), numbers(run)
-    done = f", {status.done} of {status.total}" if status.total else ""
-    lines = [f"{run.kind} {run.id}{'' if run.name == run.id else f' ({run.name})'}: {status.state.value}{done}"]
-    if run.kind == "sweep":
-        lines += [f"  λ = {m['lambda']:g}, seed {m['seed']}: {evaluation_words(m['result'])}" for m in found["members"]]
-    elif run.kind == "scan":
-        groups = ", ".join(f"{n} {name}" for name, n in found["groups"].items())
-        lines.append(f"  {found['problems']} problems: {groups or 'none yet'}; {found['doubtful']} doubtful")
-    else:
-        lines.append(f"  {evaluation_words(found)}")
-    return "\n".join(lines)
-
-
-def evaluation_words(found: Mapping[str, Any]) -> str:
-    """pass@k and cliffs of the last evaluation, with the first one's before the arrow where there are two."""
-    if "last_evaluation" not in found:
-        return "no evaluation yet"
-    first, last = found["first_evaluation"], found["last_evaluation"]
-    names = [(f"pass@{k}", lambda e, k=k: e["pass_at"][k]) for k in last["pass_at"]] + [
-        ("cliffs", lambda e: e["cliff"])
-    ]
-    parts = []
-    for name, pick in names:
-        before = "" if first is last else f"{pick(first)['value']:.3f} → "
-        end = pick(last)
-        parts.append(f"{name} {before}{end['value']:.3f} [{end['low']:.3f}, {end['high']:.3f}]")
-    return f"step {last['step']}: {', '.join(parts)} (n = {last['n_problems']} problems, 95 %)"
-
-
-def table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
-    """Aligned text; a long cell is kept whole, since it may be what is looked for."""
-    cells = [[str(r[c]) for c in columns] for r in rows]
-    widths = [max(len(x) for x in column) for column in zip(columns, *cells, strict=True)]
-    lines = [columns, *cells]
-    return "\n".join("  ".join(x.ljust(w) for x, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+def done(args: Any, runs: list[Run], words: str) -> int:
+    facts = [{"run": r.id, "name": r.name, "path": str(r.path), "state": r.status().state.value} for r in runs]
+    print(json.dumps({**facts[0], "runs": facts}, ensure_ascii=False) if args.json else words)
+    return 0

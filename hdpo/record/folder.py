@@ -309,12 +309,26 @@ class Run:
         except (OSError, UnicodeDecodeError):
             return self.id
 
+    @property
+    def is_member(self) -> bool:
+        """Whether a sweep made it."""
+        try:
+            return str(self.frozen().get("command")).startswith("member of ")
+        except BadInput:
+            return False
+
     def rename(self, name: str) -> None:
+        """Raises BadInput for a recorded run, and a name that is taken or is no single line of text."""
+        name = name.strip()[:120]
         if self.recorded:
             raise BadInput(
                 f"{self.id}: expected a run of yours, found one that comes with the project. Those keep their name."
             )
-        write_aside(self.path / "name.txt", name.strip()[:120])
+        if not name.isprintable() or not name:
+            raise BadInput(f"name: expected one line of text, found {name!r}. Give one.")
+        if taken := [r.id for r in all_runs(self.path.parent) if name in (r.id, r.name) and r.path != self.path]:
+            raise BadInput(f"name: expected one that no run has, found {name!r}, which is {taken[0]}. Take another.")
+        write_aside(self.path / "name.txt", name)
 
     def frozen(self) -> dict[str, Any]:
         """The whole config.json: kind, config, versions, created (seconds since 1970), command."""
@@ -465,15 +479,25 @@ def all_runs(root: Path | None = None) -> list[Run]:
 
 
 def find_run(name: str, root: Path | None = None) -> Run:
-    """A run by id, by its given name, or by path. Raises BadInput that names what exists."""
+    """A run by id, by its given name, by the end of its id, by path, or the `latest` of yours (a sweep, not its members).
+    Raises BadInput that names what exists, or the ids of several that are meant."""
+    if not name.strip():
+        raise BadInput("run: expected the id, name or folder of a run, found an empty text. Is a variable unset?")
     if (Path(name) / "config.json").is_file():
         return Run(Path(name).resolve())
     runs = all_runs(root)
-    for run in runs:
-        if name in (run.id, run.name):
-            return run
+    several = [r for r in runs if name == "latest" and not r.recorded and not r.is_member][:1]
+    for fits in (lambda r: r.id == name, lambda r: r.name == name, lambda r: r.id.endswith(name)):
+        several = several or [r for r in runs if fits(r)]
+    if len(several) == 1:
+        return several[0]
+    if several:
+        ids = ", ".join(r.id for r in several[:5])
+        raise BadInput(f"run: expected one run, found {len(several)} that {name!r} may mean. Take an id: {ids}.")
     known = ", ".join(r.id for r in runs[:5]) or "none yet"
-    raise BadInput(f"run: expected the id, name or folder of a run, found {name!r}. Runs here: {known}.")
+    raise BadInput(
+        f"run: expected the id, name or folder of a run, found {name!r}. Runs here: {known}; `python -m hdpo runs` lists all."
+    )
 
 
 def checkpoint_fault(folder: Path) -> str:

@@ -237,6 +237,21 @@ def pending_heavy(root: Path | None = None) -> list[Job]:
         return _rows(db, "lane='heavy' AND state IN ('queued', 'running')")
 
 
+def pending_of(run: Run) -> Job | None:
+    """The job of a run that waits or runs, if there is one."""
+    return next((j for j in pending_heavy(run.path.parent) if j.payload.get("run") == run.id), None)
+
+
+def stop(run: Run) -> None:
+    """A waiting run leaves the queue; a running one stops at its next step edge, with a checkpoint. Nothing happens to one
+    that has ended."""
+    job = pending_of(run)
+    if job is not None:
+        cancel(job.id, run.path.parent)
+    elif not run.status().state.ended:
+        request_stop(run.path)  # a member of a sweep: the sweep's job is not its own
+
+
 def check_resumable(run: Run, take_over: bool = False) -> None:
     """Raises BadInput or Busy where nothing can go on. The dead are buried first: a killed run goes on at once.
 
@@ -253,7 +268,7 @@ def check_resumable(run: Run, take_over: bool = False) -> None:
         raise Busy(
             f"{run.id} may still be at work. {status.message} If it never will be again, take it over: python -m hdpo {run.kind} --resume {run.id} --take-over"
         )
-    pending = next((j for j in pending_heavy(root) if j.payload.get("run") == run.id), None)
+    pending = pending_of(run)
     if status.state is State.RUNNING or held(run.path) or (pending and pending.state is State.QUEUED):
         raise Busy(f"{run.id} is {status.state.value} already. Wait for it, or stop it.")
     if pending is not None:

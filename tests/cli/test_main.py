@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -17,13 +16,12 @@ import pytest
 from hdpo.cli.main import main, make_parser
 from hdpo.cli.terminal import Bar
 from hdpo.config import INSTRUCT, KINDS, TrainConfig, knobs
-from hdpo.record.fingerprint import Fingerprint
 from hdpo.record.folder import Run, RunWriter, State
 from hdpo.record.progress import Progress
 from hdpo.work import jobs
 from hdpo.work.jobs import check_resumable
 from tests.conftest import needs_model
-from tests.fakes import fake_pair, fake_scan_run, fake_train_run
+from tests.fakes import fake_train_run
 
 HOME = Path(__file__).resolve().parents[2]
 GSM8K = HOME.parent / "shared" / "data" / "gsm8k" / "train.jsonl"
@@ -154,14 +152,59 @@ def test_another_model_is_asked_in_the_words_of_instruct_models(root, monkeypatc
         ("train --lambda x", "--lambda: expected a number, found 'x'"),
         ("train --teacher nobody", "expected one of drifting, frozen"),
         ("train --ks 1,two", "expected a whole number, found 'two'"),
-        ("train --lamb 1", "unrecognized arguments"),
+        ("train --steps 1e-3", "expected a whole number, found '1e-3'"),
+        ("train --lamda 1", "found --lamda (did you mean --lambda?). See python -m hdpo train --help"),
+        ("train --lamb=1", "found --lamb=1 (did you mean --lambda?)"),
+        ("trian", "'trian' (did you mean train?)"),
+        ("runs lst", "'lst' (did you mean list?)"),
+        ("runs export", "required: RUN. See python -m hdpo runs export --help"),
+        ("runs export x --format xml", "choose from csv, json"),
     ],
 )
-def test_what_cannot_be_read_is_a_sentence_and_code_2(root, capsys, arguments, words):
+@pytest.mark.parametrize("as_json", [False, True])
+def test_what_cannot_be_read_is_a_sentence_and_code_2(root, capsys, arguments, words, as_json):
+    assert main([*arguments.split(), *["--json"] * as_json]) == 2
+    told = capsys.readouterr()
+    assert words in told.err
+    assert told.out == "" if not as_json else words in json.loads(told.out)["error"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "--resume", ""],
+        ["train", "--preset", ""],
+        ["scan", "--model", ""],
+        ["scan", "--adapter", " "],
+        ["evaluate", "--problems", ""],
+        ["rollouts", "--problem", ""],
+        ["runs", "show", ""],
+        ["runs", "rename", "latest", ""],
+        ["runs", "export", "latest", "--out", ""],
+    ],
+)
+def test_an_unset_shell_variable_is_told_and_starts_nothing(root, capsys, arguments):
+    assert main(arguments) == 2
+    assert "found an empty one (is a variable unset?)" in capsys.readouterr().err
+    assert not list(root.iterdir())
+
+
+def test_a_whole_number_may_be_written_with_an_exponent(root, monkeypatch):
+    monkeypatch.setattr("hdpo.cli.main.run_here", lambda run, *rest: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert main(["train", "--steps", "1e3"]) == 130
+    assert only_run(root).load_config().step.steps == 1000
+
+
+def test_help_has_no_scientific_notation_a_list_of_presets_and_the_name_it_was_called_by(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    text = capsys.readouterr().out
+    line = " ".join(text.split()).replace("paper: 1e-6", "")
+    assert not re.search(r"\de[+-]?\d", line) and "0 to 2147483648" in line
+    assert text.startswith("usage: python -m hdpo train") and re.search(r"^  quick +", text, re.M)
     with pytest.raises(SystemExit) as e:
-        main(arguments.split())
-    assert e.value.code == 2
-    assert words in capsys.readouterr().err
+        main(["--version"])
+    assert e.value.code == 0 and re.fullmatch(r"hdpo \d+\.\d+\.\d+\n", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize(
@@ -284,64 +327,6 @@ def test_rollouts_and_gap_show_one_problem(root, capsys):
     assert lines[2].split()[:3] == ["token", "kl", "jsd"]
     assert lines[-1].split()[0] == "sum"
     assert main(["gap", *common, "--problem", "no such"]) == 2
-
-
-# --- runs -------------------------------------------------------------------------------------------------------------
-
-
-def test_runs_lists_renames_and_shows(root, capsys):
-    assert main(["runs", "--json"]) == 0
-    capsys.readouterr()
-    run = Run(fake_train_run(root, 0.1))
-    assert main(["runs", "rename", run.id, "ein Name mit π"]) == 0
-    assert main(["runs"]) == 0
-    assert re.search(rf"{run.id} +ein Name mit π +train +done", capsys.readouterr().out)
-    assert main(["runs", "show", "ein Name mit π"]) == 0
-    text = capsys.readouterr().out
-    assert re.search(r"--lambda +0.1 +0.3", text) and "pass@8" in text
-
-
-def test_compare_shows_only_what_differs(root, capsys):
-    a, b = (Run(fake_train_run(root, lam)) for lam in (0.0, 1.0))
-    assert main(["runs", "compare", a.id, b.id, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == [{"setting": "--lambda", a.id: 0.0, b.id: 1.0}]
-    assert main(["runs", "compare", a.id, a.id]) == 0
-    out = capsys.readouterr().out
-    assert "same settings" in out and "unknown: an older run does not say its model, adapter, problems" in out
-
-
-def test_compare_refuses_results_that_do_not_measure_the_same_and_names_the_fields(root, capsys):
-    a, b = (Run(fake_train_run(root)) for _ in range(2))
-    whole = Fingerprint(*(["same"] * 11))
-    for run, found in ((a, whole), (b, replace(whole, problems="other", grader="other"))):
-        RunWriter(run.path, 0).pin(fingerprint=asdict(found))
-    assert main(["runs", "compare", a.id, b.id]) == 0
-    assert "Results: Not to be compared: they differ in problems and grader." in capsys.readouterr().out
-    assert main(["runs", "compare", a.id, b.id, "--json"]) == 0
-    rows = json.loads(capsys.readouterr().out)
-    assert rows[0] == {"setting": "fingerprint: problems", a.id: "same", b.id: "other"} and len(rows) == 2
-
-
-def test_export_writes_every_metric(root, tmp_path, capsys):
-    run, out = Run(fake_train_run(root)), tmp_path / "metrics.csv"
-    assert main(["runs", "export", run.id, "--out", str(out)]) == 0
-    head, *lines = out.read_text().splitlines()
-    assert "pass_at.8.value" in head.split(",")
-    assert len(lines) == len(run.metrics())
-    capsys.readouterr()
-    assert main(["runs", "export", run.id, "--format", "json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["metrics"] == run.metrics() and told["config"] == run.frozen()["config"]
-    assert main(["runs", "export", run.id, "--out", str(tmp_path / "no" / "folder.csv")]) == 2
-
-
-def test_what_a_scan_and_a_sweep_came_to(root, capsys):
-    scan, sweep = Run(fake_scan_run(root)), Run(fake_pair(root))
-    assert main(["runs", "show", scan.id]) == 0
-    assert "12 problems: 4 cliff" in capsys.readouterr().out
-    assert main(["runs", "show", sweep.id]) == 0
-    text = capsys.readouterr().out
-    assert "λ = 0, seed 0: step" in text and "λ = 0.3, seed 0: step" in text
 
 
 def test_every_command_takes_json():

@@ -1,0 +1,184 @@
+"""What a run came to: for machines one object, for a person a few lines that end with what to do next."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hdpo.config import ScanConfig, TrainConfig
+from hdpo.errors import BadInput
+from hdpo.record.export import members
+from hdpo.record.folder import Run, State, Status
+
+CUT_OFF = 0.2  # share of the rollouts above which the length limit is the story
+OUTCOMES = {"correct": "correct", "wrong": "wrong", "no_answer": "without an answer", "truncated": "cut off"}
+
+
+def result_of(run: Run) -> dict[str, Any]:
+    """What --json prints of a run: identity, state, its last numbers, and what a person should know of them."""
+    status = run.status()
+    facts = {"run": run.id, "name": run.name, "kind": run.kind, "path": str(run.path), "state": status.state.value}
+    said = {"message": status.message, "told": sentences(run), "next": next_command(run, status)}
+    return {**facts, "done": status.done, "total": status.total, **said, "result": numbers(run)}
+
+
+def numbers(run: Run) -> dict[str, Any]:
+    """By kind: evaluations first, best and last, groups and outcomes of a scan, members of a sweep."""
+    if run.kind == "sweep":
+        return {"members": [{**facts, **result_of(m)} for facts, m in members(run) if is_run(m)]}
+    if run.kind == "scan":
+        rows = run.metrics("scan_group")
+        groups = dict(Counter(r["group"] for r in rows))
+        doubtful = sum(bool(r["doubt"]) for r in rows)
+        return {"problems": len(rows), "groups": groups, "doubtful": doubtful, "rollouts": outcomes(rows)}
+    evals, steps = run.metrics("eval"), run.metrics("step")
+    found = (
+        {"first_evaluation": evals[0], "last_evaluation": evals[-1], "best_evaluation": best(evals)} if evals else {}
+    )
+    return {**found, "last_step": steps[-1]} if steps else found
+
+
+def is_run(run: Run) -> bool:
+    """Whether its config.json can be read."""
+    try:
+        run.frozen()
+    except BadInput:
+        return False
+    return True
+
+
+def outcomes(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """How many rollouts of a scan had which outcome; `n` of its rows counts those with a verdict.
+
+    >>> outcomes([{"n": 8, "correct": 1, "truncated": 5, "no_answer": 0, "grader_errors": 0}])["wrong"]
+    2
+    """
+    total = {name: sum(r[name] for r in rows) for name in ("n", "correct", "truncated", "no_answer", "grader_errors")}
+    wrong = total["n"] - total["correct"] - total["truncated"] - total["no_answer"]
+    return total | {"wrong": wrong}
+
+
+def best(evals: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The evaluation with the highest pass@k of the largest k, the first of several."""
+    return max(evals, key=lambda e: list(e["pass_at"].values())[-1]["value"])
+
+
+def result_text(run: Run) -> str:
+    """The same for a person, in a few lines."""
+    status, found = run.status(), numbers(run)
+    done = f", {status.done} of {status.total}" if status.total else ""
+    lines = [f"{run.kind} {run.id}{'' if run.name == run.id else f' ({run.name})'}: {status.state.value}{done}"]
+    if run.kind == "sweep":
+        lines += [f"λ = {m['lambda']:g}, seed {m['seed']}: {evaluation_words(m['result'])}" for m in found["members"]]
+    elif run.kind == "scan":
+        groups = ", ".join(f"{n} {name} ({n / found['problems']:.0%})" for name, n in found["groups"].items())
+        lines.append(f"{found['problems']} problems: {groups or 'none yet'}; {found['doubtful']} doubtful")
+        if rollouts := found["rollouts"]:
+            shares = (f"{rollouts[k]} {words}" for k, words in OUTCOMES.items())
+            lines.append(f"{rollouts['n']} graded rollouts: {', '.join(shares)}")
+    else:
+        lines.append(evaluation_words(found))
+    lines += sentences(run)
+    if (then := next_command(run, status)) not in status.message:
+        lines.append(f"Next: {then}")
+    return "\n  ".join(lines)
+
+
+ROWS_OF = {"scan": "scan_group", "train": "step", "sweep": "eval", "evaluate": "eval"}
+
+
+def next_command(run: Run, status: Status) -> str:
+    """What a person may do now: a command that works in this state."""
+    by_state = {
+        State.DONE: f"runs export {run.id} --kind {ROWS_OF[run.kind]}",
+        State.RUNNING: f"runs stop {run.id}",
+        State.UNHEARD: f"{run.kind} --resume {run.id} --take-over",
+        State.FAILED: f"runs delete {run.id}" if status.bad_input else f"{run.kind} --resume {run.id}",
+    }
+    return f"python -m hdpo {by_state.get(status.state, f'{run.kind} --resume {run.id}')}"
+
+
+def evaluation_words(found: Mapping[str, Any]) -> str:
+    """pass@k and cliffs of the last evaluation, with the first one's before the arrow where there are two, and the best."""
+    if "last_evaluation" not in found:
+        return "no evaluation yet"
+    first, last, top = (found[f"{which}_evaluation"] for which in ("first", "last", "best"))
+    parts = []
+    for name in (*last["pass_at"], "cliffs"):
+        before, end = (e["cliff"] if name == "cliffs" else e["pass_at"][name] for e in (first, last))
+        arrow = "" if first is last else f"{interval(before)} → "
+        parts.append(f"{name if name == 'cliffs' else f'pass@{name}'} {arrow}{interval(end)}")
+    words = f"step {last['step']}: {', '.join(parts)} (n = {last['n_problems']} problems, 95 %)"
+    k = list(top["pass_at"])[-1]
+    return words if top is last else f"{words}; best pass@{k} {interval(top['pass_at'][k])} at step {top['step']}"
+
+
+def interval(e: Mapping[str, float]) -> str:
+    return f"{e['value']:.3f} [{e['low']:.3f}, {e['high']:.3f}]"
+
+
+# --- what should be known of it ---------------------------------------------------------------------------------------
+
+
+def sentences(run: Run) -> list[str]:
+    """What was left out of the problems, and why nothing was learned or found, each with what to do about it."""
+    try:
+        config = run.load_config()
+    except BadInput as e:
+        return [str(e)]
+    data = run.metrics("data", "gold")
+    found = [
+        f"{r['read']} rows read: {r['duplicates']} duplicates, {r['skipped']} left out." for r in data if "read" in r
+    ]
+    if bad := sum(r.get("ungradable", 0) for r in [*data, *run.metrics("eval")[:1]]):
+        found.append(f"{bad} problems are left out: their gold answer cannot be parsed.")
+    if isinstance(config, TrainConfig):
+        found += about_steps(run.metrics("step"), config)
+    elif isinstance(config, ScanConfig) and (rows := run.metrics("scan_group")):
+        found += about_length(outcomes(rows), config.sampling.max_new_tokens)
+    return found
+
+
+def about_length(rollouts: Mapping[str, int], limit: int) -> list[str]:
+    """Whether the limit of the length decided. rollouts: `truncated` of all, `n` graded or `rollouts`.
+
+    >>> about_length({"truncated": 31, "n": 32}, 64)
+    ['31 of 32 rollouts were cut off at 64 tokens and count as wrong: raise --max-new-tokens.']
+    """
+    cut, of = rollouts["truncated"], rollouts.get("rollouts", rollouts.get("n", 0))
+    many = of and cut / of > CUT_OFF
+    return [
+        f"{cut} of {of} rollouts were cut off at {limit} tokens and count as wrong: raise --max-new-tokens."
+    ] * bool(many)
+
+
+def about_steps(steps: Sequence[Mapping[str, Any]], config: TrainConfig) -> list[str]:
+    """Of a training: steps that moved nothing, and why."""
+    still = [r for r in steps if not r.get("updated", True)]
+    if not steps or len(still) < len(steps):
+        return []
+    total = {
+        name: sum(r.get(name, 0) for r in steps)
+        for name in ("rollouts", "truncated", "groups_solved", "groups_cliff_lost")
+    }
+    why = [
+        f"{total[name]} groups {words}"
+        for name, words in (
+            ("groups_solved", "were solved by every rollout"),
+            ("groups_cliff_lost", "were cliffs also with the privileged prompt"),
+        )
+        if total[name]
+    ]
+    if config.objective.lambda_ == 0:
+        why.append("at λ = 0 cliffs give none")
+    said = f"None of the {len(steps)} steps had a signal, so the weights never moved{': ' * bool(why)}{', '.join(why)}."
+    return [said, *about_length(total, config.sampling.max_new_tokens)]
+
+
+def table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
+    """Aligned text; a long cell is kept whole, since it may be what is looked for."""
+    cells = [[str(r[c]) for c in columns] for r in rows]
+    widths = [max(len(x) for x in column) for column in zip(columns, *cells, strict=True)]
+    lines = [columns, *cells]
+    return "\n".join("  ".join(x.ljust(w) for x, w in zip(line, widths, strict=True)).rstrip() for line in lines)
