@@ -5,6 +5,7 @@ Every table is computed from run folders, and every run is an ordinary one that 
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import re
 import shutil
@@ -23,6 +24,7 @@ from hdpo.evidence.stats import Estimate
 from hdpo.grading.verify import VerifierPool
 from hdpo.method.evaluate import prepare
 from hdpo.method.groups import accepted
+from hdpo.record.files import read_json, write_aside
 from hdpo.record.fingerprint import comparison_words, differences
 from hdpo.record.folder import ASSET_RUNS, Run, RunWriter, State, all_runs
 from hdpo.records import Group, GroupKind
@@ -97,11 +99,15 @@ def record(root: Path, into: Path = ASSET_RUNS) -> None:
             continue
         config, scan = run.load_config(), run.kind == "scan"
         folder = "scan" if scan else f"lambda-{config.objective.lambda_:g}-seed-{config.seed}"
-        left_out = ["log.txt", "stop", "optimiser.safetensors", *(c.name for c in run.checkpoints()[:-1])]
+        left_out = ["log.txt", "lock", "stop", "optimiser.safetensors", *(c.name for c in run.checkpoints()[:-1])]
         if config.seed:
             left_out += ["step-0*", "parts.jsonl", "problems-*"]
             left_out += [path.name for step, path in run.tables("gap").items() if step not in (0, *STEPS)]
-        shutil.copytree(run.path, aside / f"{mix_of(config)}-{folder}", ignore=shutil.ignore_patterns(*left_out))
+        copied = aside / f"{mix_of(config)}-{folder}"
+        shutil.copytree(run.path, copied, ignore=shutil.ignore_patterns(*left_out))
+        for checkpoint in Run(copied).checkpoints():
+            kept = {**read_json(checkpoint / "state.json"), "files": sorted(f.name for f in checkpoint.iterdir())}
+            write_aside(checkpoint / "state.json", json.dumps(kept))
     shutil.rmtree(into, ignore_errors=True)
     aside.rename(into)
 

@@ -54,7 +54,9 @@ def _is_evaluation(row: Any) -> bool:
 
 
 def _is_interval(value: Any) -> bool:
-    return has(value, value=NUMBER, low=NUMBER, high=NUMBER)
+    """Without ends where one value says nothing of its spread."""
+    ends = (NoneType, *NUMBER)
+    return has(value, value=NUMBER) and {"low", "high"} <= value.keys() and has(value, low=ends, high=ends)
 
 
 def is_member(row: Any) -> bool:
