@@ -202,7 +202,7 @@ def test_one_seed_is_the_paired_difference():
 
 def test_detectable_difference_of_coins_is_the_textbooks():
     # All prompts near one half: Var = .25/16, z .975 = 1.98 at 99 degrees, z .8 = .842.
-    found = stats.detectable_difference([(64, 32)] * 1000, 16, 1, effect_sd=0.0)
+    found = stats.detectable_difference([(64, 32)] * 1000, 16, 1, spread=stats.Spread(0.0, 0.0, 0.0))
     assert found.value == pytest.approx((1.962 + 0.842) * math.sqrt(2 * 0.25 / 16 / 1000), rel=0.02)
 
 
@@ -210,10 +210,10 @@ def test_more_of_anything_detects_less():
     counts = draw_counts(np.random.default_rng(5), draw_rates(np.random.default_rng(6), 100), 16)
 
     def found(n: int = 16, k: int = 8, **more) -> float:
-        return stats.detectable_difference(counts, n, k, **more).value
+        return stats.detectable_difference(counts, n, k, **{"spread": stats.Spread(rest=0.0), **more}).value
 
     assert found(32) < found() and found(16, 1) < found() and found(power=0.9) > found()
-    assert found(prompts=400) < found() < found(effect_sd=0.5)
+    assert found(prompts=400) < found() < found(spread=stats.Spread(problems=0.5))
     assert found(seeds=5) < found(seeds=3)
     assert 0 < found(2000) < found()  # no overflow
 
@@ -223,14 +223,21 @@ def test_more_of_anything_detects_less():
     [
         ([(16, 8)] * 5, "8 problems with 16 samples"),
         ([(8, 4)] * 50, "8 problems with 16 samples"),
-        ([(16, 0)] * 100, "only 0 of 100 problems"),
-        ([(16, 16)] * 100 + [(16, 8)] * 5, "only 5 of 105"),
+        ([(16, 16)] * 240, "there is room for 0.0"),
         ([(16, 16)] * 300 + [(16, 5)] * 8, "there is room for 0.0"),
     ],
 )
 def test_what_cannot_be_told_has_a_reason(counts, reason):
     found = stats.detectable_difference(counts, 16, 8)
     assert found.value is None and reason in found.reason
+
+
+def test_the_spread_of_pairs_is_found_again():
+    rng, zeros = np.random.default_rng(8), [np.zeros(4000)] * 40
+    d = 0.3 * rng.standard_normal(4000) + 0.02 * rng.standard_normal((40, 1)) + 0.2 * rng.standard_normal((40, 4000))
+    found = stats.spread_of(list(d), zeros)
+    assert (found.problems, found.seeds, found.rest) == pytest.approx((0.3, 0.02, 0.2), rel=0.2)
+    assert stats.spread_of(d[:1], zeros[:1]).rest == 0.0
 
 
 @pytest.mark.parametrize("seeds", [1, 2, 3, 6])

@@ -8,19 +8,20 @@ baseline evaluation of the same problem set.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
 import streamlit as st
 
-from hdpo.config import SweepConfig, TrainConfig
+from hdpo.config import SweepConfig, TrainConfig, knobs
 from hdpo.errors import HdpoError
 from hdpo.evidence import stats
 from hdpo.model import fit
 from hdpo.record import folder
 from hdpo.record.folder import Run
-from workbench.data import catalog
+from workbench.data import catalog, tradeoff
 
 
 @dataclass(frozen=True)
@@ -128,12 +129,16 @@ def memory_bytes(config: TrainConfig | SweepConfig) -> int:
     return found.total if found else 0
 
 
+ASSUMED = "the project's recorded pairs: the effect differs between problems by 30 points (standard deviation), from training to training by 1"
+
+
 # --- what it can show ---------------------------------------------------------------------------------------
 
 
 def detectable(config: TrainConfig, seeds: int = 1) -> str:
     """One sentence: the smallest paired difference between two such sessions that would show with 80 % power."""
-    found = baseline_counts(config)
+    before = like(config)
+    found = baseline_counts(before)
     if found is None:
         return (
             "What this session can detect is not known yet: no baseline evaluation of this model on this problem set."
@@ -142,31 +147,26 @@ def detectable(config: TrainConfig, seeds: int = 1) -> str:
     planned, words = config.evaluation, []
     problems = min(planned.eval_problems, len(counts))
     for k in dict.fromkeys((min(planned.ks), max(planned.ks))):
-        shown = stats.detectable_difference(counts, planned.eval_samples, k, seeds, prompts=problems)
-        told = f"{100 * shown.value:.1f} points" if shown.value else f"cannot be told ({shown.reason})"
-        words.append(f"pass@{k} {told}")
-    noise = (
-        "training noise, of which one seed knows nothing, is not in it"
-        if seeds == 1
-        else f"between the {seeds} training seeds by {100 * stats.SEED_SD:.0f}"
-    )
+        spread, pairs = tradeoff.varied_before(before, f"pass@{k}") or (stats.Spread(), ASSUMED)
+        shown = stats.detectable_difference(counts, planned.eval_samples, k, seeds, prompts=problems, spread=spread)
+        words.append(f"pass@{k} {tradeoff.told(shown)}")
+    extra = " Training noise, of which one seed knows nothing, is not in it." if seeds == 1 else ""
     return (
-        f"The smallest true difference that two such sessions on {problems} problems × {planned.eval_samples} samples show 80 times in 100: {', '.join(words)}. It assumes that the effect "
-        f"differs between problems by {100 * stats.EFFECT_SD:.0f} points (standard deviation), as in the recorded pairs; {noise}. "
+        f"The smallest true rise that two such sessions on {problems} problems × {planned.eval_samples} samples show 80 times in "
+        f"100: {', '.join(words)}. It assumes that problems and trainings vary as in {pairs}.{extra} "
         f"From the baseline in {run.name} ({run.load_config().evaluation.eval_split} problems)."
     )
 
 
-def baseline_counts(config: TrainConfig) -> tuple[list[tuple[int, int]], Run] | None:
-    """(n, c) per validation problem before training, from the newest run of this model on this problem set."""
-    for run in catalog.runs_of("train"):
-        other = run.load_config()
-        if (other.data, other.model.model, other.model.adapter) != (
-            config.data,
-            config.model.model,
-            config.model.adapter,
-        ):
-            continue
+def like(config: TrainConfig) -> list[Run]:
+    """The train runs of this model on these problems."""
+    wanted = {k.name: k.default for k in knobs(config) if k.path[0] == "data" or k.name in ("model", "adapter")}
+    return [r for r in catalog.runs_of("train") if wanted.items() <= tradeoff.settings(r).items()]
+
+
+def baseline_counts(runs_alike: Sequence[Run]) -> tuple[list[tuple[int, int]], Run] | None:
+    """(n, c) per problem before training, from the newest of these runs that has them."""
+    for run in runs_alike:
         rows = catalog.eval_counts(run, 0)
         counts = [(int(n), int(c)) for n, c in zip(rows["n"], rows["correct"], strict=True) if n]
         if counts:

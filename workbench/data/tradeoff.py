@@ -17,7 +17,17 @@ import numpy as np
 import pandas as pd
 
 from hdpo.config import TrainConfig, knobs
-from hdpo.evidence.stats import detectable_again, mean_pass_at_k, pass_at_k, seeds_difference, verdict_words
+from hdpo.evidence.stats import (
+    FEWEST,
+    Detectable,
+    Spread,
+    detectable_again,
+    mean_pass_at_k,
+    pass_at_k,
+    seeds_difference,
+    spread_of,
+    verdict_words,
+)
 from hdpo.record import fingerprint as prints
 from hdpo.record.fingerprint import MEASURED, UNKNOWN, Fingerprint, comparison_words, spoken
 from hdpo.record.folder import Run
@@ -355,11 +365,23 @@ def paired_runs(treated: Sequence[Run], runs: Sequence[Run]) -> dict[int, tuple[
     return dict(sorted(found.items()))
 
 
+def varied_before(runs: Sequence[Run], metric: str) -> tuple[Spread, str] | None:
+    """How the metric varied over the best repeated pairs among these runs, at their last shared step, and a name for them."""
+    found: list[tuple[int, int, Spread, str]] = []
+    for members in comparable_sets(runs).values():
+        for arm, pairs in paired_arms(members).items():
+            step = shared_steps([run for pair in pairs.values() for run in pair])[-1:]
+            values, problems = paired_values(list(pairs.values()), step[0], metric, ()) if step and step[0] else ((), 0)
+            if problems >= FEWEST:
+                words = f"{arm} against 0 at step {step[0]} ({problems} problems, seeds: {len(pairs)})"
+                found.append((len(pairs), -len(found), spread_of(*values), words))
+    return max(found, key=lambda f: f[:2])[2:] if found else None
+
+
 def unpaired_arms(runs: Sequence[Run]) -> list[str]:
     """Arms with λ > 0 for which no λ = 0 run of the same seed and settings is among these runs."""
-    facts = describe(runs)
-    arms = facts.loc[facts["lambda"] > 0, "arm"].unique()
-    return [str(arm) for arm in arms if arm not in paired_arms(runs)]
+    facts, paired = describe(runs), paired_arms(runs)
+    return [str(arm) for arm in facts.loc[facts["lambda"] > 0, "arm"].unique() if arm not in paired]
 
 
 def verdicts(frame: pd.DataFrame) -> pd.DataFrame:
@@ -381,14 +403,21 @@ def detectable_words(runs: Sequence[Run], step: int) -> str:
             values, problems = paired_values(list(pairs.values()), step, metric, levels)
             if problems:
                 found = detectable_again(*values)
-                told = f"{100 * found.value:.1f} points" if found.value else f"cannot be told ({found.reason})"
-                parts.append(f"{metric} {told}")
+                parts.append(f"{metric} {told(found)}")
                 one_seed |= len(pairs) == 1
         words += [f"{arm}: {', '.join(parts)}"] if parts else []
     if not words:
         return "Without a λ = 0 run of the same seed, with counts, nothing can be said about what this comparison can detect."
     extra = " One seed: training noise is not in it." if one_seed else ""
     return f"From how large a true difference on it would show 80 times in 100, where problems and seeds vary as in these pairs: {'; '.join(words)}.{extra}"
+
+
+def told(found: Detectable) -> str:
+    """
+    >>> told(Detectable(0.051)), told(Detectable(None, "5 problems are too few, it takes 8"))
+    ('5.1 points', 'cannot be told (5 problems are too few, it takes 8)')
+    """
+    return f"cannot be told ({found.reason})" if found.value is None else f"{100 * found.value:.1f} points"
 
 
 def best_and_final(runs: Sequence[Run]) -> pd.DataFrame:

@@ -1,0 +1,24 @@
+"""A small draw of `python -m tests.simulations`: wide bounds, the worst cells of what was too narrow or promised too much."""
+
+import math
+
+import pytest
+
+from tests import simulations
+
+
+@pytest.mark.parametrize(("of_set", "problems", "k"), [("rare successes", 40, 1), ("easy", 16, 8), ("uniform", 8, 8)])
+def test_a_mean_of_few_or_skewed_problems_covers(of_set, problems, k):
+    found = simulations.mean(of_set, problems, k, 300)
+    assert found.held[1] >= 0.93 > found.held[0]
+
+
+def test_two_seeds_claim_nothing_that_is_not_there():
+    found = simulations.null("40 % cliffs", 240, 1, seeds=2, noise=1.0, runs=600)
+    assert found.claimed[1] <= 0.075 < found.claimed[0]
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_the_promised_power_is_reached(seeds):
+    size, found = simulations.power(simulations.EFFECTS[2], "hard", 240, 1, seeds, 300)
+    assert not math.isnan(size) and 0.73 <= found.claimed[1] <= 0.93
