@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hdpo.config import ScanConfig, TrainConfig
+from hdpo.data.problems import told
 from hdpo.errors import BadInput
 from hdpo.record.export import members
 from hdpo.record.folder import Run, State, Status
@@ -54,7 +55,9 @@ def outcomes(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     >>> outcomes([{"n": 8, "correct": 1, "truncated": 5, "no_answer": 0, "grader_errors": 0}])["wrong"]
     2
     """
-    total = {name: sum(r[name] for r in rows) for name in ("n", "correct", "truncated", "no_answer", "grader_errors")}
+    total = {
+        name: sum(r.get(name, 0) for r in rows) for name in ("n", "correct", "truncated", "no_answer", "grader_errors")
+    }
     wrong = total["n"] - total["correct"] - total["truncated"] - total["no_answer"]
     return total | {"wrong": wrong}
 
@@ -114,6 +117,12 @@ def evaluation_words(found: Mapping[str, Any]) -> str:
     return words if top is last else f"{words}; best pass@{k} {interval(top['pass_at'][k])} at step {top['step']}"
 
 
+def evaluation_line(row: Mapping[str, Any]) -> str:
+    """One evaluation of several, as it comes in."""
+    parts = [f"pass@{k} {interval(e)}" for k, e in row["pass_at"].items()]
+    return f"evaluation at step {row['step']}: {', '.join(parts)}, cliffs {interval(row['cliff'])}"
+
+
 def interval(e: Mapping[str, float]) -> str:
     return f"{e['value']:.3f} [{e['low']:.3f}, {e['high']:.3f}]"
 
@@ -128,9 +137,7 @@ def sentences(run: Run) -> list[str]:
     except BadInput as e:
         return [str(e)]
     data = run.metrics("data", "gold")
-    found = [
-        f"{r['read']} rows read: {r['duplicates']} duplicates, {r['skipped']} left out." for r in data if "read" in r
-    ]
+    found = [f"Problems: {told(r)}." for r in data if "read" in r]
     if bad := sum(r.get("ungradable", 0) for r in [*data, *run.metrics("eval")[:1]]):
         found.append(f"{bad} problems are left out: their gold answer cannot be parsed.")
     if isinstance(config, TrainConfig):

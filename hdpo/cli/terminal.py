@@ -15,10 +15,10 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from hdpo.cli.follow import Bar
 from hdpo.errors import Busy, HdpoError
 from hdpo.model import fit
 from hdpo.record.folder import Run, RunWriter, State, request_stop
-from hdpo.record.progress import Progress
 from hdpo.record.ranks import ALONE, Ranks
 from hdpo.work import jobs
 from hdpo.work.execute import Ending, execute
@@ -54,7 +54,7 @@ def run_here(run: Run, config: fit.Config, resume: bool, wait: bool, ranks: Rank
             shutil.rmtree(run.path)  # it was made a moment ago and holds nothing
         raise
     try:
-        with _stop_on_signals(run.path), closing(Bar()) as bar:
+        with _stop_on_signals(run.path), closing(Bar(run)) as bar:
             ending = execute(run.path, resume, bar.show, ranks)
     except KeyboardInterrupt:
         ending = Ending(State.STOPPED, run.status().message)
@@ -110,31 +110,3 @@ def _stop_on_signals(path: Path) -> Iterator[None]:
     finally:
         signal.signal(signal.SIGINT, old[0])
         signal.signal(signal.SIGTERM, old[1])
-
-
-class Bar:
-    """A progress bar on standard error with the report's own time left; another count begins another bar."""
-
-    def __init__(self) -> None:
-        self._bar: Any = None
-        self._count = ("", -1)
-
-    def show(self, p: Progress) -> None:
-        from tqdm import tqdm
-
-        left = "" if p.seconds_left is None else f"{tqdm.format_interval(p.seconds_left)} left"
-        if (p.unit, p.total) != self._count:
-            self.close()
-            self._count = (p.unit, p.total)
-            form = "{desc} |{bar:20}| {n_fmt}/{total_fmt} {unit}{postfix}"
-            seldom = 0.1 if sys.stderr.isatty() else 10.0
-            self._bar = tqdm(
-                total=p.total, desc=p.phase, unit=p.unit, bar_format=form, file=sys.stderr, mininterval=seldom
-            )
-        self._bar.set_description_str(p.phase, refresh=False)
-        self._bar.set_postfix_str(left, refresh=False)
-        self._bar.update(p.done - self._bar.n)
-
-    def close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from hdpo.cli.follow import Bar
 from hdpo.cli.main import main, make_parser
-from hdpo.cli.terminal import Bar
 from hdpo.config import INSTRUCT, KINDS, TrainConfig, knobs
 from hdpo.record.folder import Run, RunWriter, State
 from hdpo.record.progress import Progress
@@ -334,8 +334,9 @@ def test_every_command_takes_json():
     assert all("--json" in p.format_help() for p in commands.values())
 
 
-def test_the_bar_shows_time_left_and_begins_anew_with_another_count(capsys):
-    bar = Bar()
+def test_the_bar_shows_time_left_and_begins_anew_with_another_count(root, capsys):
+    run = Run(RunWriter.create("train", TrainConfig()).path)
+    bar = Bar(run)
     bar.show(Progress("scanning", 3, 20, "problems", 65.0))
     bar.show(Progress("training", 1, 5))
     bar.close()
