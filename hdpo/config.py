@@ -113,7 +113,9 @@ class ModelConfig:
     revision: str = knob("")
     """Commit, tag or branch of a hub model; a run's config gets the commit."""
     adapter: str = knob("")
-    """LoRA checkpoint folder to start from; empty starts from the base model. Paper: none."""
+    """LoRA adapter to start from: a peft folder, RUN, RUN@best or RUN@40; empty starts from the base model. Paper: none."""
+    chat_template: str = knob("")
+    """File with the chat template (Jinja) in place of the model's own; base models have none."""
     device: str = knob("auto", options=("auto", "cpu", "cuda", "mps"))
     """Where to compute."""
     processes: int = knob(1, low=1, high=1024)

@@ -21,16 +21,15 @@ class Preset:
     differs: tuple[str, ...] = ()
 
 
-# With an instruct model answers are longer and the learning rate lower than on the bundled model.
-_INSTRUCT = {
+# With another model than the bundled one answers are longer and the learning rate lower.
+OWN_MODEL: dict[str, Any] = {
     **asdict(INSTRUCT),
-    "problems": "openai/gsm8k",
     "max_new_tokens": 512,
     "learning_rate": 1e-5,
     "warmup": 10,
     "eval_problems": 128,
-    "eval_samples": 16,
 }
+_INSTRUCT = {**OWN_MODEL, "problems": "openai/gsm8k", "eval_samples": 16}
 
 PRESETS = {
     "bundled": Preset("the bundled model on the steep mix: the defaults"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -15,9 +14,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from hdpo.cli.terminal import say
-from hdpo.config import INSTRUCT, knobs, replace_knobs
+from hdpo.config import knobs, replace_knobs
 from hdpo.errors import BadInput
 from hdpo.knobs import Knob, words
+from hdpo.model.defaults import following
 from hdpo.presets import PRESETS, settings_of
 
 SECTIONS = {
@@ -174,17 +174,15 @@ def given_settings(args: Any, config: Any) -> dict[str, Any]:
 
 
 def config_from(args: Any, default: Any) -> Any:
-    """The config of a command line. A path is frozen whole, so that the run finds it from any folder; another model
-    than the bundled one is asked in words it knows."""
+    """The config of a command line. A path is frozen whole, so that the run finds it from any folder; what follows from
+    model and adapter is told."""
     values = settings_of(args.preset, default) if getattr(args, "preset", None) else {}
     values |= given_settings(args, default)
-    for name in ("model", "adapter", "problems", "validation_problems"):
+    for name in ("model", "chat_template", "problems", "validation_problems"):
         path = Path(values.get(name, "")).expanduser()
         if values.get(name, "bundled") != "bundled" and path.exists():
             values[name] = str(path.resolve())
-    if values.get("model", "bundled") != "bundled" and not {"student", "privileged"} & values.keys():
-        values |= dataclasses.asdict(INSTRUCT)
-        say(
-            "Wording: that of instruct models, since the model is not the bundled one; --student and --privileged change it."
-        )
-    return replace_knobs(default, values)
+    further, told = following(values, {k.name for k in knobs(default)})
+    for sentence in told:
+        say(sentence)
+    return replace_knobs(default, values | further)

@@ -51,8 +51,8 @@ def add_commands(commands: Any) -> None:
         p.add_argument(
             "--checkpoint",
             default="",
-            metavar="FOLDER",
-            help="a run's checkpoint to look through; without it, the model as it is",
+            metavar="RUN",
+            help="the adapter to look through: RUN (its newest checkpoint), RUN@best, RUN@40 or a folder; without it, the model as it is",
         )
         if name == "rollouts":
             p.add_argument("--greedy", action="store_true", help="the most probable tokens instead of draws")

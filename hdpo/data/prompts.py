@@ -11,7 +11,9 @@ import hashlib
 import math
 import re
 from collections.abc import Sequence
+from datetime import datetime
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any, Protocol
 
 from hdpo.config import Information, Wording
@@ -24,14 +26,20 @@ _BOX = re.compile(r"\\boxed\s*\{")
 _INTEGER = re.compile(r"-?[0-9]+")
 
 
+TODAY = datetime(2026, 1, 1)  # what a template that writes the date is told: the same prompt on every day
+
+
 class ChatTokenizer(Protocol):
     """The part of a transformers tokenizer that prompts need."""
 
-    chat_template: Any
+    @property
+    def added_tokens_decoder(self) -> dict[int, Any]: ...
 
-    def apply_chat_template(self, conversation: Messages, *, tokenize: bool, add_generation_prompt: bool) -> Any: ...
+    def __hash__(self) -> int: ...
 
-    def __call__(self, text: str, *, add_special_tokens: bool) -> Any: ...
+    def apply_chat_template(self, conversation: Messages, **options: Any) -> Any: ...
+
+    def __call__(self, text: str, **options: Any) -> Any: ...
 
 
 def student_messages(problem: Problem, wording: Wording) -> Messages:
@@ -52,16 +60,48 @@ def _user(template: str, values: dict[str, str]) -> Messages:
 def render(tokenizer: ChatTokenizer, messages: Messages) -> tuple[str, tuple[int, ...]]:
     """The prompt as the model receives it, as text and as token ids, up to where the assistant begins.
 
-    The ids are those of the text with no special tokens added: the template has written them already.
-    Raises BadInput where the tokenizer has no chat template.
+    The ids are those of the text with no special tokens added: the template has written them already. Marks of a turn
+    that stand in a message stay text.
+
+    Raises BadInput where the chat template cannot write this prompt, or the tokenizer makes no token of it.
     """
-    if not tokenizer.chat_template:
-        raise BadInput(
-            "The tokenizer of this model has no chat template, so its prompts cannot be written; "
-            "choose an instruct model, or put a chat_template.jinja into the model folder."
+    try:
+        text = tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True, strftime_now=TODAY.strftime
         )
-    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    return text, tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
+    except Exception as e:  # a template is a program: it can fail in any way
+        why = (str(e).strip() or type(e).__name__).splitlines()[0][:200]
+        raise BadInput(
+            f"chat template: expected that the model's own writes a user's message, found '{why}'. Mend it, or give another with --chat-template FILE."
+        ) from e
+    ids = _ids(tokenizer, text, messages[-1]["content"].strip())
+    if not ids:
+        raise BadInput(
+            "model: expected a tokenizer that makes tokens of a prompt, found that it made none. Copy the model's tokenizer again."
+        )
+    return text, ids
+
+
+def _ids(tokenizer: ChatTokenizer, text: str, message: str) -> tuple[int, ...]:
+    """Token ids of a rendered prompt. A message with the tokenizer's special tokens in it is split into plain ones."""
+    marks = special_tokens(tokenizer)
+    if not any(mark in message for mark in marks):
+        return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
+    before, found, after = text.partition(message)
+    outer = [tokenizer(part, add_special_tokens=False)["input_ids"] for part in (before, after)]
+    inner = tokenizer(message, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    if not found or set(inner) & set(marks.values()):
+        mark = next(mark for mark in marks if mark in message)
+        raise BadInput(
+            f"problems: expected texts without the model's own marks, found {mark} in {message[:60]!r}, which this tokenizer cannot read as text. Take it out of the problem."
+        )
+    return (*outer[0], *inner, *outer[1])
+
+
+@lru_cache(maxsize=4)
+def special_tokens(tokenizer: ChatTokenizer) -> dict[str, int]:
+    """Tokens that are marks, not text: mark → id."""
+    return {str(t): i for i, t in tokenizer.added_tokens_decoder.items() if t.special}
 
 
 def fits(prompt_len: int, max_new_tokens: int, context: int) -> bool:

@@ -1,13 +1,16 @@
 """Which model a name means, and whether it can be taken: known before a weight is read. No torch here.
 
 A name is `bundled`, a folder in transformers' format, a `.gguf` file, or a hub id `owner/name`. A hub model lies in
-huggingface_hub's cache and is pinned to a commit; without a network the cache answers alone.
+huggingface_hub's cache and is pinned to a commit; without a network the cache answers alone. A GGUF file is turned into
+a folder once (`hdpo.model.base`), which is found from then on.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+import os
 import re
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,6 +23,9 @@ from hdpo.hub import hub_errors, is_hub_id
 
 BUNDLED = ASSETS / "model"
 HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "README.md"]
+WRITES = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")  # how classes that write text are named
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
+SAMPLES, SAMPLE = 1024, 4096  # pieces of a weights file by which it is known again, and bytes of each
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Facts:
-    """What a model says of itself. licence is '' and shape None where it does not say; context in tokens."""
+    """What a model says of itself. licence and template are '' and shape None where it does not say; context in tokens."""
 
     architecture: str
     parameters: int
@@ -61,6 +67,7 @@ class Facts:
     context: int
     licence: str
     shape: Shape | None = None
+    template: str = ""
 
 
 # What the models of the presets say of themselves, so that a plan can be made before anything is fetched.
@@ -77,13 +84,21 @@ KNOWN = {
 }
 
 
+def refused(expected: str, found: str, way: str = "Copy the model again.") -> BadInput:
+    return BadInput(f"model: expected {expected}, found {found}. {way}")
+
+
 def find(model: str, revision: str = "") -> Place:
     """Where a model lies; a hub model is fetched into the cache. Raises BadInput where there is none."""
     path = Path(model).expanduser()
     if model == "bundled":
         return Place(BUNDLED)
     if path.suffix == ".gguf" and path.is_file():
-        return Place(path.parent, path.name)
+        made = gguf_folder(path)
+        return Place(made) if made.is_dir() else Place(path.parent, path.name)
+    if (path / "adapter_config.json").is_file() or (path / "adapter.safetensors").is_file():
+        way = "Give its base with --model, and this folder with --adapter."
+        raise refused("a whole model", f"a LoRA adapter in {path.name}", way)
     if (path / "config.json").is_file():
         return Place(path)
     if is_hub_id(model):
@@ -131,30 +146,32 @@ def folder_facts(folder: Path) -> Facts:
     name = folder.name
     config = read(folder / "config.json")
     if "auto_map" in config:
-        raise BadInput(
-            f"model: expected an architecture that transformers knows, found that {name} brings code of its own, which is never run here. Take another model."
-        )
-    architecture = str((config.get("architectures") or [config.get("model_type", "unknown")])[0])
-    if not architecture.endswith("ForCausalLM"):
-        raise BadInput(
-            f"model: expected a causal language model (…ForCausalLM), found {architecture} in {name}. Take a model that writes text."
-        )
+        own = f"that {name} brings code of its own, which is never run here"
+        raise refused("an architecture that transformers knows", own, "Take another model.")
+    named = config.get("architectures") or [config.get("model_type", "unknown")]
+    architecture = str(named[0] if isinstance(named, list) else named)
+    if not architecture.endswith(WRITES) or config.get("is_encoder_decoder"):
+        way = "Take a model that goes on with a text."
+        raise refused("a causal language model (…ForCausalLM)", f"{architecture} in {name}", way)
     files = sorted(folder.glob("*.safetensors"))
     if not files:
-        raise BadInput(
-            f"model: expected weights as safetensors, found none in {name}. Take the model in that format; pickled weights are never loaded."
+        way = "Take the model in that format; pickled weights are never loaded."
+        raise refused("weights as safetensors", f"none in {name}", way)
+    if not any((folder / file).is_file() for file in TOKENIZERS):
+        raise refused(
+            "a tokenizer", f"none in {name}", "Copy the model's tokenizer.json and tokenizer_config.json into it."
         )
-    if not has_chat_template(folder):
-        raise BadInput(
-            f"model: expected a chat template, found none in {name}: a base model does not know a user's turn from its own. Take its instruct version."
-        )
+    text = config["text_config"] if isinstance(config.get("text_config"), dict) else config
+    said = text.get("vocab_size"), text.get("max_position_embeddings", text.get("n_positions"))
+    vocabulary, context = (n if isinstance(n, int) else 0 for n in said)
     return Facts(
         architecture,
         sum(parameters_of(f) for f in files),
-        int(config.get("vocab_size", 0)),
-        int(config.get("max_position_embeddings", 0)),
+        vocabulary,
+        context,
         licence_of(folder) or ("apache-2.0" if folder == BUNDLED else ""),
-        shape_of(config),
+        shape_of(text),
+        template_of(folder),
     )
 
 
@@ -171,11 +188,21 @@ def shape_of(config: dict[str, Any]) -> Shape | None:
         return None
 
 
-def has_chat_template(folder: Path) -> bool:
-    if (folder / "chat_template.jinja").is_file() or (folder / "chat_template.json").is_file():
-        return True
-    file = folder / "tokenizer_config.json"
-    return file.is_file() and bool(read(file).get("chat_template"))
+def template_of(folder: Path) -> str:
+    """The chat template as it stands in the folder; named ones as JSON; '' where there is none."""
+    if (folder / "chat_template.jinja").is_file():
+        return text_of(folder / "chat_template.jinja")
+    for name in ("chat_template.json", "tokenizer_config.json"):
+        if (folder / name).is_file() and (said := read(folder / name).get("chat_template")):
+            return said if isinstance(said, str) else json.dumps(said)
+    return ""
+
+
+def text_of(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, ValueError) as e:
+        raise BadInput(f"chat template: expected a text in {file.name}, found '{e}'. Check the file.") from e
 
 
 @lru_cache(maxsize=8)
@@ -194,36 +221,62 @@ def gguf_facts(place: Place, stamp: tuple[int, int]) -> Facts:
             int(said[f"{family}.block_count"]), hidden, int(said[f"{family}.feed_forward_length"]), hidden, kv
         )
     except (OSError, ValueError, KeyError, IndexError) as e:
-        raise BadInput(
-            f"model: expected a whole GGUF file of a language model, found '{e}' in {place.gguf}. Copy it again."
-        ) from e
-    if not said.get("tokenizer.chat_template"):
-        raise BadInput(f"model: expected a chat template, found none in {place.gguf}. Take an instruct model.")
+        raise refused("a whole GGUF file of a language model", f"'{e}' in {place.gguf}") from e
     parameters = sum(int(t.n_elements) for t in reader.tensors)
-    return Facts(f"{family} (GGUF)", parameters, tokens, context, str(said.get("general.license", "")), shape)
+    licence, template = (str(said.get(name, "")) for name in ("general.license", "tokenizer.chat_template"))
+    return Facts(f"{family} (GGUF)", parameters, tokens, context, licence, shape, template)
+
+
+def gguf_folder(file: Path) -> Path:
+    """Where the folder made of a GGUF file lies, or will: in HDPO_CACHE, or ~/.cache/hdpo. Another one once the file
+    has changed."""
+    now = file.stat()
+    key = f"{file.resolve()}\n{now.st_size}\n{now.st_mtime_ns}"
+    root = Path(os.environ.get("HDPO_CACHE") or "~/.cache/hdpo").expanduser()
+    return root / "gguf" / hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
 
 
 def read(file: Path) -> dict[str, Any]:
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as e:
-        raise BadInput(f"model: expected a whole {file.name}, found '{e}'. Copy the model again.") from e
+    except (OSError, ValueError, RecursionError) as e:
+        raise refused(f"a whole {file.name}", f"'{e}'") from e
     if not isinstance(found, dict):
-        raise BadInput(f"model: expected settings in {file.name}, found something else. Copy the model again.")
+        raise refused(f"settings in {file.name}", "something else")
     return found
 
 
-def parameters_of(file: Path) -> int:
-    """Numbers in one safetensors file: its header is JSON, preceded by its own length in eight bytes."""
+def header(file: Path) -> dict[str, Any]:
+    """What a safetensors file says of its tensors: JSON, preceded by its own length in eight bytes."""
     try:
         with file.open("rb") as f:
             length = int.from_bytes(f.read(8), "little")
-            if length > 100_000_000:
-                raise ValueError("no header")
-            header = json.loads(f.read(length))
-        return sum(math.prod(t["shape"]) for name, t in header.items() if name != "__metadata__")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
-        raise BadInput(f"model: expected safetensors, found '{e}' in {file.name}. Copy the model again.") from e
+            said = json.loads(f.read(length)) if length < 100_000_000 else None
+        if not isinstance(said, dict):
+            raise ValueError("no header")
+        return said
+    except (OSError, ValueError, RecursionError) as e:
+        raise refused("safetensors", f"'{e}' in {file.name}") from e
+
+
+def parameters_of(file: Path) -> int:
+    """Numbers in one safetensors file."""
+    try:
+        return sum(math.prod(t["shape"]) for name, t in header(file).items() if name != "__metadata__")
+    except (KeyError, TypeError) as e:
+        raise refused("safetensors", f"'{e}' in {file.name}") from e
+
+
+def digest(folder: Path) -> str:
+    """By which a model's weights are known again: a sample of each file's bytes, its header with it."""
+    seen = hashlib.blake2b(digest_size=16)
+    for file in sorted(folder.glob("*.safetensors")):
+        size = file.stat().st_size
+        with file.open("rb") as f:
+            for at in range(0, size, max(SAMPLE, size // SAMPLES)):
+                f.seek(at)
+                seen.update(f.read(SAMPLE))
+    return seen.hexdigest()
 
 
 def licence_of(folder: Path) -> str:

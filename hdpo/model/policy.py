@@ -8,6 +8,8 @@ second model in memory. Adapter and optimiser are float32 whatever the base is.
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,16 +20,18 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
-from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+from safetensors.torch import load_file, save
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from hdpo.config import ModelConfig
 from hdpo.errors import BadInput
+from hdpo.model import base as bases
 from hdpo.model import batching
+from hdpo.model.adapter import DIGEST, WEIGHTS, Adapter, adapter_folder, check_fits, read_adapter, refused
 from hdpo.model.batching import Batch, Trace
-from hdpo.model.find import facts, find
+from hdpo.model.find import digest
 from hdpo.model.flat import FlatModel, FoldedWeights
+from hdpo.record.files import disk_error
 
 # Completions of one prompt share a row of at most this many tokens where the forward pass allows it: more would save
 # little, as attention within a row grows with its square.
@@ -43,12 +47,15 @@ class Weights(str, Enum):
 
 @dataclass
 class Policy:
-    """model: PeftModel in eval mode (dropout off while scoring). version counts optimiser updates."""
+    """model: PeftModel in eval mode (dropout off while scoring). name and digest: of its base, by which an adapter is
+    known to belong to it. version counts optimiser updates."""
 
     model: PeftModel
     tokenizer: Any
     device: torch.device
     context: int
+    name: str
+    digest: str
     version: int = 0
     starts_from_adapter: bool = False
     flat: FlatModel | None = None  # the fast way through a small model, where there is one
@@ -67,10 +74,7 @@ class Policy:
     @property
     def end_ids(self) -> frozenset[int]:
         """Tokens that end a completion."""
-        ids = self.causal.generation_config.eos_token_id
-        ids = [] if ids is None else ids if isinstance(ids, list) else [ids]
-        own = self.tokenizer.eos_token_id
-        return frozenset([*ids, *([own] if own is not None else [])])
+        return bases.end_ids(self.causal, self.tokenizer)
 
     @property
     def pad_id(self) -> int:
@@ -167,58 +171,71 @@ class Policy:
         """(…, V) float32 raw logits."""
         return self.causal.get_output_embeddings()(hidden).float()
 
+    def _tensors(self, name: str) -> dict[str, torch.Tensor]:
+        """One adapter by peft's names. The embedding is never in it: peft would ask the hub whether it was resized."""
+        return dict(get_peft_model_state_dict(self.model, adapter_name=name, save_embedding_layers=False))
+
     def save_peft(self, folder: Path, weights: Weights) -> None:
         """The adapter that these weights stand for, in peft's own format (what vLLM reads)."""
         name = self._adapter(weights)
         assert name is not None
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         self.model.peft_config[name].save_pretrained(str(folder))
-        tensors = get_peft_model_state_dict(self.model, adapter_name=name)
-        save_file({k: v.contiguous() for k, v in tensors.items()}, folder / "adapter_model.safetensors")
+        write_tensors(folder / WEIGHTS, self._tensors(name), {"format": "pt", DIGEST: self.digest})
 
     def save(self, folder: Path, optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-        """Adapter and AdamW moments as safetensors, state as JSON; the caller renames the folder into place."""
-        adapter = {k: v.contiguous() for k, v in get_peft_model_state_dict(self.model, adapter_name="default").items()}
-        save_file(adapter, folder / "adapter.safetensors")
+        """The adapter as a peft folder, AdamW's moments as safetensors, state as JSON; the caller renames the folder into
+        place. Raises HdpoError where the disk does not take them, and leaves nothing then."""
         moments = {
-            f"{i}.{name}": (value if torch.is_tensor(value) else torch.tensor(value)).contiguous()
+            f"{i}.{name}": value if torch.is_tensor(value) else torch.tensor(value)
             for i, s in optimiser.state_dict()["state"].items()
             for name, value in s.items()
         }
-        save_file(moments, folder / "optimiser.safetensors")
-        (folder / "state.json").write_text(json.dumps(state), encoding="utf-8")
+        try:
+            self.save_peft(folder, Weights.CURRENT)
+            write_tensors(folder / "optimiser.safetensors", moments)
+            (folder / "state.json").write_text(json.dumps(state), encoding="utf-8")
+        except OSError as e:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise disk_error(folder.parent, e) from e
 
     def load(self, folder: Path, optimiser: torch.optim.Optimizer | None = None) -> dict[str, Any]:
-        """The inverse of `save`. Raises BadInput where the checkpoint is none, or another shape's."""
+        """The inverse of `save`. Raises BadInput where the checkpoint is none, or another model's."""
+        self.load_adapter(read_adapter(folder), "default")
         try:
             state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-            load_adapter(self.model, folder, "default")
             if optimiser is not None:
                 load_moments(optimiser, load_file(folder / "optimiser.safetensors", device=str(self.device)))
-        except BadInput:
-            raise
+            self.version = int(state["step"])
         except Exception as e:  # safetensors and JSON have a class of their own for each kind of damage
             raise BadInput(
                 f"checkpoint {folder.name}: expected adapter, optimiser and state, found '{e}'. Resume from an older checkpoint."
             ) from e
-        self.version = int(state["step"])
-        return state
+        return dict(state)
+
+    def load_adapter(self, adapter: Adapter, name: str) -> None:
+        """Read an adapter into the one of that name. Raises BadInput where it is damaged, or belongs to another model."""
+        config: Any = self.model.peft_config[name]
+        check_fits(adapter, self.name, self.digest, config.r, config.lora_alpha)
+        where = f"in {adapter.folder.name}"
+        try:
+            tensors = load_file(adapter.weights)
+        except Exception as e:  # as above
+            raise refused(f"a whole {adapter.weights.name}", f"'{e}' {where}") from e
+        mine, theirs = ({k: tuple(v.shape) for k, v in t.items()} for t in (self._tensors(name), tensors))
+        if mine != theirs:
+            k = min(k for k in mine.keys() | theirs.keys() if mine.get(k) != theirs.get(k))
+            found = f"another shape {where}: {k} is {theirs.get(k, 'missing')}, not {mine.get(k, 'there')}"
+            way = "Use the model, rank and targets of its run."
+            raise refused(f"one of this model with rank {config.r} and these targets", found, way)
+        if not all(t.isfinite().all() for t in tensors.values()):
+            raise refused("numbers", f"NaN or infinity {where}")
+        set_peft_model_state_dict(self.model, tensors, adapter_name=name)
 
 
-def load_adapter(model: PeftModel, folder: Path, name: str) -> None:
-    """Read an adapter checkpoint into the adapter of that name. Raises BadInput for one of another shape."""
-    own = get_peft_model_state_dict(model, adapter_name=name)
-    file = folder / "adapter.safetensors"
-    if not file.is_file():
-        raise BadInput(
-            f"adapter: expected adapter.safetensors in {folder}, found none. Give a checkpoint folder of a run."
-        )
-    tensors = load_file(file)
-    if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in tensors.items()}:
-        raise BadInput(
-            f"adapter: expected one of this model with this rank and these targets, found another shape in {folder.name}. Use the model, rank and targets of its run."
-        )
-    set_peft_model_state_dict(model, tensors, adapter_name=name)
+def write_tensors(file: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None) -> None:
+    """As safetensors writes them, but readable by whom the umask lets, and with the system's own errors."""
+    file.write_bytes(save({k: v.contiguous() for k, v in tensors.items()}, metadata))
 
 
 def load_moments(optimiser: torch.optim.Optimizer, moments: dict[str, torch.Tensor]) -> None:
@@ -254,28 +271,11 @@ def load_policy(config: ModelConfig, seed: int = 0) -> Policy:
     """
     if (config, seed) in _ahead:
         return _ahead.pop((config, seed))
-    place, device = find(config.model, config.revision), choose_device(config.device)
-    told = facts(place)
-    whole: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-    if place.gguf:
-        whole |= {"gguf_file": place.gguf}
-    unpacked: dict[str, Any] = {"quantization_config": GgufConfig(dequantize=True)} if place.gguf else {}
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(place.folder, **whole)
-        base: Any = AutoModelForCausalLM.from_pretrained(
-            place.folder, dtype=getattr(torch, config.dtype), use_safetensors=True, **whole, **unpacked
-        )
-    except Exception as e:  # transformers raises a dozen classes for the ways in which a folder is no model
-        reason = str(e).strip().splitlines()[0][:200] if str(e).strip() else type(e).__name__
-        raise BadInput(
-            f"model: expected a {told.architecture} that transformers can load from {config.model!r}, found '{reason}'. Check the folder."
-        ) from e
-    for unsupported in ("final_logit_softcapping", "logit_scale"):
-        if getattr(base.config, unsupported, None):
-            raise BadInput(
-                f"model: expected plain logits, found {unsupported} in config.json. This architecture is not supported yet."
-            )
-    policy = Policy(add_lora(base, config, seed), tokenizer, device, int(base.config.max_position_embeddings))
+    device = choose_device(config.device)
+    folder, tokenizer, base = bases.load_base(config)
+    context = int(base.config.get_text_config().max_position_embeddings)
+    model = add_lora(base, config, seed)
+    policy = Policy(model, tokenizer, device, context, config.model, digest(folder))
     if config.adapter:
         start_from_adapter(policy, config)
     policy.model.to(device).eval()
@@ -290,11 +290,12 @@ def add_lora(base: Any, config: ModelConfig, seed: int) -> PeftModel:
     try:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            model = get_peft_model(base, lora_config(config, targets))
+            model = get_peft_model(base, lora_config(base, config, targets))
     except ValueError as e:
         raise BadInput(
             f"targets: expected 'all-linear' or module names of this model, found {config.targets!r}. Name its linear layers."
         ) from e
+    model.peft_config["default"].base_model_name_or_path = config.model
     head = base.get_output_embeddings()
     if any(p.requires_grad for p in head.parameters()):
         raise BadInput("targets: expected layers before the output layer, found the output layer itself. Leave it out.")
@@ -304,31 +305,25 @@ def add_lora(base: Any, config: ModelConfig, seed: int) -> PeftModel:
     return model
 
 
-def lora_config(config: ModelConfig, targets: Any) -> LoraConfig:
+def lora_config(base: Any, config: ModelConfig, targets: Any) -> LoraConfig:
+    """Of a model that also sees or hears, the layers that write alone."""
+    writes = next((n for n, m in base.named_modules() if m is base.get_decoder()), "")
+    apart = base.config.get_text_config() is not base.config
     return LoraConfig(
-        r=config.rank, lora_alpha=config.alpha, target_modules=targets, lora_dropout=0.0, task_type="CAUSAL_LM"
+        r=config.rank,
+        lora_alpha=config.alpha,
+        target_modules=targets,
+        exclude_modules=rf"(?!{re.escape(writes)}\.).*" if apart else None,
+        lora_dropout=0.0,
+        task_type="CAUSAL_LM",
     )
-
-
-def trained_on(folder: Path) -> str:
-    """The model of the run that this checkpoint lies in; '' where it lies in none."""
-    try:
-        frozen = json.loads((folder.parent.parent / "config.json").read_text(encoding="utf-8"))
-        return str(frozen["config"]["model"]["model"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
 
 
 def start_from_adapter(policy: Policy, config: ModelConfig) -> None:
     """A start that is not the base: the adapter is read twice, once to train and once to stay."""
-    folder = Path(config.adapter).expanduser()
-    base = trained_on(folder)
-    if base not in ("", config.model) and Path(base).resolve() != Path(config.model).expanduser().resolve():
-        raise BadInput(
-            f"adapter: expected one trained on {config.model!r}, found one trained on {base!r} in {folder.name}. Give --model {base}, or another adapter."
-        )
+    adapter = read_adapter(adapter_folder(config.adapter))
     policy.model.add_adapter("initial", policy.model.peft_config["default"])
     for name in ("initial", "default"):
-        load_adapter(policy.model, folder, name)
+        policy.load_adapter(adapter, name)
     policy.model.set_adapter("default")
     policy.starts_from_adapter = True

@@ -446,6 +446,12 @@ class Run:
     def _whole(self, part: str) -> bool:
         return not part or readable_table(self.path / "rollouts" / part)
 
+    def best(self) -> int | None:
+        """The step of the best checkpoint that is kept, by pass@1 on the half of the validation problems that chooses."""
+        steps = {int(p.name.removeprefix("step-")) for p in self.checkpoints()}
+        rows = [r for r in self.metrics("eval") if r["step"] in steps and r.get("chosen_on") is not None]
+        return max(rows, key=lambda r: (r["chosen_on"], -r["step"]))["step"] if rows else None
+
     def damage(self) -> list[str]:
         """One sentence for each part of the folder that cannot be read."""
         found = []

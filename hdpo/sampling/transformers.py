@@ -164,7 +164,7 @@ class TransformersSampler:
     def close(self) -> None: ...
 
     def _prompts_at_once(self, prompts: Sequence[Prompt], n: int, how: SamplingConfig) -> int:
-        c = self.policy.causal.config
+        c = self.policy.causal.config.get_text_config()
         heads = getattr(c, "num_key_value_heads", None) or c.num_attention_heads
         head_dim = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
         width = max((len(p.ids) for p in prompts), default=1) + how.max_new_tokens

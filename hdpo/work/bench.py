@@ -68,7 +68,7 @@ def bench(config: TrainConfig, steps: int = STEPS) -> Bench:
     policy, c = training.policy, config
     whole = [r["seconds"] for r in rows]
     tokens = [r["tokens_student"] / r["seconds_sample"] for r in rows]
-    rate = matrix_rate(policy.causal.config.hidden_size, policy.device)
+    rate = matrix_rate(policy.causal.config.get_text_config().hidden_size, policy.device)
     parameters = weights_of(policy)
     return Bench(
         steps=steps,

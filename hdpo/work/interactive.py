@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +30,7 @@ from hdpo.errors import BadInput, Stopped
 from hdpo.grading.verify import VerifierPool, outcome_of
 from hdpo.method.gap import Lens, Pair, token_gaps
 from hdpo.method.objective import Scale, group_gradient_norm
+from hdpo.model.adapter import adapter_folder, read_adapter
 from hdpo.model.batching import Trace
 from hdpo.model.policy import Policy, Weights, load_policy
 from hdpo.records import Group, Outcome, Problem, Rollout
@@ -89,9 +89,10 @@ class Desk:
     def _load(self, model: ModelConfig, checkpoint: str) -> Policy:
         if self.policy is None or self._name != (model, checkpoint):
             self.drop()  # before the next is loaded: never two at a time
-            policy = load_policy(model)
-            if checkpoint:
-                policy.load(Path(checkpoint))
+            adapter = read_adapter(adapter_folder(checkpoint)) if checkpoint else None
+            policy = load_policy(replace(model, **adapter.settings) if adapter else model)
+            if adapter:
+                policy.load_adapter(adapter, "default")
             self.policy, self._name = policy, (model, checkpoint)
         return self.policy
 

@@ -113,7 +113,7 @@ def test_the_probe_is_measured_for_every_lambda_on_the_same_traces(pair) -> None
 
 
 def adapter(run: Run):
-    return load_file(run.checkpoints()[-1] / "adapter.safetensors")
+    return load_file(run.checkpoints()[-1] / "adapter_model.safetensors")
 
 
 def same_weights(a: Run, b: Run) -> bool:

@@ -13,11 +13,12 @@ import gguf
 import numpy as np
 import pytest
 from huggingface_hub import constants
+from safetensors.torch import load_file, save_file
 
 from hdpo.config import ModelConfig
 from hdpo.errors import BadInput
 from hdpo.hub import is_hub_id
-from hdpo.model.find import KNOWN, Place, Shape, facts, find, known
+from hdpo.model.find import KNOWN, Place, Shape, digest, facts, find, known
 from hdpo.model.policy import load_policy
 from tests.engine import random_model
 
@@ -65,20 +66,45 @@ def test_each_model_that_cannot_be_taken_has_its_own_sentence(folder: Path) -> N
 
     template = (folder / "chat_template.jinja").read_text()
     (folder / "chat_template.jinja").unlink()
-    assert "expected a chat template" in said() and "instruct" in said()
+    assert "expected a chat template" in said() and "--chat-template FILE, or take" in said()
+    (folder.parent / "mine.jinja").write_text(template)
+    load_policy(ModelConfig(model=str(folder), chat_template=str(folder.parent / "mine.jinja")))
     (folder / "chat_template.jinja").write_text(template)
+    with pytest.raises(BadInput, match="expected a text in none.jinja"):
+        load_policy(ModelConfig(model=str(folder), chat_template="none.jinja"))
+    kept = (folder / "tokenizer.json").read_bytes()
+    (folder / "tokenizer.json").write_text("{")
+    assert "expected a tokenizer that transformers can read" in said()
+    (folder / "tokenizer.json").unlink()
+    assert "expected a tokenizer, found none" in said()
+    (folder / "tokenizer.json").write_bytes(kept)
     change(folder, auto_map={"AutoModelForCausalLM": "modeling.Mine"})
     assert "code of its own" in said()
     shutil.copy(random_model() / "config.json", folder)
     change(folder, architectures=["BertForMaskedLM"])
     assert "expected a causal language model" in said() and "BertForMaskedLM" in said()
-    change(folder, architectures=["Qwen2ForCausalLM"])
+    change(folder, architectures=["T5ForConditionalGeneration"], is_encoder_decoder=True)
+    assert "found T5ForConditionalGeneration" in said()
+    shutil.copy(random_model() / "config.json", folder)
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     assert "expected weights as safetensors" in said()
     (folder / "model.safetensors").write_bytes(b"\xff" * 40)
     assert "expected safetensors" in said() and "model.safetensors" in said()
     (folder / "config.json").write_text("{")
     assert "expected a whole config.json" in said()
+
+
+def test_an_adapter_given_as_a_model_says_where_it_belongs(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(BadInput, match="found a LoRA adapter.*base with --model, and this folder with --adapter"):
+        find(str(tmp_path))
+
+
+def test_weights_are_known_again_wherever_they_lie(folder: Path) -> None:
+    assert digest(folder) == digest(random_model())
+    tensors = load_file(folder / "model.safetensors")
+    save_file({name: t + 1e-3 for name, t in tensors.items()}, folder / "model.safetensors", {"format": "pt"})
+    assert digest(folder) != digest(random_model())
 
 
 def test_a_name_that_is_nothing_says_what_would_be_something() -> None:
@@ -131,8 +157,7 @@ def test_a_gguf_file_says_what_it_is(tmp_path: Path) -> None:
     assert (found.parameters, found.vocabulary, found.context, found.licence) == (48, 3, 128, "apache-2.0")
     assert found.shape == Shape(2, 16, 32, 16, 8)
     write_gguf(tmp_path / "base.gguf", template="")
-    with pytest.raises(BadInput, match="chat template"):
-        facts(find(str(tmp_path / "base.gguf")))
+    assert facts(find(str(tmp_path / "base.gguf"))).template == ""
     (tmp_path / "cut.gguf").write_bytes((tmp_path / "small.gguf").read_bytes()[:100])
     with pytest.raises(BadInput, match="whole GGUF file"):
         facts(find(str(tmp_path / "cut.gguf")))

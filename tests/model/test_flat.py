@@ -143,7 +143,7 @@ def test_another_architecture_goes_the_plain_way(tmp_path) -> None:
     from transformers import AutoTokenizer
 
     config = LlamaConfig(
-        vocab_size=360, hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2
+        vocab_size=400, hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2
     )
     LlamaForCausalLM(config).save_pretrained(tmp_path)
     AutoTokenizer.from_pretrained(random_model()).save_pretrained(tmp_path)

@@ -103,7 +103,7 @@ def test_a_run_of_two_processes_is_the_run_of_one(tmp_path: Path) -> None:
         a, b = ({k: v for k, v in row.items() if not k.startswith("seconds")} for row in (a, b))
         if a["kind"] in ("step", "eval"):
             assert flat(a) == pytest.approx(flat(b), rel=1e-4, abs=1e-6)
-    adapters = [load_file(r.checkpoints()[-1] / "adapter.safetensors") for r in (one, two)]
+    adapters = [load_file(r.checkpoints()[-1] / "adapter_model.safetensors") for r in (one, two)]
     assert all(torch.allclose(adapters[0][k], adapters[1][k], atol=1e-5) for k in adapters[0])
     assert two.table("eval", 2) == one.table("eval", 2)
     assert len(two.table("gap", 2)) == len(one.table("gap", 2)) > 0

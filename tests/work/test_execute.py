@@ -28,7 +28,7 @@ def root(tmp_path, monkeypatch):
 
 def checkpoint(writer: RunWriter, step: int) -> None:
     with writer.checkpoint(step) as aside:
-        save_file({"a": np.full(9, step, np.float32)}, aside / "adapter.safetensors")
+        save_file({"a": np.full(9, step, np.float32)}, aside / "adapter_model.safetensors")
         (aside / "state.json").write_text(json.dumps({"step": step}))
 
 
@@ -157,7 +157,7 @@ def test_what_a_killed_process_wrote_aside_is_swept_up_and_what_a_living_one_wri
     path = a_run()
     gone, here = path / "checkpoints" / ".step-000002.4194305.tmp", path / f".status.json.{os.getppid()}.tmp"
     gone.mkdir()
-    (gone / "adapter.safetensors").write_text("half")
+    (gone / "adapter_model.safetensors").write_text("half")
     here.write_text("")
     assert execute(path, True).state is State.DONE
     assert [p.name for p in path.rglob(".*.tmp")] == [here.name]
@@ -171,8 +171,8 @@ def cut(file: Path) -> None:
     ("harm", "words"),
     [
         (lambda c: cut(c / "state.json"), "state.json cannot be read"),
-        (lambda c: cut(c / "adapter.safetensors"), "adapter.safetensors is cut off"),
-        (lambda c: (c / "adapter.safetensors").unlink(), "adapter.safetensors is missing"),
+        (lambda c: cut(c / "adapter_model.safetensors"), "adapter_model.safetensors is cut off"),
+        (lambda c: (c / "adapter_model.safetensors").unlink(), "adapter_model.safetensors is missing"),
         (lambda c: (c / "state.json").write_text("[]"), "state.json cannot be read"),
     ],
 )
@@ -192,7 +192,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before_and_says_so(root, engi
 def test_where_no_checkpoint_can_be_read_the_run_starts_over_and_says_so(root, engine):
     path = a_run()
     checkpoint(RunWriter(path, 1), 2)
-    cut(path / "checkpoints" / "step-000002" / "adapter.safetensors")
+    cut(path / "checkpoints" / "step-000002" / "adapter_model.safetensors")
     assert "It started over." in execute(path, True).message
     assert engine.began[0][2] == 0
 

@@ -1,0 +1,132 @@
+"""From a model's folder to its tokenizer and weights, each looked at before anything runs on it.
+
+transformers fills what a file lacks with random numbers and says so in a log; here that is a refusal. A GGUF file is
+turned into a folder once, since that takes longer than all the rest of a small job.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+from contextlib import redirect_stderr
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+from transformers.utils import logging
+
+from hdpo.config import ModelConfig
+from hdpo.model.find import Facts, Place, facts, find, gguf_folder, refused, text_of
+
+LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+
+
+def load_base(config: ModelConfig) -> tuple[Path, Any, Any]:
+    """(folder, tokenizer, model) of a config. Raises BadInput where they are not whole, or cannot be taken."""
+    logging.disable_progress_bar()
+    place = find(config.model, config.revision)
+    told = facts(place)
+    check_template(told, config)
+    folder = converted(place, told) if place.gguf else place.folder
+    tokenizer = load_tokenizer(folder, config)
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=getattr(torch, config.dtype), use_safetensors=True, output_loading_info=True, **LOCAL
+        )
+    except Exception as e:  # transformers raises a dozen classes for the ways in which a folder is no model
+        what = f"a {told.architecture} that transformers can load from {config.model!r}"
+        raise refused(what, f"'{reason(e)}'", "Check the folder.") from e
+    base, info = loaded
+    check_weights(base, info["missing_keys"], config)
+    check_tokens(base, tokenizer, config.model)
+    return folder, tokenizer, base
+
+
+def check_template(told: Facts, config: ModelConfig) -> None:
+    if not told.template and not config.chat_template:
+        found = f"none in {config.model!r}: a base model does not know a user's turn from its own"
+        raise refused(
+            "a chat template", found, "Give one with --chat-template FILE, or take the model's instruct version."
+        )
+
+
+def load_tokenizer(folder: Path, config: ModelConfig) -> Any:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL)
+    except Exception as e:  # as above
+        found = "code of its own, which is never run here" if "trust_remote_code" in str(e) else f"'{reason(e)}'"
+        way = "Copy its tokenizer.json and tokenizer_config.json again, or take another model."
+        raise refused(f"a tokenizer that transformers can read in {config.model!r}", found, way) from e
+    if config.chat_template:
+        tokenizer.chat_template = text_of(Path(config.chat_template).expanduser())
+    return tokenizer
+
+
+def reason(e: Exception) -> str:
+    """The first line of what a library says."""
+    return str(e).strip().splitlines()[0][:200] if str(e).strip() else type(e).__name__
+
+
+def check_weights(base: Any, missing: set[str], config: ModelConfig) -> None:
+    """Every tensor was in the file, and holds numbers alone; and the logits are plain ones."""
+    if missing:
+        raise refused(f"all weights in {config.model!r}", f"that {len(missing)} are missing ({some(missing)})")
+    broken = {n for n, p in base.named_parameters() if p.numel() and not torch.stack(torch.aminmax(p)).isfinite().all()}
+    if broken:
+        found = f"NaN or infinity in {len(broken)} tensors of {config.model!r} read as {config.dtype} ({some(broken)})"
+        raise refused("numbers as weights", found, "Copy the model again, or take another dtype.")
+    for name in ("final_logit_softcapping", "logit_scale"):
+        if getattr(base.config.get_text_config(), name, None):
+            raise refused("plain logits", f"{name} in config.json", "This architecture is not supported yet.")
+
+
+def some(names: set[str]) -> str:
+    return ", ".join(sorted(names)[:3]) + ", …" * (len(names) > 3)
+
+
+def check_tokens(base: Any, tokenizer: Any, model: str) -> None:
+    """Every token has its row in the embedding, and one of them ends a completion."""
+    rows, tokens = len(base.get_input_embeddings().weight), 1 + max(tokenizer.get_vocab().values(), default=-1)
+    if tokens > rows:
+        way = "Take the tokenizer that it was trained with."
+        raise refused(f"a tokenizer of at most {rows} tokens, the rows of the embedding", f"{tokens} in {model!r}", way)
+    if not any(0 <= i < rows for i in end_ids(base, tokenizer)):
+        way = "Name it as eos_token_id in generation_config.json, or as eos_token in tokenizer_config.json."
+        raise refused("a token that ends a completion", f"none in {model!r}", way)
+
+
+def end_ids(base: Any, tokenizer: Any) -> frozenset[int]:
+    """Tokens that end a completion: the model's and the tokenizer's own."""
+    ids = base.generation_config.eos_token_id
+    ids = [] if ids is None else ids if isinstance(ids, list) else [ids]
+    own = tokenizer.eos_token_id
+    return frozenset([*ids, *([own] if own is not None else [])])
+
+
+def converted(place: Place, told: Facts) -> Path:
+    """The folder made of a GGUF file: float32, as it was unpacked. Written beside and renamed."""
+    folder = gguf_folder(place.folder / place.gguf)
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    if folder.is_dir():
+        return folder
+    try:
+        with redirect_stderr(io.StringIO()):  # a bar that no setting silences
+            whole = {**LOCAL, "gguf_file": place.gguf}
+            AutoTokenizer.from_pretrained(place.folder, **whole).save_pretrained(aside)
+            unpacked = GgufConfig(dequantize=True)
+            AutoModelForCausalLM.from_pretrained(
+                place.folder, dtype=torch.float32, quantization_config=unpacked, **whole
+            ).save_pretrained(aside)
+        (aside / "README.md").write_text(
+            f"---\nlicense: {told.licence}\n---\nMade of {place.gguf}.\n", encoding="utf-8"
+        )
+        os.replace(aside, folder)
+    except Exception as e:  # as above; a full disk comes as one of several classes too
+        shutil.rmtree(aside, ignore_errors=True)
+        if folder.is_dir():
+            return folder  # another process was faster
+        way = "Copy the file again, or name another place with HDPO_CACHE."
+        raise refused(f"to turn {place.gguf} into a folder at {folder.parent}", f"'{reason(e)}'", way) from e
+    return folder
