@@ -4,7 +4,7 @@ import json
 
 import streamlit as st
 
-from hdpo.config import TrainConfig, to_json
+from hdpo.config import SweepConfig, TrainConfig, to_json
 from workbench import forms, launch, state
 from workbench.components import session
 from workbench.data import catalog, estimate
@@ -12,10 +12,14 @@ from workbench.data import catalog, estimate
 SET_UP, WATCH = "Set up", "Watch"
 
 
-def go_to(run_id: str) -> None:
-    """Show this run from the next rerun on: a widget's value can only be set before it is drawn."""
-    st.session_state["lab_next"] = run_id
-    st.rerun()
+def start(config: TrainConfig | SweepConfig) -> str:
+    """Returns the run's id. Raises HdpoError."""
+    forms.check_before_start(getattr(config, "train", config))
+    return launch.start_heavy(config, name=forms.title(config))
+
+
+def show(run_id: str) -> None:
+    st.session_state["lab_run"], st.session_state["lab_mode"] = run_id, WATCH
 
 
 def before_start(config: TrainConfig) -> None:
@@ -50,16 +54,18 @@ def set_up() -> None:
     st.query_params.pop("lab_run", None)  # or the link to this form would open a run
     config = forms.train_form("lab_")
     before_start(config)
+    chosen: TrainConfig | SweepConfig | None = None
     with st.container(horizontal=True):
-        alone = st.button("Start", type="primary", key="lab_start")
-        paired = st.button(
-            "Start as a pair: λ = 0 and this λ", key="lab_pair", help="The same seed, so the same first rollouts."
-        )
+        if state.at_once("Start", lambda: show(start(config)), "lab_", "lab_start", type="primary"):
+            chosen = config
+        words, help = "Start as a pair: λ = 0 and this λ", "The same seed, so the same first rollouts."
+        if state.at_once(words, lambda: show(start(forms.as_pair(config))), "lab_", "lab_pair", help=help):
+            chosen = forms.as_pair(config)
         state.link_box("lab")
-    if alone or paired:
-        forms.check_before_start(config)
-        chosen = forms.as_pair(config) if paired else config
-        go_to(launch.start_heavy(chosen, name=forms.title(chosen)))
+    state.say_refusal()
+    if chosen is not None:  # a widget's value can only be set before it is drawn: from the next rerun on
+        st.session_state["lab_next"] = start(chosen)
+        st.rerun()
 
 
 def watch() -> None:
@@ -92,7 +98,7 @@ def watch() -> None:
 
 
 if following := st.session_state.pop("lab_next", ""):
-    st.session_state["lab_run"], st.session_state["lab_mode"] = following, WATCH
+    show(following)
 
 st.title("λ lab")
 st.caption(

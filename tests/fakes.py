@@ -162,6 +162,7 @@ def step_row(step: int, lam: float, cliffs: int = 3) -> dict[str, Any]:
         "groups_cliff_recovered": recovered,
         "groups_cliff_lost": 1 if tried else 0,
         "groups_cliff_skipped": 0 if tried else cliffs,
+        "groups_cliff_too_long": 0,
         "groups_doubtful_truncation": min(1, cliffs),
         "groups_doubtful_grader": 0,
         "groups_no_signal": 0,

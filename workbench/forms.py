@@ -23,6 +23,7 @@ from hdpo.presets import PRESETS
 
 LAMBDAS = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 BUNDLED = tuple(f"bundled:{mix}" for mix in MIXES)
+WORDING = tuple(k for k in knobs(PromptConfig()) if k.type is str)  # texts of several lines
 MAIN = (
     "problems",
     "steps",
@@ -108,10 +109,15 @@ def setting(k: Knob, prefix: str) -> Any:
         return st.selectbox(label(k.name), options, index=options.index(words(k.default)), **shared)
     if k.type in (int, float):
         return number(k, shared)
-    if k.path[0] == "prompts":
+    if is_wording(k):
         return st.text_area(label(k.name), value=k.default, **shared)
     text = st.text_input(label(k.name), value=words(k.default), **shared)
     return whole_numbers(text, k) if isinstance(k.default, tuple) else text
+
+
+def is_wording(k: Knob) -> bool:
+    """Whether its lines matter, so that it is edited as a text and never in one line, whichever config it comes from."""
+    return k.name in {w.name for w in WORDING}
 
 
 def number(k: Knob, shared: dict[str, Any]) -> Any:
@@ -175,7 +181,7 @@ def settings(wanted: Iterable[Knob], prefix: str) -> dict[str, Any]:
     values: dict[str, Any] = {}
     grid = st.grid(5, min_column_width=165)
     for k in wanted:
-        with grid.cell(column_span=2 if k.path[0] == "prompts" and not k.options and k.type is str else 1):
+        with grid.cell(column_span=2 if is_wording(k) else 1):
             values[k.name] = setting(k, prefix)
     return values
 
@@ -212,6 +218,12 @@ def use_preset(changes: dict[str, Any], prefix: str) -> None:
         if k.name != "lambda_":
             value = changes.get(k.name, k.default)
             st.session_state[prefix + k.name] = value if isinstance(value, (int, float)) else words(value)
+
+
+def default_wording(prefix: str) -> None:
+    """Callback: both wordings back to their defaults."""
+    for k in WORDING:
+        st.session_state[prefix + k.name] = k.default
 
 
 def settled(config: TrainConfig) -> TrainConfig:

@@ -18,6 +18,7 @@ from hdpo.work import jobs
 from hdpo.work.jobs import HEAVY, INTERACTIVE
 from hdpo.work.jobs import pending_of as pending_job
 from hdpo.work.jobs import stop as stop_run
+from workbench import forms
 from workbench.data import estimate
 from workbench.workers import ensure_worker, ensure_workers, workers_wanted
 
@@ -41,9 +42,6 @@ __all__ = [
     "workers_wanted",
 ]
 
-WORDING = ("student", "privileged")
-
-
 # --- runs -------------------------------------------------------------------------------------------------
 
 
@@ -64,7 +62,7 @@ def command_of(config: Any) -> str:
     words = ["python", "-m", "hdpo", kind]
     for k in knobs(config):
         # Another model gets another wording on the command line unless one is given, so it is given.
-        if k.default != defaults[k.path] or (own_model and k.name in WORDING):
+        if k.default != defaults[k.path] or (own_model and forms.is_wording(k)):
             words += [k.flag, quote(word(k.default))]
     return " ".join(words)
 

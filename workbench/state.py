@@ -7,9 +7,10 @@ the run folders. Everything shown by `say` is escaped, since error sentences quo
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
 import streamlit as st
@@ -48,6 +49,32 @@ def sentences() -> Iterator[None]:
         yield
     except HdpoError as e:
         st.error(escape(str(e)))
+
+
+def at_once(words: str, act: Callable[[], None], prefix: str, key: str, **look: Any) -> bool:
+    """A button whose act is done before the page is drawn again: a reload right after the click cannot lose it.
+
+    act takes the settings as they are drawn now. Where one of this prefix has changed by the time of the click (a field
+    that the click itself leaves), it is not called, and True comes back once the page has read the new ones. What act
+    raises is shown by `say_refusal`.
+    """
+    drawn = {name: value for name, value in st.session_state.items() if str(name).startswith(prefix) and name != key}
+
+    def click() -> None:
+        st.session_state["late"] = any(st.session_state.get(name) != value for name, value in drawn.items())
+        if not st.session_state["late"]:
+            try:
+                act()
+            except HdpoError as e:
+                st.session_state["refusal"] = str(e)
+
+    return st.button(words, key=key, on_click=click, **look) and st.session_state["late"]
+
+
+def say_refusal() -> None:
+    """Why the last click of an `at_once` button started nothing, if there is a reason."""
+    if words := st.session_state.pop("refusal", ""):
+        st.error(escape(words))
 
 
 def address() -> str:

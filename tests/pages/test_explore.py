@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from hdpo.config import ModelConfig, ScanConfig
+from hdpo.config import ModelConfig, PromptConfig, ScanConfig
 from hdpo.data.problems import bundled
 from hdpo.evidence.stats import rate_interval
 from hdpo.record import folder
@@ -341,6 +341,19 @@ def test_the_prompts_are_shown_as_the_model_receives_them(runs_folder: Path, des
     problem = bundled("steep", "validation")[0]
     assert f"<|im_start|>LOOK {problem.solution} THEN {problem.text}<|im_end|>" in [c.value for c in at.code]
     assert any(" of 512 tokens" in c.value for c in at.caption)
+
+
+def test_an_edited_wording_keeps_its_lines_and_has_a_way_back(runs_folder: Path) -> None:
+    at = open_page("side_by_side")
+    wording = at.text_area(key="side_privileged")
+    assert wording.value == PromptConfig().privileged and "\n" in wording.value
+    wording.set_value(wording.value + " ").run()
+    at.button(key="side_start").click().run()
+    (job,) = asked("rollouts")
+    assert job.payload["prompts"]["privileged"] == PromptConfig().privileged + " "
+    at.button(key="side_wording").click().run()
+    assert at.text_area(key="side_privileged").value == PromptConfig().privileged
+    assert "side_wording" not in [b.key for b in at.button] and "side_privileged" not in at.query_params
 
 
 def test_a_prompt_that_does_not_fit_is_an_outcome_of_its_own(runs_folder: Path, desk: Any) -> None:

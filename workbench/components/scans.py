@@ -15,7 +15,7 @@ from workbench import forms, launch
 from workbench.components import figure, picker
 from workbench.data import catalog, explore
 from workbench.figures import cliffs
-from workbench.state import escape, sentences
+from workbench.state import at_once, escape, say_refusal, sentences
 
 PAGE = "cliffs"
 SETTINGS = ("rollouts", "temperature", "max_new_tokens", "limit", "seed")
@@ -55,10 +55,16 @@ def new_scan(expanded: bool) -> None:
     with st.expander("New scan", expanded=expanded, icon=":material/search:"), sentences():
         config = scan_form()
         st.code(launch.command_of(config), language="bash", wrap_lines=True)
-        if st.button("Start scan", type="primary", key="cliffs_start"):
-            forms.check_before_start(TrainConfig(model=config.model, data=config.data))
-            name = f"{config.data.problems.rsplit('/', 1)[-1]} {config.split}, K={config.rollouts}"
-            st.session_state["cliffs_scan"] = launch.start_heavy(config, name=name)
+        if at_once("Start scan", lambda: start(config), f"{PAGE}_", "cliffs_start", type="primary"):
+            start(config)
+        say_refusal()
+
+
+def start(config: ScanConfig) -> None:
+    """A started scan is the chosen one. Raises HdpoError."""
+    forms.check_before_start(TrainConfig(model=config.model, data=config.data))
+    name = f"{config.data.problems.rsplit('/', 1)[-1]} {config.split}, K={config.rollouts}"
+    st.session_state["cliffs_scan"] = launch.start_heavy(config, name=name)
 
 
 def scan_picker() -> Run | None:

@@ -154,14 +154,25 @@ def progress(run: Run) -> Status:
 
 def buttons(run: Run, prefix: str) -> None:
     """Stop or resume, whichever there is to do."""
-    now = run.status().state
-    if now is not State.UNHEARD and (now is State.RUNNING or launch.pending_job(run) is not None):
-        if st.button("Stop run", key=f"{prefix}_stop", help="At the next step edge, with a checkpoint."):
-            launch.stop_run(run)
+    if run.status().state is State.RUNNING or launch.pending_job(run) is not None:
+        words = "At the next step edge, with a checkpoint."
+        st.button("Stop run", key=f"{prefix}_stop", help=words, on_click=stop, args=(run,))
+    elif launch.resumable(run):
+        words = "From its last checkpoint."
+        st.button("Resume run", key=f"{prefix}_resume", help=words, on_click=resume, args=(run,))
+
+
+def stop(run: Run) -> None:
+    """Callback: done before the page is drawn, which then shows what there is to do next."""
+    with state.sentences():
+        launch.stop_run(run)
+        if not run.status().state.ended:
             st.toast("It stops at the next step edge.")
-    elif launch.resumable(run) and st.button("Resume run", key=f"{prefix}_resume", help="From its last checkpoint."):
+
+
+def resume(run: Run) -> None:
+    with state.sentences():
         launch.resume_run(run)
-        st.rerun()
 
 
 def follow(run: Run) -> None:

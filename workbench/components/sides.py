@@ -137,7 +137,11 @@ def wording_settings(fitting: PromptConfig) -> PromptConfig:
             privileged = forms.setting(known["privileged"], f"{PAGE}_")
         plain = PromptConfig()
         untouched = (student, privileged) == (plain.student, plain.privileged)
-        if untouched and fitting != plain:
+        if not untouched:
+            st.button(
+                "Back to the default wording", key="side_wording", on_click=forms.default_wording, args=(f"{PAGE}_",)
+            )
+        elif fitting != plain:
             st.caption("Untouched, so the wording that this model knows is used instead: see below what it receives.")
     wording = fitting if untouched else replace(plain, student=student, privileged=privileged)
     return replace(wording, information=information, fraction=fraction)
