@@ -16,7 +16,8 @@ ROOT = Path(__file__).resolve().parents[1]
 HEAVY = {"torch", "transformers", "peft", "vllm"}
 FLOORS = [
     {"hdpo"},  # what everyone may use: config, knobs, presets, records, errors
-    {"hdpo.data", "hdpo.grading", "hdpo.evidence", "hdpo.record"},
+    {"hdpo.grading", "hdpo.evidence", "hdpo.record"},
+    {"hdpo.data"},
     {"hdpo.model"},
     {"hdpo.sampling"},
     {"hdpo.method"},

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from hdpo.config import Information, Wording
 from hdpo.errors import BadInput
+from hdpo.grading.boxes import last_box
 from hdpo.records import Problem
 
 Messages = list[dict[str, str]]
@@ -180,22 +181,6 @@ def _unboxed(step: str) -> str:
         return step.strip()
     left = step[: box.start()].rstrip("$ ")
     return left.strip() if "=" in left and left[-1].isalnum() else ""
-
-
-def last_box(text: str) -> tuple[int, int] | None:
-    r"""(start, end) of what stands inside the last \boxed{…}; None where no closed one is.
-
-    >>> text = r"\boxed{\frac{1}{2}}"
-    >>> text[slice(*last_box(text))]
-    '\\frac{1}{2}'
-    """
-    for box in reversed(list(_BOX.finditer(text))):
-        depth = 1
-        for place in range(box.end(), len(text)):
-            depth += (text[place] == "{") - (text[place] == "}")
-            if depth == 0:
-                return box.end(), place
-    return None
 
 
 def _with_wrong_answer(problem: Problem) -> str:

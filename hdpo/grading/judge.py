@@ -1,35 +1,40 @@
-"""The verifier's child process: math-verify in a main thread, where its alarm works (see `verify`, the parent's side).
+"""The verifier's child process: math-verify behind the tables of `normalise` (see `verify`, the parent's side).
 
-Speaks JSON lines on stdin and stdout, one reply a request, and ends when stdin closes.
+Speaks JSON lines on stdin and stdout, one reply a request, and ends when stdin closes. An item may use so many seconds
+of CPU time, not of the clock: a busy machine changes no verdict.
 """
 
 from __future__ import annotations
 
 import functools
 import json
+import math
 import os
 import signal
 import sys
+import time
+from types import FrameType
 from typing import Any, Literal
 
 from latex2sympy2_extended.latex2sympy2 import NormalizationConfig
 from math_verify import LatexExtractionConfig, parse, verify
-from math_verify.errors import TimeoutException
+from sympy import Add, Basic, Eq, Expr, FiniteSet, Float, Mul, Pow, Rational, Tuple, binomial, exp, factorial
 
+from hdpo.grading.normalise import Kind, Reading, read
 from hdpo.records import Outcome
 
-MEMORY_BYTES = 4 << 30  # a power tower that is evaluated fills any memory within seconds
+MEMORY_BYTES = 4 << 30  # an expression that is written out may fill any memory within seconds
+MOST_BITS = 1 << 18  # of a number that is computed; a tower of powers has more
+PLACES, SHARE = Rational(1, 2 * 10**6), Rational(1, 10**5)  # how far a decimal may be from the number it stands for
+DIGITS = 30  # that irrational numbers are compared to
 
-# The prediction's side, for rewards (math-verify's README): the last box or nothing, and no repair of broken LaTeX.
-STRICT = LatexExtractionConfig(
+CONFIG = LatexExtractionConfig(
     try_extract_without_anchor=False,
     boxed_match_priority=0,
     normalization_config=NormalizationConfig(
-        units=True, malformed_operators=False, nits=False, boxed="all", equations=False
+        units=False, malformed_operators=False, nits=False, boxed="all", equations=False
     ),
 )
-LENIENT = LatexExtractionConfig()  # for golds alone: data sets write \frac12
-
 # fallback_mode: the text as found comes after what it parsed to. extraction_mode: the first match counts, no other.
 MODES: tuple[Literal["first_match"], Literal["first_match"]] = ("first_match", "first_match")
 
@@ -37,7 +42,11 @@ Request = dict[str, str]
 Reply = dict[str, Any]
 
 
-def serve(timeout_s: float) -> None:
+class OutOfTime(BaseException):
+    """No Exception: sympy catches those."""
+
+
+def serve(cpu_s: float) -> None:
     """Answers requests until stdin closes."""
     wire = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what a library prints must not reach the wire
@@ -45,50 +54,132 @@ def serve(timeout_s: float) -> None:
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    # Whole seconds, and well under the parent's limit where that allows: then a hang costs no restart.
-    alarm_s = max(1, int(0.6 * timeout_s))
-    judge({"completion": "\\boxed{x}", "gold": "x"}, alarm_s)  # builds its tables before the first item
+    judge({"answer": "\\frac{x}{2}", "gold": "x"})  # builds its tables before the first item
     print(json.dumps({"ready": True}), file=wire, flush=True)
     for line in sys.stdin:
-        if sys.platform != "win32":
-            # If the parent was killed during a hang nobody is left to end this process: then the kernel does.
-            signal.setitimer(signal.ITIMER_PROF, 2 * timeout_s + 5)
-        print(json.dumps(judge(json.loads(line), alarm_s)), file=wire, flush=True)
+        print(json.dumps(within(cpu_s, json.loads(line))), file=wire, flush=True)
 
 
-def judge(request: Request, alarm_s: int) -> Reply:
-    """The reply to one request: {"ok"} for a gold alone, {"outcome", "answer", "gold"} for a completion."""
-    gold: list[Any] = []
-    answer: list[Any] = []
+def within(cpu_s: float, request: Request) -> Reply:
+    """The reply to one request, or that there was none within cpu_s seconds of CPU time."""
+    if sys.platform == "win32":  # has no such timer: the parent's clock has to do
+        return judge(request)
+    import resource
+
+    def ring(number: int, frame: FrameType | None) -> None:
+        raise OutOfTime
+
+    # Python hears the timer between two of its own steps alone: in a long one, the kernel ends this process.
+    end = math.ceil(time.process_time() + 2 * cpu_s) + 1
+    resource.setrlimit(resource.RLIMIT_CPU, (end, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+    signal.signal(signal.SIGPROF, ring)
+    signal.setitimer(signal.ITIMER_PROF, cpu_s)
     try:
-        gold = _parse_gold(request["gold"], alarm_s)
-        if "completion" not in request:
-            return {"ok": bool(gold)}
-        if not gold:
-            return _reply(Outcome.GRADER_ERROR, [], [])
-        answer = parse(request["completion"], [STRICT], *MODES, alarm_s, raise_on_error=True)
-        if not answer:
-            return _reply(Outcome.NO_ANSWER, [], gold)
-        right = verify(gold, answer, timeout_seconds=alarm_s, raise_on_error=True)
-        return _reply(Outcome.CORRECT if right else Outcome.WRONG, answer, gold)
-    except (Exception, TimeoutException):  # sympy raises anything: whatever it is, there is no verdict
-        return {**_reply(Outcome.GRADER_ERROR, answer, gold), "ok": False}
+        return judge(request)
+    except OutOfTime:
+        return {"ok": False, "outcome": Outcome.GRADER_ERROR.value}
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
-def _reply(outcome: Outcome, answer: list[Any], gold: list[Any]) -> Reply:
-    # Only the text as it was found: to print a hostile expression can take for ever.
-    texts = [next((part for part in parsed if isinstance(part, str)), "") for parsed in (answer, gold)]
-    return {"outcome": outcome.value, "answer": texts[0], "gold": texts[1]}
+def judge(request: Request) -> Reply:
+    """The reply to one request: {"ok"} for a gold alone, {"outcome"} for an answer beside a gold that is ok."""
+    try:
+        gold = read(request["gold"])
+        if "answer" not in request:
+            return {"ok": gradable(gold)}
+        right = same(gold, read(request["answer"]))
+        return {"outcome": (Outcome.CORRECT if right else Outcome.WRONG).value}
+    except Exception:  # sympy raises anything: whatever it is, there is no verdict
+        return {"ok": False, "outcome": Outcome.GRADER_ERROR.value}
+
+
+def gradable(gold: Reading) -> bool:
+    """Whether a verdict on an answer is possible: the gold can be read, and compared with a plain number."""
+    if gold.kind is not Kind.MATH:
+        return gold.kind is not Kind.NOTHING
+    if _parsed(gold.text) is None:
+        return False
+    same(gold, Reading("1", Kind.MATH))
+    return True
+
+
+def same(gold: Reading, answer: Reading) -> bool:
+    """Whether the answer is right."""
+    if gold.unit and answer.unit and gold.unit != answer.unit:
+        return False
+    if gold.kind is Kind.TEXT or Kind.OPAQUE in (gold.kind, answer.kind):
+        return gold.text == answer.text
+    pairs = [(_bare(gold, answer), _bare(answer, gold))]
+    if gold.percent != answer.percent:  # 28 % is 0.28, and is called 28
+        pairs += [(f"{g}\\%", a) if gold.percent else (g, f"{a}\\%") for g, a in pairs]
+    return any(g == a or _equal(g, a) for g, a in pairs)
+
+
+def _bare(side: Reading, other: Reading) -> str:
+    """x = 5 without its x, unless an equation stands on the other side."""
+    return side.text if side.name == other.name or "=" not in other.whole else side.whole
+
+
+def _equal(gold: str, answer: str) -> bool:
+    first, second = _parsed(gold), _parsed(answer)
+    if first is None or second is None or max(_bits(first), _bits(second)) > MOST_BITS:
+        return False
+    if any(_same_numbers(e.lhs, e.rhs) is False for e in second.atoms(Eq)):
+        return False  # 2+2=7 is no way to say 7
+    decided = _same_numbers(first, second)
+    return verify([first], [second], timeout_seconds=None, raise_on_error=True) if decided is None else decided
 
 
 @functools.lru_cache(maxsize=1024)
-def _parse_gold(gold: str, alarm_s: int) -> list[Any]:
-    r"""The gold as math-verify parses it, [] where it cannot. Strict first; then leniently, as data sets write \frac12."""
-    for text, config in ((f"\\boxed{{{gold}}}", STRICT), (f"${gold}$", LENIENT)):
-        parsed = parse(text, [config], *MODES, alarm_s, raise_on_error=True)
-        if any(not isinstance(part, str) for part in parsed):
-            return list(parsed)
-    return []
+def _parsed(text: str) -> Any:
+    """The expression, or None where math-verify finds none."""
+    found = parse(f"\\boxed{{{text}}}", [CONFIG], *MODES, parsing_timeout=None, raise_on_error=True)
+    return next((part for part in found if not isinstance(part, str)), None)
+
+
+def _bits(e: Any) -> float:
+    """At most so many bits has the largest number that is computed for this expression."""
+    if isinstance(e, Rational):
+        return float(e.p.bit_length() + e.q.bit_length())
+    if isinstance(e, Pow | exp):
+        base, power = map(_bits, e.as_base_exp())
+        return base * 2 ** min(power, 64)
+    parts = [_bits(a) for a in getattr(e, "args", ())]
+    if isinstance(e, factorial | binomial):
+        return parts[0] * 2 ** min(parts[0], 64)
+    return sum(parts) if isinstance(e, Add | Mul) else max(parts, default=1.0)
+
+
+def _same_numbers(gold: Any, answer: Any) -> bool | None:
+    """Whether two numbers, or two lists of numbers, are the same: exactly, or as a decimal stands for one. None: ask
+    math-verify, which rounds to six places whatever the size."""
+    for group in (Tuple, FiniteSet):
+        if isinstance(gold, group) and isinstance(answer, group) and len(gold.args) == len(answer.args):
+            told = [[_same_numbers(g, a) for a in answer.args] for g in gold.args]
+            if any(None in row for row in told):
+                return None
+            if group is Tuple:
+                return all(row[i] for i, row in enumerate(told))
+            return all(map(any, told)) and all(map(any, zip(*told, strict=True)))
+    g, a = _number(gold), _number(answer)
+    if g is None or a is None:
+        return None
+    rounded = bool(gold.atoms(Float) or answer.atoms(Float))
+    if g.is_Rational and a.is_Rational:
+        return bool(abs(g - a) <= min(PLACES, SHARE * abs(g)) if rounded else g == a)
+    difference, size = abs((g - a).evalf(DIGITS)), abs(g.evalf(DIGITS))
+    if not (difference.is_Float or difference.is_zero) or not size.is_Float:
+        return None
+    return bool(difference <= (min(PLACES, SHARE * size) if rounded else size / 10 ** (DIGITS - 10)))
+
+
+def _number(e: Any) -> Any:
+    """A number's exact value, decimals as they are written; None for anything else."""
+    if not isinstance(e, Expr) or e.free_symbols:
+        return None
+    exact = e.xreplace({f: Rational(str(f)) for f in e.atoms(Float)}).doit()
+    return exact if isinstance(exact, Basic) and exact.is_number and exact.is_finite else None
 
 
 if __name__ == "__main__":

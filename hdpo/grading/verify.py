@@ -1,19 +1,18 @@
 """Completion + gold answer → verdict: math-verify in processes of our own that can be killed.
 
-Settings (README of math-verify, "rewards"): gold first, boxed answers first, no answer without an anchor, strict LaTeX
-on the prediction's side. Where gold and the only box are plain integers the verdict is read off at once; a test holds
-that path equal to math-verify. Everything else goes to child processes (`python -m hdpo.grading.judge`, never a fork):
-math-verify's own time-out is an alarm signal, which works in a main thread alone and does not end every hang, so the
-parent kills the child too. A hang or a crash costs that one item its verdict, no other.
+What the answer is, `boxes` says; where it is the gold as text, or both are plain integers, that is the verdict at once.
+Everything else goes to child processes (`python -m hdpo.grading.judge`, never a fork), and what they found is
+remembered by answer and gold, errors too: a hang costs its time once. A child limits its own CPU time and ends with an
+error or by the kernel's hand; the parent's clock is a far second limit, for a child that does nothing at all.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import queue
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -27,20 +26,15 @@ from typing import IO, Any
 
 from hdpo.assets import HOME
 from hdpo.errors import HdpoError
+from hdpo.grading.boxes import answer_in
 from hdpo.processes import end_group
 from hdpo.records import Outcome
 
 START_S = 300.0  # a child imports sympy first: about 1 s alone, a minute on a very crowded machine
 CACHED_VERDICTS = 8192
 _PLAIN_INTEGER = r"(?:0|-?[1-9][0-9]{0,14})"
-_INTEGER_GOLD = re.compile(_PLAIN_INTEGER)
+_INTEGER = re.compile(_PLAIN_INTEGER)
 _NUMBER_GOLD = re.compile(_PLAIN_INTEGER + r"(?:\.[0-9]{1,15})?")
-_INTEGER_BOX = re.compile(r"\\boxed\{(" + _PLAIN_INTEGER + r")\}")
-# What can make math-verify read something else than the one box: other boxes, a percent sign behind its formula,
-# and the phrase "final answer is … I hope", which has the same priority as a box.
-_BESIDE_THE_BOX = re.compile(r"\\fbox|%|percent|pct|I hope", re.IGNORECASE)
-# Without these no box, no formula and no bracketed expression can stand in a text.
-_LATEX_MARKS = re.compile(r"[\\$\[]")
 
 Request = dict[str, str]
 Reply = dict[str, Any]
@@ -48,7 +42,7 @@ Reply = dict[str, Any]
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the verifier found. answer and gold are as extracted, "" where nothing was; gold is "" if unparsable too."""
+    """What the verifier found. answer: as it was written, "" where there was none. gold: "" where it cannot be graded against."""
 
     outcome: Outcome
     answer: str
@@ -60,36 +54,35 @@ def outcome_of(verdict: Verdict, truncated: bool) -> Outcome:
     return Outcome.TRUNCATED if truncated else verdict.outcome
 
 
-def fast_verdict(completion: str, gold: str) -> Verdict | None:
-    """The verdict where it needs no parser, equal to math-verify's; None where it does.
+def fast_verdict(answer: str | None, gold: str) -> Verdict | None:
+    """The verdict where it needs no child, for a gold that is ok; None where it does.
 
-    >>> fast_verdict("6*7=42 \\\\boxed{42}", "42").outcome.value, fast_verdict("It is 42.", "42").outcome.value
-    ('correct', 'no answer found')
-    >>> fast_verdict("\\\\boxed{\\\\frac{84}{2}}", "42") is None
-    True
+    >>> fast_verdict("42", "42").outcome.value, fast_verdict(None, "42").outcome.value, fast_verdict("84/2", "42")
+    ('correct', 'no answer found', None)
     """
-    if _NUMBER_GOLD.fullmatch(gold) and not _LATEX_MARKS.search(completion):
+    if answer is None:
         return Verdict(Outcome.NO_ANSWER, "", gold)
-    if not _INTEGER_GOLD.fullmatch(gold) or completion.count("\\boxed") != 1 or _BESIDE_THE_BOX.search(completion):
-        return None
-    box = _INTEGER_BOX.search(completion)
-    if box is None:
-        return None
-    return Verdict(Outcome.CORRECT if box[1] == gold else Outcome.WRONG, box[1], gold)
+    if answer == gold.strip():
+        return Verdict(Outcome.CORRECT, answer, gold)
+    if _INTEGER.fullmatch(gold) and _INTEGER.fullmatch(answer):
+        return Verdict(Outcome.WRONG, answer, gold)
+    return None
 
 
 class VerifierPool:
     """Child processes that verify; started at first need, closed with the pool. For one thread at a time.
 
-    workers: children at most. timeout_s: seconds one item may take before its child is killed and replaced.
+    workers: children at most. cpu_s: seconds of CPU time that one item may use. wall_s: seconds after which a child is
+    killed that gave no sign.
     """
 
-    def __init__(self, workers: int = 1, timeout_s: float = 5.0) -> None:
+    def __init__(self, workers: int = 1, cpu_s: float = 3.0, wall_s: float = 120.0) -> None:
         self.workers = workers
-        self.timeout_s = timeout_s
+        self.cpu_s = cpu_s
+        self.wall_s = wall_s
         self._children: list[_Child] = []
         self._mail: queue.Queue[tuple[_Child, str]] = queue.Queue()
-        self._verdicts: OrderedDict[bytes, Verdict] = OrderedDict()
+        self._verdicts: OrderedDict[tuple[str | None, str], Verdict] = OrderedDict()
         self._golds: dict[str, bool] = {}
 
     def __enter__(self) -> VerifierPool:
@@ -107,28 +100,35 @@ class VerifierPool:
         self._children.clear()
 
     def grade(self, items: Sequence[tuple[str, str]]) -> list[Verdict]:
-        """Verdicts for (completion text, gold) pairs, in their order. Each distinct pair is judged once.
+        """Verdicts for (completion text, gold) pairs, in their order. Each distinct answer to a gold is judged once.
 
-        GRADER_ERROR where the child hung, crashed or timed out, and where the gold cannot be parsed (ask `gold_ok`
-        before). These are not remembered: the next call tries again. Raises HdpoError where no child can start.
+        GRADER_ERROR where the gold is not ok (ask `gold_ok` before), and where the child found no verdict within its
+        time or crashed. Raises HdpoError where no child can start.
         """
-        known: dict[tuple[str, str], Verdict] = {}
-        unknown: dict[tuple[str, str], None] = {}
-        for item in items:
-            verdict = fast_verdict(*item) or self._recall(item)
+        golds = list(dict.fromkeys(gold for _, gold in items))
+        fine = dict(zip(golds, self.gold_ok(golds), strict=True))
+        pairs = [(answer_in(completion), gold) for completion, gold in items]
+        known: dict[tuple[str | None, str], Verdict] = {}
+        unknown: list[tuple[str, str]] = []
+        for answer, gold in dict.fromkeys(pairs):
+            verdict = self._recall(answer, gold) if fine[gold] else Verdict(Outcome.GRADER_ERROR, answer or "", "")
             if verdict is None:
-                unknown[item] = None
+                unknown.append((answer or "", gold))
             else:
-                known[item] = verdict
-        replies = self._ask([{"completion": completion, "gold": gold} for completion, gold in unknown])
-        for item, reply in zip(unknown, replies, strict=True):
-            known[item] = verdict = _as_verdict(reply)
-            if verdict.outcome is not Outcome.GRADER_ERROR:
-                self._remember(item, verdict)
-        return [known[item] for item in items]
+                known[answer, gold] = verdict
+        replies = self._ask([{"answer": answer, "gold": gold} for answer, gold in unknown])
+        for (answer, gold), reply in zip(unknown, replies, strict=True):
+            known[answer, gold] = verdict = Verdict(
+                Outcome(reply["outcome"] if reply else Outcome.GRADER_ERROR), answer, gold
+            )
+            if reply is not None:
+                self._verdicts[answer, gold] = verdict
+        while len(self._verdicts) > CACHED_VERDICTS:
+            self._verdicts.popitem(last=False)
+        return [known[pair] for pair in pairs]
 
     def gold_ok(self, golds: Sequence[str]) -> list[bool]:
-        """Whether each gold can be parsed. A problem whose gold cannot leaves every count, visibly."""
+        """Whether each gold can be graded against. A problem whose gold cannot leaves every count, visibly."""
         unknown = [
             gold for gold in dict.fromkeys(golds) if gold not in self._golds and not _NUMBER_GOLD.fullmatch(gold)
         ]
@@ -137,16 +137,12 @@ class VerifierPool:
                 self._golds[gold] = bool(reply["ok"])
         return [bool(_NUMBER_GOLD.fullmatch(gold)) or self._golds.get(gold, False) for gold in golds]
 
-    def _recall(self, item: tuple[str, str]) -> Verdict | None:
-        key = _key(item)
-        if key in self._verdicts:
-            self._verdicts.move_to_end(key)
-        return self._verdicts.get(key)
-
-    def _remember(self, item: tuple[str, str], verdict: Verdict) -> None:
-        self._verdicts[_key(item)] = verdict
-        if len(self._verdicts) > CACHED_VERDICTS:
-            self._verdicts.popitem(last=False)
+    def _recall(self, answer: str | None, gold: str) -> Verdict | None:
+        verdict = fast_verdict(answer, gold)
+        if verdict is None and (answer, gold) in self._verdicts:
+            self._verdicts.move_to_end((answer, gold))
+            verdict = self._verdicts[answer, gold]
+        return verdict
 
     def _ask(self, requests: Sequence[Request]) -> list[Reply | None]:
         """One reply a request; None where its child hung or crashed."""
@@ -173,17 +169,19 @@ class VerifierPool:
         for child in self._children:
             if waiting and child.ready and child.item is None:
                 child.item, request = waiting.popleft()
-                child.deadline = time.monotonic() + self.timeout_s
+                child.deadline = time.monotonic() + self.wall_s
                 child.send(request)
         starting = sum(not child.ready for child in self._children)
         while starting < len(waiting) and len(self._children) < self.workers:
-            self._children.append(_start(self.timeout_s, self._mail))
+            self._children.append(_start(self.cpu_s, self._mail))
             starting += 1
 
     def _take(self, child: _Child, line: str, replies: list[Reply | None]) -> None:
         """A line from a child: its reply, its sign of readiness, or "" when it died."""
         if line and child.item is not None:
             replies[child.item] = json.loads(line)
+        elif child.item is not None and child.ran_out_of_time():
+            replies[child.item] = {"ok": False, "outcome": Outcome.GRADER_ERROR.value}
         if line:
             child.ready, child.item, child.deadline = True, None, float("inf")
         else:
@@ -225,18 +223,24 @@ class _Child:
         """Ends the process and whatever it started, at once."""
         end_group(self.process, ask=False)
 
+    def ran_out_of_time(self) -> bool:
+        """Of a child that ended: whether the kernel ended it, for its CPU time."""
+        return sys.platform != "win32" and self.process.wait() == -signal.SIGXCPU
+
     def last_words(self) -> str:
         self.errors.seek(0)
         return self.errors.read().decode("utf-8", "replace").strip()[-300:]
 
 
-def _start(timeout_s: float, mail: queue.Queue[tuple[_Child, str]]) -> _Child:
+def _start(
+    cpu_s: float, mail: queue.Queue[tuple[_Child, str]], program: Sequence[str] = ("-m", "hdpo.grading.judge")
+) -> _Child:
     """A child and the thread that brings its lines to `mail`; an empty line means that it ended."""
     package_root = str(HOME)
     inherited = [path for path in [os.environ.get("PYTHONPATH")] if path]
     errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
     process = subprocess.Popen(
-        [sys.executable, "-m", "hdpo.grading.judge", str(timeout_s)],
+        [sys.executable, *program, str(cpu_s)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=errors,
@@ -256,13 +260,3 @@ def _bring_lines(child: _Child, mail: queue.Queue[tuple[_Child, str]]) -> None:
     for line in child.process.stdout:
         mail.put((child, line))
     mail.put((child, ""))
-
-
-def _key(item: tuple[str, str]) -> bytes:
-    return hashlib.blake2b(json.dumps(item).encode(), digest_size=16).digest()
-
-
-def _as_verdict(reply: Reply | None) -> Verdict:
-    if reply is None:
-        return Verdict(Outcome.GRADER_ERROR, "", "")
-    return Verdict(Outcome(reply["outcome"]), reply["answer"], reply["gold"])

@@ -11,6 +11,7 @@ from typing import Any
 
 from hdpo.config import TrainConfig, replace_knobs
 from hdpo.data.problems import bundled
+from hdpo.grading.boxes import answer_in
 from hdpo.grading.verify import VerifierPool, fast_verdict
 from hdpo.method.run import Training, start, take_step
 from hdpo.model.find import BUNDLED
@@ -103,7 +104,7 @@ def grpo_against_trl() -> Row:
 
     def reward(completions: list[Any], answer: list[str], **_: Any) -> list[float]:
         texts = [c[0]["content"] for c in completions]
-        verdicts = [fast_verdict(t, a) for t, a in zip(texts, answer, strict=True)]
+        verdicts = [fast_verdict(answer_in(t), a) for t, a in zip(texts, answer, strict=True)]
         return [float(v is not None and v.outcome.value == "correct") for v in verdicts]
 
     ours: list[float] = []

@@ -12,8 +12,9 @@ from transformers import PreTrainedTokenizerFast
 
 from hdpo.config import INSTRUCT, PLAIN, Information, Wording
 from hdpo.data.problems import bundled
-from hdpo.data.prompts import fits, last_box, pick_other, privileged_messages, reference, render, student_messages
+from hdpo.data.prompts import fits, pick_other, privileged_messages, reference, render, student_messages
 from hdpo.errors import BadInput
+from hdpo.grading.boxes import last_box
 from hdpo.records import Problem
 
 MODEL = Path(__file__).resolve().parents[2] / "assets" / "model"
@@ -83,7 +84,7 @@ def test_a_wrong_answer_finds_its_box_among_braces():
     nested = replace(SUM, solution=r"\boxed{1} then \boxed{\frac{1}{\sqrt{2}}}.", answer=r"\frac{1}{\sqrt{2}}")
     wrong = reference(nested, Information.WRONG_ANSWER)
     assert wrong.startswith(r"\boxed{1} then \boxed{") and wrong.endswith("}.") and "sqrt" not in wrong
-    assert last_box(r"\boxed{1} and \boxed{2") == (7, 8)
+    assert last_box(r"\boxed{1} and \boxed{2") is None
     assert last_box("none") is None
 
 

@@ -14,50 +14,51 @@ from hypothesis import strategies as st
 
 from hdpo.errors import HdpoError
 from hdpo.grading.judge import judge
-from hdpo.grading.verify import Verdict, VerifierPool, fast_verdict, outcome_of
+from hdpo.grading.verify import Verdict, VerifierPool, _start, fast_verdict, outcome_of
 from hdpo.records import Outcome
 
 RIGHT, WRONG, NONE, ERROR = Outcome.CORRECT, Outcome.WRONG, Outcome.NO_ANSWER, Outcome.GRADER_ERROR
-TOWER = r"Surely \boxed{9^{9^{9^{9}}}}"  # no verdict: to compare it sympy would have to write it out
+ENDLESS = r"\boxed{\sum_{n=1}^{10^{9}} n^{n}}"  # no verdict: sympy adds it up, term by term
 ROOT = Path(__file__).resolve().parents[2]
 GSM8K = ROOT.parent / "shared" / "data" / "gsm8k"
 
+# What the rules of assets/GRADING.md do not show.
 CASES = [
-    (r"6 \cdot 7 = 42, so \boxed{42}.", "42", RIGHT),
     (r"\boxed{42}", "43", WRONG),
-    (r"\boxed{-7}", "-7", RIGHT),
     (r"\boxed{042}", "42", RIGHT),
-    (r"\boxed{1,234}", "1234", RIGHT),
     (r"\boxed{1234}", "1,234", RIGHT),
-    (r"\boxed{\frac{1}{2}}", "0.5", RIGHT),
-    (r"\boxed{0.5}", r"\frac12", RIGHT),  # a gold may be sloppy LaTeX
-    (r"\boxed{\frac12}", r"\frac{1}{2}", WRONG),  # an answer may not
     (r"\boxed{\frac{2}{4}}", r"\frac{1}{2}", RIGHT),
-    (r"\boxed{50\%}", r"\frac{1}{2}", RIGHT),
+    (r"\boxed{\frac{\pi}2}", r"\frac\pi2", RIGHT),
+    (r"\boxed{\frac{12}{1}}", r"\frac12", WRONG),
     (r"\boxed{\sqrt{8}}", r"2\sqrt{2}", RIGHT),
     (r"\boxed{2\pi r}", r"\pi r \cdot 2", RIGHT),
-    (r"\boxed{(x+1)^2}", "x^2+2x+1", RIGHT),
     (r"\boxed{(x-1)^2}", "x^2+2x+1", WRONG),
-    (r"\boxed{x=5}", "5", RIGHT),
-    (r"\boxed{5\text{ cm}}", "5", RIGHT),
-    (r"\boxed{\text{Monday}}", r"\text{Monday}", RIGHT),
+    (r"\boxed{5x+5}", "5(x+1)", RIGHT),
+    (r"\boxed{3}", r"\log_2(8)", RIGHT),
     (r"\boxed{\text{Sunday}}", r"\text{Monday}", WRONG),
-    (r"\boxed{\{2, 1\}}", r"\{1, 2\}", RIGHT),
-    (r"The roots are \boxed{1} and \boxed{2}.", r"\{1, 2\}", RIGHT),
+    (r"\boxed{\text{Monday}\text{ and }\text{Friday}}", r"\text{Monday} \text{ and } \text{Tuesday}", WRONG),
+    (r"\boxed{\{1.2, \sqrt{2}\}}", r"\{\sqrt2, 1.2\}", RIGHT),
     (r"\boxed{(1, 2)}", "(1, 3)", WRONG),
-    (r"\boxed{\begin{pmatrix}1\\2\end{pmatrix}}", r"\begin{pmatrix}1\\2\end{pmatrix}", RIGHT),
+    (r"\boxed{\begin{pmatrix} 1 \\ 200 \end{pmatrix}}", r"\begin{pmatrix}1\\200\end{pmatrix}", RIGHT),
+    (r"\boxed{\begin{pmatrix} 1200 \end{pmatrix}}", r"\begin{pmatrix}1\\ 200\end{pmatrix}", WRONG),
     (r"\boxed{3+2i}", "2i+3", RIGHT),
-    (r"First \boxed{41}. " + "No, I must correct that step. " * 4 + r"\boxed{42}", "42", RIGHT),
-    (r"First \boxed{42}. " + "No, I must correct that step. " * 4 + r"\boxed{41}", "42", WRONG),
-    (r"The final answer is $7$. I hope it is correct. \boxed{8}", "8", RIGHT),
-    (r"\boxed{8}. The final answer is $7$. I hope it is correct.", "8", WRONG),  # that phrase ranks with a box
-    (r"$\boxed{400}$ %", "4", RIGHT),
-    (r"Answer: $42$, that is \boxed{\frac12}", "42", WRONG),  # the box counts, and no earlier answer
-    ("The answer is 42.", "42", NONE),  # no box, no formula: strict
-    ("It is 42 because $6 \\cdot 7 = 42$", "42", NONE),  # a formula without an anchor
-    ("Answer: $42$", "42", RIGHT),
-    ("The answer is [42] then", "42", RIGHT),
-    (r"\boxed{42", "42", NONE),
+    (r"\boxed{60\text{ miles per hour}}", "60 mph", RIGHT),
+    (r"\boxed{60\text{ km/h}}", "60 mph", WRONG),
+    (r"\boxed{2}", "2xy", WRONG),
+    (r"\boxed{2s}", "2t", WRONG),
+    (r"\boxed{10:30 pm}", r"10:30\text{ am}", WRONG),
+    (r"\boxed{x = 5 cm}", r"5\text{ cm}", RIGHT),
+    (r"\boxed{2x-y+1=0}", "y=2x+1", RIGHT),
+    (r"\boxed{x=2+2=7}", "7", WRONG),
+    (r"\boxed{0.30000000000000004}", "0.3", RIGHT),
+    (r"\boxed{1.41421356}", r"\sqrt{2}", RIGHT),
+    (r"\boxed{3.1416}", r"\pi", WRONG),
+    (r"\boxed{\frac{\sqrt3}{2^{91}}}", r"\frac{\sqrt2}{2^{90}}", WRONG),
+    (r"\boxed{0}", r"9^{9^{9}}", WRONG),
+    (r"\boxed{e^{e^{e^{99}}}}", "7", WRONG),
+    (r"\boxed{" + "9" * 5000 + "}", "9" * 5000, RIGHT),
+    (r"\boxed{" + "9" * 4999 + "8}", "9" * 5000, WRONG),
+    (r"\boxed{" + "9" * 5000 + "}", "7", WRONG),
     ("", "42", NONE),
     (r"\boxed{42}", r"\frac{1}{", ERROR),
 ]
@@ -69,24 +70,18 @@ def pool():
         yield pool
 
 
-def test_hand_written_latex_through_math_verify_itself():
-    for completion, gold, expected in CASES:
-        reply = judge({"completion": completion, "gold": gold}, 60)
-        assert reply["outcome"] == expected.value, (completion, gold, reply)
-
-
-def test_hand_written_latex_through_the_pool_with_a_hang_among_it():
+def test_hand_written_latex_with_a_hang_among_it():
     items = [(completion, gold) for completion, gold, _ in CASES]
     with VerifierPool(workers=2) as pool:
-        verdicts = pool.grade([*items[:10], (TOWER, "7"), *items[10:]])
+        verdicts = pool.grade([*items[:10], (ENDLESS, "7"), *items[10:]])
     assert verdicts.pop(10).outcome is ERROR
     for (completion, gold, expected), verdict in zip(CASES, verdicts, strict=True):
         assert verdict.outcome is expected, (completion, gold, verdict)
 
 
-def test_a_verdict_keeps_the_answer_and_the_gold_that_were_read(pool):
+def test_a_verdict_keeps_the_answer_and_the_gold_as_they_were_written(pool):
     verdict = pool.grade([(r"so \boxed{ \frac{3}{4} }", r"\frac12")])[0]
-    assert verdict == Verdict(WRONG, r"\frac{3}{4}", r"\frac{1}{2}")
+    assert verdict == Verdict(WRONG, r"\frac{3}{4}", r"\frac12")
     assert pool.grade([("nothing", r"\frac12")])[0].answer == ""
 
 
@@ -101,34 +96,78 @@ def test_unparsable_golds_are_told(pool):
     assert pool.gold_ok(golds) == [True, True, True, True, False, False, False, True]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="reads the signal that ended a process, which Windows does not have")
-def test_a_hostile_expression_is_killed_where_the_alarm_comes_too_late():
-    with VerifierPool(timeout_s=1.0) as pool:
-        pool.gold_ok(["x"])
-        process = pool._children[0].process
-        assert pool.grade([(TOWER, "7")])[0].outcome is ERROR
-        assert process.returncode == -signal.SIGKILL
+def test_a_gold_that_cannot_be_compared_is_told_before_any_answer():
+    with VerifierPool(cpu_s=0.5) as pool:
+        gold = ENDLESS.removeprefix(r"\boxed{").removesuffix("}")
+        assert pool.gold_ok([gold]) == [False]
+        asked = asked_by(pool)
+        assert [v.outcome for v in pool.grade([(rf"\boxed{{{n}}}", gold) for n in range(5)])] == [ERROR] * 5
+        assert asked == []
 
 
-def test_the_inner_alarm_costs_no_child():
-    with VerifierPool(timeout_s=6.0) as pool:
+def asked_by(pool: VerifierPool) -> list[dict[str, str]]:
+    """What goes to the children of this pool from now on."""
+    asked, ask = [], pool._ask
+    pool._ask = lambda requests: asked.extend(requests) or ask(requests)
+    return asked
+
+
+def test_a_hang_costs_its_time_once_and_no_child():
+    with VerifierPool(cpu_s=0.5) as pool:
         pool.gold_ok(["x"])
         before = pool._children[0].process.pid
-        assert pool.grade([(TOWER, "7")])[0].outcome is ERROR
-        assert pool._children[0].process.pid == before
+        assert pool.grade([(ENDLESS, "7")])[0].outcome is ERROR
+        asked = asked_by(pool)
+        assert pool.grade([(ENDLESS, "7"), ("Once more: " + ENDLESS, "7")])[1].outcome is ERROR
+        assert pool._children[0].process.pid == before and asked == []
+
+
+def test_two_hundred_towers_of_powers_are_recognised():
+    towers = [rf"\boxed{{{n}^{{9^{{9^{{9}}}}}}}}" for n in range(2, 202)]
+    with VerifierPool(cpu_s=1.0) as pool:
+        assert {v.outcome for v in pool.grade([(t, "7") for t in towers])} == {WRONG}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such limit")
+def test_a_step_that_hears_no_timer_is_ended_by_the_kernel_and_remembered():
+    # One step of Python's, for minutes.
+    deaf = "import hdpo.grading.judge as j; j.judge = lambda request: sum(range(10**12)) if '7' in request.values() else {'ok': True}; j.serve(0.2)"
+    pool = VerifierPool()
+    child = _start(0.2, pool._mail, ["-c", deaf])
+    pool._children = [child]
+    assert pool.grade([(r"\boxed{\frac{1}{2}}", "7")])[0].outcome is ERROR
+    assert child.process.returncode == -signal.SIGXCPU
+    asked = asked_by(pool)
+    assert pool.grade([(r"\boxed{\frac{1}{2}}", "7")])[0].outcome is ERROR and asked == []
+    pool.close()
+
+
+def test_a_busy_machine_changes_no_verdict():
+    items = [(rf"\boxed{{\frac{{{2 * n}}}{{6}}}}", r"\frac{7}{3}") for n in range(24)]
+    with VerifierPool() as pool:
+        alone = pool.grade(items)
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(4)]
+    try:
+        with VerifierPool() as pool:
+            assert pool.grade(items) == alone
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+    assert [v.outcome for v in alone] == [RIGHT if n == 7 else WRONG for n in range(24)]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="stops a process by a signal that Windows does not have")
 def test_a_child_that_hears_no_alarm_is_killed_and_replaced():
-    with VerifierPool(timeout_s=3.0) as pool:
-        pool.gold_ok(["x"])
+    with VerifierPool(wall_s=3.0) as pool:
+        pool.gold_ok(["2x"])
         stopped = pool._children[0].process
         os.kill(stopped.pid, signal.SIGSTOP)
-        verdicts = pool.grade([(r"\boxed{x}", "x"), (r"\boxed{y}", "y"), (r"\boxed{z}", "x")])
+        verdicts = pool.grade([(r"\boxed{x+x}", "2x"), (r"\boxed{3x-x}", "2x"), (r"\boxed{z}", "2x")])
         assert [verdict.outcome for verdict in verdicts] == [ERROR, RIGHT, WRONG]
         assert stopped.returncode == -signal.SIGKILL
-        # Not remembered: the next call asks again.
-        assert pool.grade([(r"\boxed{x}", "x")])[0].outcome is RIGHT
+        # Not its fault, so not remembered: the next call asks again.
+        assert pool.grade([(r"\boxed{x+x}", "2x")])[0].outcome is RIGHT
 
 
 @pytest.mark.skipif(os.name == "nt", reason="kills a process by a signal that Windows does not have")
@@ -138,11 +177,11 @@ def test_a_child_that_died_idle_costs_nothing():
         process = pool._children[0].process
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-        assert pool.grade([(r"\boxed{x}", "x")])[0].outcome is RIGHT
+        assert pool.grade([(r"\boxed{x+x}", "2x")])[0].outcome is RIGHT
 
 
 def test_what_a_library_prints_stays_off_the_wire():
-    noisy = "import hdpo.grading.judge as j; j.judge = lambda request, alarm_s: print('noise') or {'ok': True}; j.serve(5.0)"
+    noisy = "import hdpo.grading.judge as j; j.judge = lambda request: print('noise') or {'ok': True}; j.serve(5.0)"
     command = [sys.executable, "-c", noisy]
     said = subprocess.run(command, input="{}\n", capture_output=True, text=True, check=True, cwd=ROOT)
     assert said.stdout == '{"ready": true}\n{"ok": true}\n' and said.stderr.count("noise") == 2
@@ -155,7 +194,7 @@ def test_children_end_when_stdin_closes():
     process.stdin.close()
     assert process.wait(timeout=10) == 0
     pool.close()
-    assert pool.grade([(r"\boxed{x}", "x")])[0].outcome is RIGHT  # a closed pool starts anew
+    assert pool.grade([(r"\boxed{x+x}", "2x")])[0].outcome is RIGHT  # a closed pool starts anew
     pool.close()
 
 
@@ -172,15 +211,14 @@ def test_no_child_for_plain_integers():
         assert pool._children == []
 
 
-def test_order_is_kept_and_equal_pairs_are_judged_once(pool, monkeypatch):
-    asked = []
-    ask = VerifierPool._ask
-    monkeypatch.setattr(VerifierPool, "_ask", lambda self, requests: asked.extend(requests) or ask(self, requests))
-    items = [(rf"\boxed{{{n % 5}/7}}", "3/7") for n in range(20)]
+def test_order_is_kept_and_equal_pairs_are_judged_once(pool):
+    asked = asked_by(pool)
+    items = [(rf"{n}: \boxed{{{n % 5}/7}}", "3/7") for n in range(20)]
     expected = [RIGHT if n % 5 == 3 else WRONG for n in range(20)]
     for _ in range(2):
         assert [verdict.outcome for verdict in pool.grade(items)] == expected
-    assert len(asked) == 5
+    assert len([request for request in asked if "answer" in request]) == 4  # the text of the gold needs no child
+    del pool._ask
 
 
 def test_the_memory_of_verdicts_is_bounded(pool, monkeypatch):
@@ -196,52 +234,14 @@ def test_a_truncated_rollout_is_truncated_whatever_stands_in_it():
         assert outcome_of(Verdict(outcome, "42", "42"), truncated=False) is outcome
 
 
-WORDS = st.sampled_from(
-    [
-        "Then",
-        "x = 5",
-        "$x=3$",
-        "$",
-        "[2]",
-        "answer:",
-        "final answer is $7$.",
-        "I hope",
-        "%",
-        r"\(y\)",
-        r"\[",
-        r"\]",
-        "5/7",
-    ]
-    + ["and", r"\frac{1}{2}", "percent", r"\fbox{3}", "\n", "{", "}", "42", "9."]
-)
-BOXES = st.one_of(
-    st.integers(-(10**16), 10**16).map(lambda n: rf"\boxed{{{n}}}"),
-    st.sampled_from(
-        [r"\boxed{0}", r"\boxed{-0}", r"\boxed{007}", r"\boxed{ 4 }", r"$\boxed{4}$", r"$$x=\boxed{4}$$", r"\boxed 4"]
-    ),
-    st.just(""),
-)
-
-
-@settings(max_examples=150, deadline=None)
-@given(st.lists(WORDS, max_size=5), BOXES, st.lists(WORDS, max_size=5), st.sampled_from(["4", "0", "-3", "7"]))
-def test_the_fast_path_equals_math_verify(before, box, after, gold):
-    completion = " ".join([*before, box, *after])
-    fast = fast_verdict(completion, gold)
-    if fast is not None:
-        reply = judge({"completion": completion, "gold": gold}, 60)
-        assert (fast.outcome.value, fast.answer, fast.gold) == (reply["outcome"], reply["answer"], reply["gold"])
-
-
-@given(st.integers(-(10**15) + 1, 10**15 - 1), st.booleans())
+@given(st.integers(-(10**15) + 1, 10**15 - 1), st.integers(-3, 3))
 @settings(max_examples=60, deadline=None)
-def test_the_fast_path_is_taken_for_plain_integers(number, right):
-    gold = str(number if right else number + 1)
-    if len(gold.lstrip("-")) > 15:
-        return
-    fast = fast_verdict(rf"so it is $x = \boxed{{{number}}}$.", gold)
-    assert fast == Verdict(RIGHT if right else WRONG, str(number), gold)
-    assert judge({"completion": rf"$x = \boxed{{{number}}}$.", "gold": gold}, 60)["outcome"] == fast.outcome.value
+def test_the_fast_path_equals_math_verify(number, more):
+    gold, answer = str(number), str(number + more)
+    fast = fast_verdict(answer, gold)
+    assert fast is None or fast.outcome is (WRONG if more else RIGHT)
+    assert fast is not None or len(answer.lstrip("-")) > 15
+    assert judge({"answer": answer, "gold": gold})["outcome"] == (WRONG if more else RIGHT).value
 
 
 def test_the_parent_never_imports_sympy():
