@@ -464,7 +464,7 @@ class Run:
             if broken := broken_lines(self.path / name):
                 found.append(f"{name}: {broken} line(s) cannot be read and are left out.")
         log, book = self.path / "metrics.jsonl", self.path / "members.json"
-        if not log.is_file() and (log.exists() or self.status().done):
+        if not log.is_file() and (log.exists() or (self.status().done and not book.exists())):
             found.append("metrics.jsonl: expected the run's rows, found no such file. What was measured is lost.")
         if book.exists() and not (self.members() and len(self.members()) == len(read_json(book))):
             found.append("members.json: expected the members of a sweep, found something else; those are left out.")

@@ -65,12 +65,13 @@ def is_member(row: Any) -> bool:
 
 
 def is_status(data: Any) -> bool:
-    return has(data, state=str, **{k: t for k, t in STATUS.items() if k in data}) and is_plain(data)
+    return has(data, state=str) and is_plain(data) and has(data, **{k: t for k, t in STATUS.items() if k in data})
 
 
 def is_frozen(data: Any) -> bool:
     """What config.json holds around the config itself."""
-    known = has(data, kind=str, config=dict) and is_plain(data.get("created"))
-    return known and has(
-        {"created": 0, "command": "", "versions": {}} | data, created=NUMBER, command=str, versions=dict
+    return (
+        has(data, kind=str, config=dict)
+        and is_plain(data)
+        and has({"created": 0, "command": "", "versions": {}} | data, created=NUMBER, command=str, versions=dict)
     )

@@ -16,7 +16,7 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from hdpo.errors import BadInput, Busy, HdpoError
 from hdpo.processes import Life, Start, held, life, me
 from hdpo.record.files import disk_error
 from hdpo.record.folder import Run, RunWriter, State, request_stop, runs_root
+from hdpo.record.shapes import NUMBER, has
 
 HEAVY, INTERACTIVE = "heavy", "interactive"
 KEPT_ANSWERS = 200  # interactive jobs whose events stay readable
@@ -344,7 +345,19 @@ def _folder(job_id: int, root: Path) -> Path:
 
 def _rows(db: sqlite3.Connection, where: str, *values: Any, order: str = "id", limit: int = -1) -> list[Job]:
     found = db.execute(f"SELECT * FROM jobs WHERE {where} ORDER BY {order} LIMIT ?", (*values, limit)).fetchall()
-    return [Job(**{**dict(r), "payload": json.loads(r["payload"]), "state": State(r["state"])}) for r in found]
+    return [job for r in found if (job := _readable(dict(r))) is not None]
+
+
+def _readable(row: dict[str, Any]) -> Job | None:
+    """A row as a job; None for a damaged one, which nobody takes: it holds no results, the run folders do."""
+    with suppress(ValueError, TypeError, RecursionError):
+        job = Job(**{**row, "payload": json.loads(row["payload"]), "state": State(row["state"])})
+        times = (job.created, job.started, job.ended, job.memory_bytes, job.pid, job.owner or 0)
+        if has(job.payload, **({"run": str} if job.lane == HEAVY else {})) and all(
+            isinstance(t, NUMBER) for t in times
+        ):
+            return job
+    return None
 
 
 def _workers(db: sqlite3.Connection) -> list[Worker]:
