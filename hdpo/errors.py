@@ -3,6 +3,15 @@
 OK, FAILED, BAD_INPUT, BUSY, STOPPED = 0, 1, 2, 3, 130  # exit codes
 
 
+def brief(text: object, most: int = 200) -> str:
+    """What a file or another library says, as part of a sentence: on one line, printable, not long.
+
+    >>> brief("cut\\n off\\x00", 6)
+    'cut of'
+    """
+    return " ".join("".join(c if c.isprintable() else " " for c in str(text)[: 4 * most]).split())[:most]
+
+
 class HdpoError(Exception):
     """Anything this project raises on purpose; its text is meant for a person."""
 

@@ -231,16 +231,16 @@ def settled(config: TrainConfig) -> TrainConfig:
 
     Another model than the bundled one takes the wording for instruct models, unless one was written.
     """
-    plain, model, source = PromptConfig(), config.model.model, config.data.problems
+    plain, model = PromptConfig(), config.model.model
     untouched = (config.prompts.student, config.prompts.privileged) == (plain.student, plain.privileged)
     if model != "bundled":
         config = replace(config, model=replace(config.model, model=whole(model)))
         if untouched:
             wording = replace(config.prompts, student=INSTRUCT.student, privileged=INSTRUCT.privileged)
             config = replace(config, prompts=wording)
-    if not source.startswith("bundled:"):
-        config = replace(config, data=replace(config.data, problems=whole(source)))
-    return config
+    sets = {name: getattr(config.data, name) for name in ("problems", "validation_problems")}
+    own = {name: whole(source) for name, source in sets.items() if source and not source.startswith("bundled:")}
+    return replace(config, data=replace(config.data, **own))
 
 
 def whole(path: str) -> str:
@@ -271,15 +271,15 @@ def title(config: TrainConfig | SweepConfig) -> str:
 
 
 def check_before_start(config: TrainConfig) -> None:
-    """What can be known now need not fail later: the head of the problem file, the model folder. Raises BadInput."""
-    source = config.data.problems
-    if source not in BUNDLED:
+    """What can be known now need not fail later: the heads of the problem files, the model folder. Raises BadInput."""
+    for source in filter(None, (config.data.problems, config.data.validation_problems)):
+        if source in BUNDLED or is_hub_id(source):
+            continue
         if source.startswith("bundled:"):
             raise BadInput(
                 f"problems: expected {' or '.join(BUNDLED)} or a file, found {source!r}. Choose one of them."
             )
-        if not is_hub_id(source):
-            read_problems(Path(source), config.data.mapping(), limit=3)
+        read_problems(Path(source), config.data.mapping(), limit=3)
     if not is_hub_id(config.model.model):  # a hub model is fetched and looked at by the job
         facts(find(config.model.model))
 

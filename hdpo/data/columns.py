@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from hdpo.data.readers import Row, Rows, kind_of
-from hdpo.errors import BadInput
+from hdpo.errors import BadInput, brief
 
 Fields = dict[str, str]
 
@@ -90,9 +90,9 @@ def recognise(rows: Rows, mapping: Mapping[str, str] | None, name: str, stem: st
             break
     if not head:
         raise BadInput(f"{name} has no rows; a problem file needs at least one problem.")
-    columns = ", ".join(sorted({column.strip() for _, row in head for column in row}))
+    columns = brief(", ".join(sorted({column.strip() for _, row in head for column in row})), 400)
     if mapping is not None:
-        _check_mapping(mapping, found, f"{name} has no column {{}}; its columns are {columns}")
+        _check_mapping(mapping, found, name, columns)
     elif not found.issuperset(REQUIRED):
         raise BadInput(
             f"{name} has the columns {columns}, which are none that are known by name (a text: {', '.join(NAMES['text'])}; "
@@ -101,7 +101,7 @@ def recognise(rows: Rows, mapping: Mapping[str, str] | None, name: str, stem: st
     return Columns(mapping, worked or solved, worked, stem), itertools.chain(head, rows)
 
 
-def _check_mapping(mapping: Mapping[str, str], found: set[str], no_column: str) -> None:
+def _check_mapping(mapping: Mapping[str, str], found: set[str], name: str, columns: str) -> None:
     unknown = sorted(set(mapping) - set(FIELDS))
     absent = [field for field in REQUIRED if field not in mapping]
     if unknown or absent:
@@ -112,7 +112,9 @@ def _check_mapping(mapping: Mapping[str, str], found: set[str], no_column: str) 
         )
     missing = sorted(column for field, column in mapping.items() if field not in found)
     if missing:
-        raise BadInput(f"{no_column.format(', '.join(missing))}. Mend the mapping, for example {EXAMPLE}.")
+        raise BadInput(
+            f"{name} has no column {', '.join(missing)}; its columns are {columns}. Mend the mapping, for example {EXAMPLE}."
+        )
 
 
 def cells(row: Row, mapping: Mapping[str, str] | None) -> Row:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hdpo.errors import BadInput
+from hdpo.errors import BadInput, brief
 from hdpo.hub import hub_errors
 
 # Where the rows of the well-known sets stand; of any other, its only configuration and its split 'train'.
@@ -24,6 +24,7 @@ Row = dict[str, object]
 def hub_rows(name: str, seed: int) -> Iterator[tuple[str, Row]]:
     """(place, row) in a seeded order, the place as a sentence may name it. Raises BadInput where nothing can be read."""
     import datasets
+    import pyarrow
     from huggingface_hub import constants, errors
 
     datasets.disable_progress_bars()
@@ -42,10 +43,16 @@ def hub_rows(name: str, seed: int) -> Iterator[tuple[str, Row]]:
             ) from e
         except (ValueError, datasets.exceptions.DatasetsError) as e:
             raise BadInput(
-                f"problems {name}: expected a set with a split '{SPLIT.get(name, 'train')}', found '{str(e).splitlines()[0][:200]}'. Save the part that you want as a file and give that."
+                f"problems {name}: expected a set with a split '{SPLIT.get(name, 'train')}', found '{brief(e)}'. Save the part that you want as a file and give that."
             ) from e
-        for number, row in enumerate(stream.shuffle(seed=seed, buffer_size=BUFFER), 1):
-            yield f"Row {number}", row
+        number = 0
+        try:
+            for number, row in enumerate(stream.shuffle(seed=seed, buffer_size=BUFFER), 1):
+                yield f"Row {number} of {name}", row
+        except (datasets.exceptions.DatasetsError, pyarrow.ArrowException, ValueError, TypeError) as e:
+            raise BadInput(
+                f"problems {name}: expected rows of one form, found '{brief(e)}' after row {number}. Save the part that you want as a file and give that."
+            ) from e
 
 
 def from_cache(name: str) -> Any:

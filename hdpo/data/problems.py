@@ -25,7 +25,7 @@ from hdpo.config import Information, ProblemConfig, TrainConfig
 from hdpo.data.columns import Fields, recognise
 from hdpo.data.hub import hub_rows
 from hdpo.data.readers import Rows, file_rows
-from hdpo.errors import BadInput
+from hdpo.errors import BadInput, brief
 from hdpo.hub import is_hub_id
 from hdpo.records import Problem
 
@@ -328,7 +328,7 @@ class _Choice:
         """The sentence where no problem is left, with a next step that works."""
         none, share = f"None of the {read} problems in {self.data.problems}", self.data.validation_share
         if self.sources and not self.found.keys() & set(self.sources):
-            names = ", ".join(f"{name} ({n:,})" for name, n in self.found.most_common(10))
+            names = ", ".join(f"{brief(name, 40)} ({n:,})" for name, n in self.found.most_common(10))
             return f"{none} comes from {', '.join(self.sources)}; its sources are {names}. Choose of these, or leave --sources out."
         if self.held_out:
             return f"{none} is left to train on: {self.data.validation_problems} holds them all. Give another set for one of the two."

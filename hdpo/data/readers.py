@@ -20,7 +20,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
-from hdpo.errors import BadInput
+from hdpo.errors import BadInput, brief
 
 Row = dict[str, object]
 Rows = Iterator[tuple[str, Row]]
@@ -89,7 +89,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         ) from error
     except (OSError, EOFError, zlib.error) as error:
         raise BadInput(
-            f"{path.name} cannot be read beyond line {number} ({error}); check that it may be read, or copy it again."
+            f"{path.name} cannot be read beyond line {number} ({brief(error)}); check that it may be read, or copy it again."
         ) from error
 
 
@@ -115,7 +115,7 @@ def _parsed(text: str, place: str, way_out: str) -> Any:
     try:
         return json.loads(text, parse_int=_whole)
     except (json.JSONDecodeError, RecursionError) as error:
-        raise BadInput(f"{place} is not a complete JSON object or array ({error}); {way_out}.") from error
+        raise BadInput(f"{place} is not a complete JSON object or array ({brief(error)}); {way_out}.") from error
 
 
 def _object(row: object, place: str, way_out: str) -> tuple[str, Row]:
@@ -157,7 +157,7 @@ def _csv_rows(path: Path) -> Rows:
         header = [name.strip() for name in next(reader, [])]
         twice = [name for name in header if name and header.count(name) > 1]
         if twice:
-            raise BadInput(f"{path.name} has two columns {twice[0]}; rename or remove one of them.")
+            raise BadInput(f"{path.name} has two columns {brief(twice[0])}; rename or remove one of them.")
         row_from = above + reader.line_num + 1
         for cells in reader:
             place = f"Line {row_from} of {path.name}"
@@ -170,7 +170,9 @@ def _csv_rows(path: Path) -> Rows:
             row_from = above + reader.line_num + 1
     except csv.Error as error:
         hint = next((hint for words, hint in _CSV_HINTS.items() if words in str(error)), "mend or remove the row")
-        raise BadInput(f"The row from line {row_from} of {path.name} on is broken CSV ({error}): {hint}.") from error
+        raise BadInput(
+            f"The row from line {row_from} of {path.name} on is broken CSV ({brief(error)}): {hint}."
+        ) from error
 
 
 def _parquet_rows(path: Path) -> Rows:
@@ -185,7 +187,7 @@ def _parquet_rows(path: Path) -> Rows:
                     yield f"Row {number} of {path.name}", row
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
         raise BadInput(
-            f"{path.name} cannot be read as Parquet after row {number} ({error}); it may be cut off: copy it again."
+            f"{path.name} cannot be read as Parquet after row {number} ({brief(error)}); it may be cut off: copy it again."
         ) from error
 
 

@@ -93,6 +93,15 @@ def test_a_first_row_without_columns_decides_nothing(tmp_path: Path) -> None:
     assert answers(found) == ["1"] and [s.partition(" of ")[0] for s in found.skipped] == ["Line 1", "Line 2"]
 
 
+@pytest.mark.parametrize("column", ["{", "a\nb\x00", "%s" * 900])
+def test_columns_with_strange_names_are_named_in_a_sentence(tmp_path: Path, column: str) -> None:
+    path = written(tmp_path / "s.jsonl", {column: 1})
+    for mapping in (None, {"text": "q", "answer": "a"}):
+        with pytest.raises(BadInput, match="columns") as refusal:
+            read_problems(path, mapping)
+        assert str(refusal.value).isprintable() and len(str(refusal.value)) < 1000
+
+
 def turns(*roles: str) -> list[dict[str, str]]:
     return [{"role": role, "content": f"{role} says"} for role in roles]
 

@@ -229,6 +229,8 @@ def test_what_a_session_can_detect_comes_from_the_baseline(runs_folder: Path, mo
 def test_files_and_models_are_looked_at_before_the_start(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no file"):
         forms.check_before_start(replace_knobs(TrainConfig(), {"problems": str(tmp_path / "absent.jsonl")}))
+    with pytest.raises(BadInput, match="no file"):
+        forms.check_before_start(replace_knobs(TrainConfig(), {"validation_problems": str(tmp_path / "absent.jsonl")}))
     with pytest.raises(BadInput, match="bundled:steep"):
         forms.check_before_start(replace_knobs(TrainConfig(), {"problems": "bundled:none"}))
     (tmp_path / "p.csv").write_text("a,b\n1,2\n")

@@ -16,7 +16,7 @@ import streamlit as st
 
 from hdpo.config import INSTRUCT, ModelConfig, ProblemConfig, PromptConfig, to_json
 from hdpo.data.problems import BUNDLED as BUNDLED_PREFIX
-from hdpo.data.problems import MIXES, ProblemFile, load_problems
+from hdpo.data.problems import MIXES, ProblemFile, load_problems, told
 from hdpo.errors import BadInput
 from hdpo.hub import is_hub_id
 from hdpo.record.folder import Run
@@ -30,7 +30,6 @@ BUNDLED = "bundled"
 SETS = tuple(f"{BUNDLED_PREFIX}{mix}" for mix in MIXES)
 FILE_SPLITS = ("all", "validation", "train")
 MOST_READ = 20_000  # problems of a file that are read for a list
-MOST_SENTENCES = 20  # rows left out that are named one by one
 MOST_LISTED = 1000  # problems offered in one list; a search reaches the others
 _ID_IN_LABEL = re.compile(r"\[([^\[\]]+)\]$")
 
@@ -149,7 +148,7 @@ def problem_source(page: str) -> ProblemSource:
         bind="query-params",
         accept_new_options=True,
         placeholder="or the path of a file",
-        help="A bundled set, or a JSONL, CSV or Parquet file (type its path).",
+        help="A bundled set, a JSONL, CSV or Parquet file, or a folder of shards (type its path).",
     )
     bundled = (chosen or SETS[0]).startswith(BUNDLED_PREFIX)
     problems = (chosen or SETS[0]) if bundled else whole(chosen)
@@ -199,12 +198,12 @@ def _read(problems: str, split: str, columns: str, at: catalog.Stamp) -> Problem
     return load_problems(ProblemConfig(problems=problems, columns=columns, limit=MOST_READ), split)
 
 
-def show_reading(read: int, duplicates: int, skipped: Sequence[str], skipped_count: int) -> None:
-    """What of a problem file was left out, and why; nothing where nothing was. skipped: the first sentences of skipped_count."""
-    if not duplicates and not skipped_count:
+def show_reading(counts: Mapping[str, Any]) -> None:
+    """What of a problem file was left out, and why; nothing where nothing was. counts: of `ProblemFile`, or a run's row."""
+    if counts["read"] == counts.get("problems", counts["read"] - counts["duplicates"] - counts["skipped"]):
         return
-    st.caption(f"{read} rows read; left out: {duplicates} duplicates, {skipped_count} unusable rows.")
-    if skipped:
+    st.caption(escape(told(counts)) + ".")
+    if skipped := counts.get("skipped_first"):
         with st.expander("Rows left out", type="compact"):
             raw_text("\n".join(skipped))
 

@@ -141,7 +141,7 @@ def show_histogram(run: Run) -> None:
 def show_reading(run: Run) -> None:
     """What the scan's problem file left out."""
     for row in catalog.rows_of(run, "data")[-1:]:
-        picker.show_reading(row["read"], row["duplicates"], row.get("skipped_first", []), row["skipped"])
+        picker.show_reading(row)
 
 
 def show_triage(table: pd.DataFrame, rollouts: int) -> None:

@@ -72,7 +72,7 @@ def choose() -> Setup:
     with left:
         source = picker.problem_source(PAGE)
         file = picker.read_source(source)
-        picker.show_reading(file.read, file.duplicates, file.skipped[: picker.MOST_SENTENCES], len(file.skipped))
+        picker.show_reading(file.counts())
     pool = {p.id: p for p in file.problems}
     with middle:
         problem = picker.problem_picker(PAGE, pool, first_cliff(pool))
