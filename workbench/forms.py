@@ -238,9 +238,11 @@ def settled(config: TrainConfig) -> TrainConfig:
         if untouched:
             wording = replace(config.prompts, student=INSTRUCT.student, privileged=INSTRUCT.privileged)
             config = replace(config, prompts=wording)
-    sets = {name: getattr(config.data, name) for name in ("problems", "validation_problems")}
-    own = {name: whole(source) for name, source in sets.items() if source and not source.startswith("bundled:")}
-    return replace(config, data=replace(config.data, **own))
+    for name in ("problems", "validation_problems"):
+        source = getattr(config.data, name)
+        if source and not source.startswith("bundled:"):
+            config = replace_knobs(config, {name: whole(source)})
+    return config
 
 
 def whole(path: str) -> str:
