@@ -90,8 +90,8 @@ def run_scan(root: Path) -> None:
 
 
 def record(root: Path, into: Path = ASSET_RUNS) -> None:
-    """Copy the finished runs to where the app shows them to everybody. The last adapter, rollouts and problem texts are
-    kept for seed 0 alone, of the other seeds' gap tables those at STEPS, and no optimiser state: so all stays small."""
+    """Copy the finished runs to where the app shows them to everybody. Of the other seeds than 0 metrics and
+    evaluations alone are kept, and no optimiser state of any: so all stays small."""
     aside = into.with_name("runs.writing")
     shutil.rmtree(aside, ignore_errors=True)
     for run in all_runs(root):
@@ -101,8 +101,7 @@ def record(root: Path, into: Path = ASSET_RUNS) -> None:
         folder = "scan" if scan else f"lambda-{config.objective.lambda_:g}-seed-{config.seed}"
         left_out = ["log.txt", "lock", "stop", "optimiser.safetensors", *(c.name for c in run.checkpoints()[:-1])]
         if config.seed:
-            left_out += ["step-0*", "parts.jsonl", "problems-*"]
-            left_out += [path.name for step, path in run.tables("gap").items() if step not in (0, *STEPS)]
+            left_out += ["step-0*", "parts.jsonl", "problems-*", "probe-*", "gap-*"]
         copied = aside / f"{mix_of(config)}-{folder}"
         shutil.copytree(run.path, copied, ignore=shutil.ignore_patterns(*left_out))
         for checkpoint in Run(copied).checkpoints():
