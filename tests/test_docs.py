@@ -51,7 +51,12 @@ def test_both_one_line_commands_install_and_start() -> None:
 
 
 def test_every_local_link_and_picture_exists() -> None:
-    for file in (ROOT / "README.md", ROOT / "assets" / "MODEL_CARD.md", ROOT / "assets" / "NOTEBOOK.md"):
+    for file in (
+        ROOT / "README.md",
+        ROOT / "assets" / "MODEL_CARD.md",
+        ROOT / "assets" / "GRADING.md",
+        ROOT / "assets" / "NOTEBOOK.md",
+    ):
         for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", file.read_text(encoding="utf-8")):
             assert (file.parent / target).exists(), f"{file.name}: {target}"
 

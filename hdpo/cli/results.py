@@ -140,6 +140,10 @@ def sentences(run: Run) -> list[str]:
     found = [f"Problems: {told(r)}." for r in data if "read" in r]
     if bad := sum(r.get("ungradable", 0) for r in [*data, *run.metrics("eval")[:1]]):
         found.append(f"{bad} problems are left out: their gold answer cannot be parsed.")
+    for r in run.metrics("not_evaluated"):
+        found.append(
+            f"The evaluation at step {r['step']} is left out: the grader failed on {r['grader_errors']} answers to its {r['problems']} problems."
+        )
     if isinstance(config, TrainConfig):
         found += about_steps(run.metrics("step"), config)
     elif isinstance(config, ScanConfig) and (rows := run.metrics("scan_group")):

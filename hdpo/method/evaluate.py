@@ -100,11 +100,10 @@ def summarise(rows: Sequence[dict[str, Any]], config: EvalConfig, how: SamplingC
     Prompts whose gold cannot be parsed, that do not fit the context, or with fewer graded samples than twice the
     largest k leave the estimates and are counted in `left_out`.
     """
-    least = 2 * max(config.ks)
-    good = [r for r in rows if GroupKind(r["kind"]).is_measured and r["n"] >= least]
+    good = countable(rows, config)
     if not good:
         raise BadInput(
-            f"evaluation: expected at least one problem with {least} graded samples, found none of {len(rows)}. Are the gold answers and prompts right?"
+            f"evaluation: expected at least one problem with {2 * max(config.ks)} graded samples, found none of {len(rows)}. Are the gold answers and prompts right?"
         )
     samples = sum(r["n"] for r in good)
     return {
@@ -118,6 +117,11 @@ def summarise(rows: Sequence[dict[str, Any]], config: EvalConfig, how: SamplingC
         "by_level": {str(k): estimates(v, config.ks) for k, v in split_by(good, "level").items() if k is not None},
         "by_source": {str(k): estimates(v, config.ks) for k, v in split_by(good, "source").items()},
     }
+
+
+def countable(rows: Sequence[dict[str, Any]], config: EvalConfig) -> list[dict[str, Any]]:
+    """The rows with samples enough for every k."""
+    return [r for r in rows if GroupKind(r["kind"]).is_measured and r["n"] >= 2 * max(config.ks)]
 
 
 def split_by(rows: Iterable[dict[str, Any]], column: str) -> dict[Any, list[dict[str, Any]]]:

@@ -20,7 +20,7 @@ from hdpo.data.prompts import can_show
 from hdpo.errors import BadInput, Stopped
 from hdpo.grading.verify import VerifierPool
 from hdpo.method.advantages import advantages
-from hdpo.method.evaluate import measure, note_problems, prepare, summarise
+from hdpo.method.evaluate import countable, measure, note_problems, prepare, summarise
 from hdpo.method.gap import Lens, Pair, draw_probe, probe_means, probe_rows, token_gaps
 from hdpo.method.groups import Collector
 from hdpo.method.identity import pin_fingerprint
@@ -139,7 +139,8 @@ def take_step(t: Training, step: int) -> dict[str, Any]:
 
 
 def evaluate_at(t: Training, step: int) -> None:
-    """pass@k on the held-out problems and the gap on the fixed probe set, for every λ including 0."""
+    """pass@k on the held-out problems and the gap on the fixed probe set, for every λ including 0. Where the grader fails
+    on too many answers of every problem, that is written in place of pass@k, and the run goes on."""
     clock, c, n = time.perf_counter(), t.config, len(t.validation)
 
     def tell(done: int) -> None:
@@ -148,9 +149,12 @@ def evaluate_at(t: Training, step: int) -> None:
     tell(0)
     weights = Weights.CURRENT if step else Weights.INITIAL
     rows = measure(t.collector, t.validation, c.evaluation, DrawKey(c.seed, Purpose.EVALUATION, step), tell, weights)
-    t.writer.table("eval", step, rows)
-    summary = summarise(rows, c.evaluation, c.sampling)
-    t.writer.metric("eval", step, **summary, seconds=time.perf_counter() - clock)
+    if not countable(rows, c.evaluation) and (errors := sum(r["grader_errors"] for r in rows)):
+        t.writer.metric("not_evaluated", step, problems=n, grader_errors=errors)
+    else:
+        t.writer.table("eval", step, rows)
+        summary = summarise(rows, c.evaluation, c.sampling)
+        t.writer.metric("eval", step, **summary, seconds=time.perf_counter() - clock)
     if c.evaluation.probe_cliffs:
         probe_at(t, step, weights, rows)
 

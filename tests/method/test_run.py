@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from hdpo.cli.results import sentences
 from hdpo.config import TrainConfig, replace_knobs
 from hdpo.method import run as loop
 from hdpo.method.step import learning_rate
@@ -212,3 +213,16 @@ def test_too_few_problems_is_a_sentence(tmp_path) -> None:
 def test_a_run_needs_no_more_than_its_folder(pair) -> None:
     assert Run(pair[1].path).status().state is State.DONE
     assert time.time() - pair[1].frozen()["created"] < 3600 and pair[1].frozen()["versions"]["torch"]
+
+
+def test_an_evaluation_that_the_grader_fails_on_is_left_out_and_said(tmp_path, monkeypatch) -> None:
+    measure = loop.measure
+
+    def without_verdicts(*args):
+        return [{**r, "n": 0, "grader_errors": r["n"]} for r in measure(*args)]
+
+    monkeypatch.setattr(loop, "measure", without_verdicts)
+    run = run_to_end(tmp_path)
+    told = [(r["step"], r["problems"], r["grader_errors"]) for r in run.metrics("not_evaluated")]
+    assert told == [(0, 10, 40), (4, 10, 40)] and run.metrics("eval") == [] and len(run.metrics("step")) == 4
+    assert any("step 4 is left out: the grader failed on 40 answers" in line for line in sentences(run))
