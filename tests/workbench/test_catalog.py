@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import shutil
@@ -189,8 +190,24 @@ def test_exports_hold_what_stands(runs_folder: Path) -> None:
     rows = [json.loads(line) for line in exports.all_rows(run).splitlines()]
     assert rows == run.metrics()
     assert json.loads(exports.config_json(run)) == run.frozen()
-    assert exports.steps_csv(run).splitlines()[0].startswith("run,step,lambda")
-    assert len(exports.steps_csv(run).splitlines()) == 3 and len(exports.evals_csv(run).splitlines()) == 13
+    steps, evaluations = (exports.as_csv(read, run) for read in (catalog.steps_frame, catalog.evals_frame))
+    assert steps.splitlines()[0].startswith("run,step,lambda")
+    assert len(steps.splitlines()) == 3 and len(evaluations.splitlines()) == 13
+
+
+def test_a_pair_is_exported_as_its_members(runs_folder: Path) -> None:
+    pair = Run(fake_pair(runs_folder, steps=4))
+    ids = [m["id"] for m in catalog.members(pair)]
+    files = {e.words: e.text(pair) for e in exports.exports("sweep")}
+    assert set(files) == {"Steps (CSV)", "Evaluations (CSV)", "Config (JSON)", "All rows (JSONL)"}
+    steps = pd.read_csv(io.StringIO(files["Steps (CSV)"]))
+    assert steps.columns[:4].tolist() == ["run", "lambda", "seed", "step"]
+    assert steps["run"].tolist() == [i for i in ids for _ in range(4)]
+    assert steps["lambda"].tolist() == [0.0] * 4 + [0.3] * 4 and steps["step"].tolist() == [1, 2, 3, 4] * 2
+    evaluations = pd.read_csv(io.StringIO(files["Evaluations (CSV)"]))
+    assert set(evaluations["run"]) == set(ids) and set(evaluations["lambda"]) == {0.0, 0.3}
+    rows = [json.loads(line) for line in files["All rows (JSONL)"].splitlines()]
+    assert {(r["run"], r["lambda"], r["seed"]) for r in rows} == {(ids[0], 0.0, 0), (ids[1], 0.3, 0)}
 
 
 def test_a_real_run_reads_like_the_made_up_ones(real_train_run: Path) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import pandas as pd
 
 from hdpo.errors import HdpoError
+from hdpo.record import export
 from hdpo.record.folder import Run
 from workbench import forms
 from workbench.data import catalog
@@ -62,13 +65,14 @@ class Export:
 
 def exports(kind: str) -> list[Export]:
     """What a run of this kind can be taken along as."""
+    steps = Export("Steps (CSV)", partial(as_csv, catalog.steps_frame), "steps.csv", "text/csv")
+    evaluations = Export("Evaluations (CSV)", partial(as_csv, catalog.evals_frame), "evaluations.csv", "text/csv")
+    problems = Export("Problems (CSV)", partial(as_csv, catalog.scan_frame), "problems.csv", "text/csv")
     tables = {
-        "train": [
-            Export("Steps (CSV)", steps_csv, "steps.csv", "text/csv"),
-            Export("Evaluations (CSV)", evals_csv, "evaluations.csv", "text/csv"),
-        ],
-        "evaluate": [Export("Evaluations (CSV)", evals_csv, "evaluations.csv", "text/csv")],
-        "scan": [Export("Problems (CSV)", scan_csv, "problems.csv", "text/csv")],
+        "train": [steps, evaluations],
+        "sweep": [steps, evaluations],
+        "evaluate": [evaluations],
+        "scan": [problems],
     }
     always = [
         Export("Config (JSON)", config_json, "config.json", "application/json"),
@@ -83,20 +87,22 @@ def config_json(run: Run) -> str:
 
 
 def all_rows(run: Run) -> str:
-    """Every row of metrics.jsonl that still stands, one JSON object a line."""
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in run.metrics())
+    """Every row that still stands, a sweep's with its members', one JSON object a line."""
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in export.rows(run))
 
 
-def steps_csv(run: Run) -> str:
-    return catalog.steps_frame(run).to_csv(index=False)
+def as_csv(read: Callable[[Run], pd.DataFrame], run: Run) -> str:
+    """A run's frame; a sweep's is its members' frames, each with that run's id, λ and seed before it."""
+    frames = [read(run)]
+    if members := export.members(run):
+        frames = [member_frame(read(member), member.id, facts) for facts, member in members]
+    return pd.concat(frames, ignore_index=True).to_csv(index=False)
 
 
-def evals_csv(run: Run) -> str:
-    return catalog.evals_frame(run).to_csv(index=False)
-
-
-def scan_csv(run: Run) -> str:
-    return catalog.scan_frame(run).to_csv(index=False)
+def member_frame(frame: pd.DataFrame, run_id: str, facts: Mapping[str, Any]) -> pd.DataFrame:
+    who = {"run": run_id, "lambda": facts["lambda"], "seed": facts["seed"]}
+    columns = [*who, *frame.columns.difference(list(who), sort=False)]
+    return frame.assign(**who)[columns]
 
 
 def damage(run: Run) -> list[str]:
