@@ -70,8 +70,8 @@ def within(cpu_s: float, request: Request) -> Reply:
         raise OutOfTime
 
     # Python hears the timer between two of its own steps alone: in a long one, the kernel ends this process.
-    end = math.ceil(time.process_time() + 2 * cpu_s) + 1
-    resource.setrlimit(resource.RLIMIT_CPU, (end, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+    end, most = math.ceil(time.process_time() + 2 * cpu_s) + 1, resource.getrlimit(resource.RLIMIT_CPU)[1]
+    resource.setrlimit(resource.RLIMIT_CPU, (end if most == resource.RLIM_INFINITY else min(end, most), most))
     signal.signal(signal.SIGPROF, ring)
     signal.setitimer(signal.ITIMER_PROF, cpu_s)
     try:
@@ -140,6 +140,8 @@ def _parsed(text: str) -> Any:
 
 def _bits(e: Any) -> float:
     """At most so many bits has the largest number that is computed for this expression."""
+    if isinstance(e, Float):
+        e = _exact(e)
     if isinstance(e, Rational):
         return float(e.p.bit_length() + e.q.bit_length())
     if isinstance(e, Pow | exp):
@@ -178,8 +180,12 @@ def _number(e: Any) -> Any:
     """A number's exact value, decimals as they are written; None for anything else."""
     if not isinstance(e, Expr) or e.free_symbols:
         return None
-    exact = e.xreplace({f: Rational(str(f)) for f in e.atoms(Float)}).doit()
+    exact = e.xreplace({f: _exact(f) for f in e.atoms(Float)}).doit()
     return exact if isinstance(exact, Basic) and exact.is_number and exact.is_finite else None
+
+
+def _exact(decimal: Float) -> Rational:
+    return Rational(str(decimal))
 
 
 if __name__ == "__main__":

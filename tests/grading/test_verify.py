@@ -56,6 +56,8 @@ CASES = [
     (r"\boxed{\frac{\sqrt3}{2^{91}}}", r"\frac{\sqrt2}{2^{90}}", WRONG),
     (r"\boxed{0}", r"9^{9^{9}}", WRONG),
     (r"\boxed{e^{e^{e^{99}}}}", "7", WRONG),
+    (r"\boxed{9^{9999999999.5}}", "7", WRONG),
+    (r"\boxed{(10^{10})!}", "7", WRONG),
     (r"\boxed{" + "9" * 5000 + "}", "9" * 5000, RIGHT),
     (r"\boxed{" + "9" * 4999 + "8}", "9" * 5000, WRONG),
     (r"\boxed{" + "9" * 5000 + "}", "7", WRONG),
@@ -72,7 +74,7 @@ def pool():
 
 def test_hand_written_latex_with_a_hang_among_it():
     items = [(completion, gold) for completion, gold, _ in CASES]
-    with VerifierPool(workers=2) as pool:
+    with VerifierPool(workers=2, cpu_s=1.0) as pool:
         verdicts = pool.grade([*items[:10], (ENDLESS, "7"), *items[10:]])
     assert verdicts.pop(10).outcome is ERROR
     for (completion, gold, expected), verdict in zip(CASES, verdicts, strict=True):
@@ -122,8 +124,8 @@ def test_a_hang_costs_its_time_once_and_no_child():
         assert pool._children[0].process.pid == before and asked == []
 
 
-def test_two_hundred_towers_of_powers_are_recognised():
-    towers = [rf"\boxed{{{n}^{{9^{{9^{{9}}}}}}}}" for n in range(2, 202)]
+def test_towers_of_powers_are_recognised():
+    towers = [rf"\boxed{{{n}^{{9^{{9^{{9}}}}}}}}" for n in range(2, 62)]
     with VerifierPool(cpu_s=1.0) as pool:
         assert {v.outcome for v in pool.grade([(t, "7") for t in towers])} == {WRONG}
 
