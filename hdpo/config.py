@@ -1,8 +1,8 @@
 """Every setting, once: the object that runs is the object that is saved, shown and named.
 
 A field carries its default and its limits; the docstring beneath it says what it is, its unit and the paper's value
-(Table 2, App. C). The command line's flags, the app's widgets and their help are derived from both (`knobs`): so this
-file is long. Nothing here imports torch.
+(Table 2, App. C). The command line's flags, the app's widgets and their help are derived from both (`knobs`).
+This file is long: one schema, never two. Nothing here imports torch.
 """
 
 from __future__ import annotations

@@ -132,3 +132,9 @@ def test_what_is_light_stays_light() -> None:
     code = f"import sys, {', '.join(LIGHT)}; print(sorted({HEAVY!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("path", files("hdpo", "workbench", "pages"), ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_long_file_says_why(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert text.count("\n") <= 300 or "This file is long:" in (ast.get_docstring(ast.parse(text)) or "")

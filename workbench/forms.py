@@ -2,6 +2,8 @@
 
 Names, limits, help and the paper's values come from the config; here are only words for labels and the steps of the
 arrows. What a widget gives back is checked again by the config itself: a browser can send anything.
+
+This file is long: one widget a kind of setting.
 """
 
 from __future__ import annotations

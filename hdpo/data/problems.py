@@ -4,6 +4,8 @@ Sets are streamed: what is held is the problems kept and eight bytes for every o
 where they are equal in Unicode's composed form (NFC), spaces aside: x² is not x2, and f(X) not F(x). Train and validation
 are told apart by a seeded hash of that text, so a problem lands on the same side in every file, order and copy. Nothing
 here imports torch or transformers.
+
+This file is long: what is kept, left out and held out must add up in one place.
 """
 
 from __future__ import annotations

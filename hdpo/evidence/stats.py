@@ -8,6 +8,8 @@ per cent. How often the intervals hold the truth is simulated by `python -m test
 The spread of a few values in a known range is often too small: the rare prompt that would widen it was not
 drawn. So half an unseen prompt at each end of the range joins it (`_variance`), which moves no mean, weighs
 nothing at 240 prompts and much at 8, and makes P equal values no certainty.
+
+This file is long: every interval that a page shows is here.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ L_GRPO is divided by all student tokens of the step, zero-advantage groups and f
 accepted privileged tokens. Both counts are taken once a step, before anything is split, and are arguments here (over
 several ranks: their sums). The two terms go through the model in micro-batches of their own, so that the gradient norm
 of each costs no second backward pass. Vocabulary-sized work is done in chunks that the backward pass computes again.
+
+This file is long: both terms share the chunked pass over the vocabulary, and what divides them must be read in one place.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 Teacher and student are the softmax of the raw logits at temperature 1. The drifting teacher is the current weights;
 the frozen one is the adapter as at step 0, which is the adapter switched off when the run starts from the base: no
 second model in memory. Adapter and optimiser are float32 whatever the base is.
+
+This file is long: which weights are on, in which pass, is one question.
 """
 
 from __future__ import annotations

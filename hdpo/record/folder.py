@@ -16,6 +16,8 @@ cannot be left lying by a crash: `running` with a dead process reads as `killed`
 been silent as `not heard of`; a person may take that over. After a resume the rows
 beyond the checkpoint are superseded: each row carries its attempt, a `resume` row says from which step, and the
 reader keeps the last.
+
+This file is long: what is written and how it is read are held together here.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """The two vLLMs that can be reached: one beside the trainer, and a server elsewhere. What is asked, what comes back.
 
 The only module that imports vllm. Answers hold raw log-probs (T = 1) and the top-k of each position.
+
+This file is long: both engines answer one protocol, and are held against each other.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ Reads the frozen config, calls the engine's function for its kind, and leaves th
 with a sentence. A sweep is run member by member; members are run folders of their own. A run whose config asks for
 several processes is handed to `accelerate launch`, which starts this module once for each:
 `python -m hdpo.work.execute RUN`.
+
+This file is long: an attempt, a sweep of attempts and their launch end in one place, with one sentence each.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 The engine's own functions on one problem at a time, with JSON in and out. Payloads name their model; one is kept.
 All sides of a `rollouts` request share their draws (`hdpo.sampling.draws`): two traces part where the prompts, not chance,
 drive them apart.
+
+This file is long: one short function a request, each with its checks.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@
 Two lanes. `heavy` jobs are run folders (scan, train, sweep, evaluate): one at a time, first come first served.
 `interactive` jobs are requests to the resident worker. A process is named by its pid and its start, so that a pid used
 again is no life sign: a running job whose process is gone is killed, and the next claim or resume sees that.
+
+This file is long: the table has one owner.
 """
 
 from __future__ import annotations

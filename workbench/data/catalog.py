@@ -2,6 +2,8 @@
 
 Values are nats, tokens and seconds as the engine wrote them; nothing is computed here but the shape of a table.
 Columns always exist, also where a run has no rows yet, so that figures and pages need no special case.
+
+This file is long: a reader for each table of a run folder, all cached alike.
 """
 
 from __future__ import annotations

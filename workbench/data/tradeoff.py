@@ -3,6 +3,8 @@
 Runs are compared only where the measured part of their fingerprints is one and the same (older runs have none: there the
 settings must do, and the page says so); arms only where every setting but λ and seed is. The prompt is the unit of an interval, the training seed a second level (`hdpo.evidence.stats`). Rates are
 fractions. No Streamlit here.
+
+This file is long: which runs may be compared, and how, is one question.
 """
 
 from __future__ import annotations
