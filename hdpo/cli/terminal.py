@@ -48,8 +48,9 @@ def run_here(run: Run, config: fit.Config, resume: bool, wait: bool, ranks: Rank
             RunWriter(run.path, 0).status(State.QUEUED, phase="waiting for its turn", done=was.done, total=was.total)
         _take_turn(run, job_id, wait)
     except (HdpoError, KeyboardInterrupt):
-        with suppress(HdpoError):
-            jobs.cancel(job_id, root)
+        if job_id:
+            with suppress(HdpoError):
+                jobs.cancel(job_id, root)
         if not resume:
             shutil.rmtree(run.path)  # it was made a moment ago and holds nothing
         raise
