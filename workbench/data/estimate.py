@@ -149,7 +149,7 @@ def detectable(config: TrainConfig, seeds: int = 1) -> str:
     for k in dict.fromkeys((min(planned.ks), max(planned.ks))):
         spread, pairs = tradeoff.varied_before(before, f"pass@{k}") or (stats.Spread(), ASSUMED)
         shown = stats.detectable_difference(counts, planned.eval_samples, k, seeds, prompts=problems, spread=spread)
-        words.append(f"pass@{k} {tradeoff.told(shown)}")
+        words.append(tradeoff.told(shown, f"pass@{k}"))
     extra = " Training noise, of which one seed knows nothing, is not in it." if seeds == 1 else ""
     return (
         f"The smallest true rise that two such sessions on {problems} problems × {planned.eval_samples} samples show 80 times in "

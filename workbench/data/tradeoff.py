@@ -369,6 +369,11 @@ def paired_runs(treated: Sequence[Run], runs: Sequence[Run]) -> dict[int, tuple[
 
 def varied_before(runs: Sequence[Run], metric: str) -> tuple[Spread, str] | None:
     """How the metric varied over the best repeated pairs among these runs, at their last shared step, and a name for them."""
+    return read_varied(tuple(runs), metric, tuple(catalog.stamp(run.path / "metrics.jsonl") for run in runs))
+
+
+@lru_cache(maxsize=50)
+def read_varied(runs: tuple[Run, ...], metric: str, at: tuple[catalog.Stamp, ...]) -> tuple[Spread, str] | None:
     found: list[tuple[int, int, Spread, str]] = []
     for members in comparable_sets(runs).values():
         for arm, pairs in paired_arms(members).items():
@@ -405,7 +410,7 @@ def detectable_words(runs: Sequence[Run], step: int) -> str:
             values, problems = paired_values(list(pairs.values()), step, metric, levels)
             if problems:
                 found = detectable_again(*values)
-                parts.append(f"{metric} {told(found)}")
+                parts.append(told(found, metric))
                 one_seed |= len(pairs) == 1
         words += [f"{arm}: {', '.join(parts)}"] if parts else []
     if not words:
@@ -414,12 +419,14 @@ def detectable_words(runs: Sequence[Run], step: int) -> str:
     return f"From how large a true difference on it would show 80 times in 100, where problems and seeds vary as in these pairs: {'; '.join(words)}.{extra}"
 
 
-def told(found: Detectable) -> str:
+def told(found: Detectable, metric: str) -> str:
     """
-    >>> told(Detectable(0.051)), told(Detectable(None, "5 problems are too few, it takes 8"))
-    ('5.1 points', 'cannot be told (5 problems are too few, it takes 8)')
+    >>> told(Detectable(0.051), "pass@1"), told(Detectable(None, "5 problems are too few"), "pass@8")
+    ('5.1 points of pass@1', 'pass@8 cannot be told (5 problems are too few)')
     """
-    return f"cannot be told ({found.reason})" if found.value is None else f"{100 * found.value:.1f} points"
+    if found.value is None:
+        return f"{metric} cannot be told ({found.reason})"
+    return f"{100 * found.value:.1f} points of {metric}"
 
 
 def best_and_final(runs: Sequence[Run]) -> pd.DataFrame:
