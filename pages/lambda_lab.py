@@ -14,7 +14,6 @@ SET_UP, WATCH = "Set up", "Watch"
 
 def start(config: TrainConfig | SweepConfig) -> str:
     """Returns the run's id. Raises HdpoError."""
-    forms.check_before_start(getattr(config, "train", config))
     return launch.start_heavy(config, name=forms.title(config))
 
 

@@ -17,10 +17,9 @@ from typing import Any
 import streamlit as st
 
 from hdpo.config import INSTRUCT, Knob, PromptConfig, SweepConfig, TrainConfig, knobs, replace_knobs
-from hdpo.data.problems import MIXES, read_problems
+from hdpo.data.problems import MIXES
 from hdpo.errors import BadInput
 from hdpo.hub import is_hub_id
-from hdpo.model.find import facts, find
 from hdpo.presets import PRESETS
 
 LAMBDAS = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
@@ -272,20 +271,6 @@ def title(config: TrainConfig | SweepConfig) -> str:
     if isinstance(config, SweepConfig):
         return f"Pair: λ = {' and '.join(map(words, config.lambdas))}, seed {words(config.seeds)}"
     return f"λ = {words(config.objective.lambda_)}, seed {config.seed}"
-
-
-def check_before_start(config: TrainConfig) -> None:
-    """What can be known now need not fail later: the heads of the problem files, the model folder. Raises BadInput."""
-    for source in filter(None, (config.data.problems, config.data.validation_problems)):
-        if source in BUNDLED or is_hub_id(source):
-            continue
-        if source.startswith("bundled:"):
-            raise BadInput(
-                f"problems: expected {' or '.join(BUNDLED)} or a file, found {source!r}. Choose one of them."
-            )
-        read_problems(Path(source), config.data.mapping(), limit=3)
-    if not is_hub_id(config.model.model):  # a hub model is fetched and looked at by the job
-        facts(find(config.model.model))
 
 
 def flat(config: dict[str, Any]) -> dict[str, str]:

@@ -18,6 +18,7 @@ from hdpo.work import jobs
 from hdpo.work.jobs import HEAVY, INTERACTIVE
 from hdpo.work.jobs import pending_of as pending_job
 from hdpo.work.jobs import stop as stop_run
+from hdpo.work.preflight import UNREAD, changed, check, refuse_idle
 from workbench import forms
 from workbench.data import estimate
 from workbench.workers import ensure_worker, ensure_workers, workers_wanted
@@ -62,7 +63,8 @@ def command_of(config: Any) -> str:
     words = ["python", "-m", "hdpo", kind]
     for k in knobs(config):
         # Another model gets another wording on the command line unless one is given, so it is given.
-        if k.default != defaults[k.path] or (own_model and forms.is_wording(k)):
+        own = own_model and forms.is_wording(k)
+        if k.name not in UNREAD[kind] and (own or k.default != defaults[k.path]):
             words += [k.flag, quote(word(k.default))]
     return " ".join(words)
 
@@ -79,8 +81,11 @@ def word(value: Any) -> str:
 def start_heavy(config: Any, name: str = "", command: str = "") -> str:
     """Create the run folder, submit its job, and make sure that a trainer takes it. Returns the run's id.
 
-    Raises HdpoError where nothing can be written. The run waits its turn where another one is running.
+    Raises BadInput for what the run would refuse, HdpoError where nothing can be written. The run waits its turn where
+    another one is running.
     """
+    refuse_idle(config, changed(config))
+    check(config)
     writer = RunWriter.create(kind_of(config), config, name=name, command=command or command_of(config))
     try:
         submit_run(writer.path.name, config, resume=False)

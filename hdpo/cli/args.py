@@ -19,6 +19,7 @@ from hdpo.errors import BadInput
 from hdpo.knobs import Knob, words
 from hdpo.model.defaults import following
 from hdpo.presets import PRESETS, settings_of
+from hdpo.work.preflight import refuse_idle
 
 SECTIONS = {
     "model": "model",
@@ -185,4 +186,6 @@ def config_from(args: Any, default: Any) -> Any:
     further, told = following(values, {k.name for k in knobs(default)})
     for sentence in told:
         say(sentence)
-    return replace_knobs(default, values | further)
+    config = replace_knobs(default, values | further)
+    refuse_idle(config, given_settings(args, default))
+    return config

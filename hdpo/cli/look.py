@@ -16,6 +16,7 @@ from hdpo.errors import BadInput
 from hdpo.records import Outcome, Problem
 from hdpo.work import jobs
 from hdpo.work.libraries import prepare_libraries
+from hdpo.work.preflight import UNREAD, check
 
 if TYPE_CHECKING:
     from hdpo.work.bench import Bench
@@ -26,7 +27,6 @@ PHASES = {
     "privileged": "the rollouts that may peek",
     "update": "both gradients and AdamW",
 }
-HEAVY = ("processes", "sampler", "vllm_url", "vllm_memory")  # settings of runs; a look is one process with transformers
 AGAINST = {
     "drifting": "the model that looks is the student itself",
     "frozen": "the model at the start of its run",
@@ -67,7 +67,7 @@ def add_commands(commands: Any) -> None:
                 default="privileged",
                 help="whose completion is looked at: the first correct one, else the first (default privileged)",
             )
-        add_knobs(p, ScanConfig(), without=HEAVY)
+        add_knobs(p, ScanConfig(), UNREAD[name])
     p = command(
         commands,
         "bench",
@@ -75,12 +75,13 @@ def add_commands(commands: Any) -> None:
         show_bench,
     )
     add_preset(p)
-    add_knobs(p, TrainConfig())
+    add_knobs(p, TrainConfig(), UNREAD["bench"])
 
 
 def show_bench(args: Any) -> int:
     """Run a few steps of the session that these settings describe, and say what all of it would take."""
     config = config_from(args, TrainConfig())
+    check(config)
     prepare_libraries()
     from hdpo.work.bench import bench
 
@@ -128,6 +129,7 @@ class Look:
 
     def __init__(self, args: Any) -> None:
         self.config: ScanConfig = config_from(args, ScanConfig())
+        check(self.config)
         prepare_libraries()
         from hdpo.work.interactive import Desk
 
@@ -203,7 +205,9 @@ def rollouts_text(problem: Problem, answer: Mapping[str, Any]) -> str:
         words = f"{correct} of {len(rollouts)} correct" if given["fits"] else "the prompt does not fit the context"
         words = words if given["gradable"] else "the gold answer cannot be parsed, nothing is graded"
         lines.append(f"\n{side} ({given['prompt_tokens']} prompt tokens): {words}")
-        lines += [f"  [{r['outcome']}{', ' + r['answer'] if r['answer'] else ''}] {r['text']!r}" for r in rollouts]
+        for r in rollouts:
+            text = "\n    ".join(r["text"].strip().splitlines())
+            lines.append(f"  [{r['outcome']}{', ' + r['answer'] if r['answer'] else ''}] {text}")
     return "\n".join(lines)
 
 

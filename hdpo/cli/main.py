@@ -30,6 +30,7 @@ from hdpo.work.execute import execute
 from hdpo.work.jobs import check_resumable
 from hdpo.work.libraries import prepare_libraries
 from hdpo.work.plan import plan
+from hdpo.work.preflight import UNREAD, check
 
 HEAVY: dict[str, tuple[Any, str]] = {
     "scan": (ScanConfig(), "find the cliffs: K rollouts of every problem, no update"),
@@ -37,7 +38,6 @@ HEAVY: dict[str, tuple[Any, str]] = {
     "sweep": (SweepConfig(), "the same run for several λ and seeds"),
     "evaluate": (EvaluateConfig(), "pass@k, greedy accuracy and cliff fraction of one model or adapter"),
 }
-PER_MEMBER = ("lambda_", "seed")  # a sweep sets these itself
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -89,7 +89,7 @@ def make_parser() -> argparse.ArgumentParser:
         p.add_argument("--take-over", action="store_true", help=take_over)
         add_preset(p)
         p.add_argument("--dry-run", action="store_true", help="print plan, memory and commands, and start nothing")
-        add_knobs(p, config, PER_MEMBER if kind == "sweep" else ())
+        add_knobs(p, config, UNREAD[kind])
     cli_look.add_commands(commands)
     cli_runs.add_commands(commands)
     return parser
@@ -102,9 +102,6 @@ def run_heavy(args: Any) -> int:
     """Make or find the run folder, execute it here, and say what came out; under a launcher the first rank does."""
     default, _ = HEAVY[args.kind]
     prepare_libraries()
-    if args.dry_run:
-        print(plan(config_from(args, default), args.preset, args.command_line))
-        return OK
     ranks = join(getattr(args, "device", "auto"))
     if not ranks.first:
         for sign in (signal.SIGTERM, signal.SIGINT):
@@ -119,6 +116,12 @@ def run_heavy(args: Any) -> int:
         config = run.load_config()
     else:
         config = config_from(args, default)
+    check(config)
+    if args.dry_run:
+        found = plan(config, args.preset, args.command_line)
+        print(json.dumps(found.facts) if args.json else found.text)
+        return OK
+    if not args.resume:
         run = Run(RunWriter.create(args.kind, config, command=args.command_line).path)
     say(f"Run folder: {run.path}")
     ending = run_here(run, config, bool(args.resume), not args.no_wait, ranks)

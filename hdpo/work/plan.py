@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import psutil
@@ -11,42 +13,79 @@ from hdpo.config import SweepConfig, TrainConfig, model_of
 from hdpo.errors import BadInput
 from hdpo.hub import is_hub_id
 from hdpo.model import fit
-from hdpo.model.find import Facts, cached, find, known
+from hdpo.model.find import Facts, cached, known
 from hdpo.presets import PRESETS
+from hdpo.work.estimate import duration, words
 
 GIB = 1 << 30
 
 
-def plan(config: fit.Config, preset: str, command: str) -> str:
-    """The plan as text. Raises BadInput where the model is one that cannot be taken."""
+@dataclass(frozen=True)
+class Plan:
+    """text: for a person; facts: the same for machines. What is not known is None."""
+
+    text: str
+    facts: dict[str, Any]
+
+
+def plan(config: fit.Config, preset: str | None, command: str) -> Plan:
+    """What `preflight.check` let pass: how much is sampled, what memory and time it takes, and the commands."""
     model = model_of(config)
-    if not is_hub_id(model.model):
-        find(model.model)  # a wrong path is said at once
     found = known(model.model, model.revision)
+    how_long = duration(config) if isinstance(config, TrainConfig | SweepConfig) else None
     parts = [model_words(config, found), *work_words(config)]
     if preset and PRESETS[preset].differs:
         parts += ["", f"How '{preset}' differs from the paper:", *(f"  - {line}" for line in PRESETS[preset].differs)]
+    if how_long:
+        parts += [
+            f"Time: about {words(how_long.seconds)}. {how_long.source}"
+            if how_long.seconds
+            else f"Time: {how_long.source}"
+        ]
     parts += ["", *memory_words(config, found)]
-    one = " ".join(command.replace("--dry-run", "").split())
-    parts += ["", "Commands:", f"  1 GPU:  {one} --device cuda", f"  8 GPUs: {one} --device cuda --processes 8"]
-    return "\n".join(parts)
+    one = shlex.join(without(shlex.split(command)))
+    commands = [f"{one} --device cuda", f"{one} --device cuda --processes 8"]
+    parts += ["", "Commands:", f"  1 GPU:  {commands[0]}", f"  8 GPUs: {commands[1]}"]
+    need = fit.need(config, found)
+    facts = {
+        "model": model.model,
+        "parameters": found.parameters if found else None,
+        **asdict(work(config)),
+        "seconds": how_long.seconds if how_long else None,
+        "seconds_from": how_long.source if how_long else "",
+        "memory_bytes": need.total if need else None,
+        "memory_here": fit.memory_here(model.device)[1],
+        "differs": list(PRESETS[preset].differs) if preset else [],
+        "commands": commands,
+    }
+    return Plan("\n".join(parts), facts)
+
+
+def without(words: Sequence[str]) -> list[str]:
+    """A command without what the two printed ones say themselves.
+
+    >>> without(["hdpo", "train", "--dry-run", "--processes", "4", "--student", "a  b"])
+    ['hdpo', 'train', '--student', 'a  b']
+    """
+    text = iter(w for w in words if w != "--dry-run" and not w.startswith(("--device=", "--processes=")))
+    return [w for w in text if w not in ("--device", "--processes") or not next(text, "")]
 
 
 def model_words(config: fit.Config, found: Facts | None) -> str:
     model = model_of(config)
     if found is None:
         return f"Model: {model.model}. Nothing is known of it until it has been fetched."
-    words = f"Model: {model.model}, {found.architecture}, {found.parameters / 1e6:,.1f} M parameters in {model.dtype}, licence {found.licence or 'not stated'}"
+    said = f"Model: {model.model}, {found.architecture}, {found.parameters / 1e6:,.1f} M parameters in {model.dtype}, licence {found.licence or 'not stated'}"
     if found.shape is not None and isinstance(config, TrainConfig | SweepConfig):
-        words += f"; LoRA of rank {model.rank} trains {found.shape.adapter(model.rank) / 1e6:,.2f} M"
+        said += f"; LoRA of rank {model.rank} trains {found.shape.adapter(model.rank) / 1e6:,.2f} M"
     if is_hub_id(model.model):
         size = found.parameters * 2 / 1e9
-        words += (
+        said += (
             ". In the cache."
             if in_cache(model.model, model.revision)
             else f". Not in the cache: fetched at the start (about {size:.1f} GB)."
         )
-    return words
+    return said
 
 
 def in_cache(model: str, revision: str) -> bool:
@@ -57,21 +96,50 @@ def in_cache(model: str, revision: str) -> bool:
     return True
 
 
+@dataclass(frozen=True)
+class Work:
+    """At the most, over all members of a sweep: tokens sampled in the steps, and privileged rollouts among them."""
+
+    members: int
+    privileged_rollouts: int
+    sampled_tokens: int
+
+
+def work(config: fit.Config) -> Work:
+    members = config.members() if isinstance(config, SweepConfig) else (config,)
+    peeked = drawn = 0
+    for c in members:
+        if isinstance(c, TrainConfig):
+            peeks = c.step.steps * peeked_a_step(c)
+            peeked += peeks
+            rollouts = c.step.steps * c.step.prompts_per_step * c.step.rollouts + peeks
+            drawn += rollouts * c.sampling.max_new_tokens
+    return Work(len(members), peeked, drawn)
+
+
+def peeked_a_step(c: TrainConfig) -> int:
+    return min(c.step.max_cliffs, c.step.prompts_per_step) * c.step.privileged_rollouts * (c.objective.lambda_ > 0)
+
+
 def work_words(config: fit.Config) -> list[str]:
     """Problems, step, evaluation: how much is sampled at most."""
     members = config.members() if isinstance(config, SweepConfig) else (config,)
-    c: Any = members[0]
+    c: Any = max(members, key=lambda m: m.objective.lambda_) if isinstance(config, SweepConfig) else config
     data = f"Problems: {c.data.problems}" + (f", {c.data.limit:,} at most" if c.data.limit else "")
     if not isinstance(c, TrainConfig):
         return [data]
-    s, e, new = c.step, c.evaluation, c.sampling.max_new_tokens
-    peeked = min(s.max_cliffs, s.prompts_per_step) * s.privileged_rollouts if c.objective.lambda_ > 0 else 0
-    return [
+    s, e, new, peeked, all_of_it = c.step, c.evaluation, c.sampling.max_new_tokens, peeked_a_step(c), work(config)
+    lines = [
         data,
         f"Step: {s.prompts_per_step} prompts × {s.rollouts} rollouts, and up to {peeked} privileged ones, of at most {new:,} tokens: at most {(s.prompts_per_step * s.rollouts + peeked) * new:,} sampled tokens.",
-        f"Run: {s.steps:,} steps, {c.evaluation_count:,} evaluations of {e.eval_problems:,} problems × {e.eval_samples}"
-        + (f"; {len(members)} members." if len(members) > 1 else "."),
+        f"Run: {s.steps:,} steps, {c.evaluation_count:,} evaluations of {e.eval_problems:,} problems × {e.eval_samples}.",
     ]
+    if len(members) > 1:
+        peeking = sum(peeked_a_step(m) > 0 for m in members if isinstance(m, TrainConfig))
+        lines.append(
+            f"Sweep: {len(members)} members, of which {peeking} draw privileged rollouts: in all their steps at most {all_of_it.privileged_rollouts:,} privileged ones and {all_of_it.sampled_tokens:,} sampled tokens."
+        )
+    return lines
 
 
 def memory_words(config: fit.Config, found: Facts | None) -> list[str]:

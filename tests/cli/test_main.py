@@ -20,6 +20,7 @@ from hdpo.record.folder import Run, RunWriter, State
 from hdpo.record.progress import Progress
 from hdpo.work import jobs
 from hdpo.work.jobs import check_resumable
+from hdpo.work.preflight import UNREAD
 from tests.conftest import needs_model
 from tests.fakes import fake_train_run
 
@@ -93,8 +94,8 @@ def test_every_setting_is_a_flag_with_its_default_and_the_papers_value(kind, cap
     assert e.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
     for k in knobs(KINDS[kind]()):
-        if kind == "sweep" and k.name in ("lambda_", "seed"):
-            continue  # members set these
+        if k.name in UNREAD[kind]:
+            continue
         assert f"{k.flag} " in text
         if k.paper:
             assert f"paper: {k.paper}" in text
@@ -111,10 +112,10 @@ def test_flags_become_the_config_that_runs(root, monkeypatch):
 
 
 def test_a_path_is_frozen_whole_so_that_the_run_finds_it_from_any_folder(root, monkeypatch):
-    (root / "mine.jsonl").write_text("{}\n")
+    (root / "mine.jsonl").write_text('{"text": "1+1?", "solution": "2", "answer": "2"}\n')
     monkeypatch.chdir(root)
     monkeypatch.setattr("hdpo.cli.main.run_here", lambda run, *rest: (_ for _ in ()).throw(KeyboardInterrupt))
-    assert main(["train", "--problems", "mine.jsonl"]) == 130
+    assert main(["scan", "--problems", "mine.jsonl"]) == 130
     assert only_run(root).load_config().data.problems == str((root / "mine.jsonl").resolve())
 
 
@@ -138,7 +139,7 @@ def test_bench_measures_the_session_that_is_asked_for(root):
 
 def test_another_model_is_asked_in_the_words_of_instruct_models(root, monkeypatch, capsys):
     monkeypatch.setattr("hdpo.cli.main.run_here", lambda run, *rest: (_ for _ in ()).throw(KeyboardInterrupt))
-    assert main(["train", "--model", "/models/qwen"]) == 130
+    assert main(["train", "--model", "team/qwen"]) == 130
     assert only_run(root).load_config().prompts.wording() == INSTRUCT
     assert "--student" in capsys.readouterr().err
 
@@ -228,10 +229,38 @@ def test_with_json_an_error_is_an_object_too(root, capsys):
     assert "expected 0.0" in json.loads(capsys.readouterr().out)["error"]
 
 
-def test_a_problem_file_that_is_none_is_code_2_and_named_in_the_run(root, capsys):
-    assert main(["scan", "--problems", str(root / "nothing.jsonl")]) == 2
-    assert "nothing.jsonl" in capsys.readouterr().err
-    assert only_run(root).status().state is State.FAILED
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("train --model /typo", "model: expected 'bundled', a folder"),
+        ("train --model no.gguf --problems openai/gsm8k", "model: expected"),
+        ("scan --problems {root}/nothing.jsonl", "nothing.jsonl"),
+        ("scan --problems {root}/columns.jsonl", "columns"),
+        ("scan --problems {root}/few.jsonl --split test", "splits train, validation and all"),
+        ("scan --problems bundled:steep --columns text=q,answer=a", "takes no column mapping"),
+        (
+            "train --problems {root}/few.jsonl --validation-share 0.5",
+            "prompts-per-step: expected at least 32 training problems",
+        ),
+        ("train --max-new-tokens 600", "Lower --max-new-tokens to 256"),
+        ("train --sampler vllm", "requirements-gpu.txt"),
+        ("train --eval-samples 8", "at least twice the largest k"),
+        ("rollouts --model /typo", "model: expected"),
+        ("bench --problems {root}/nothing.jsonl", "nothing.jsonl"),
+    ],
+)
+@pytest.mark.parametrize("dry", [False, True])
+def test_a_slip_is_answered_before_torch_is_imported_and_leaves_nothing(root, arguments, words, dry):
+    (root / "columns.jsonl").write_text('{"q": "1+1?", "a": "2"}\n')
+    rows = [json.dumps({"text": f"{i}+1?", "solution": str(i + 1), "answer": str(i + 1)}) for i in range(20)]
+    (root / "few.jsonl").write_text("\n".join(rows))
+    if dry and arguments.split()[0] in ("rollouts", "bench"):
+        pytest.skip("makes no run")
+    given = [a.format(root=root) for a in arguments.split()] + ["--dry-run"] * dry
+    code = f"import sys; from hdpo.cli.main import main; code = main({given!r}); sys.exit(99 if 'torch' in sys.modules else code)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=HOME, capture_output=True, text=True)
+    assert done.returncode == 2 and words in done.stderr, done.stderr
+    assert not list(root.glob("*/config.json"))
 
 
 # --- heavy commands ---------------------------------------------------------------------------------------------------

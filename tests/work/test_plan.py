@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -100,10 +101,37 @@ def test_the_dry_run_of_the_paper_prints_plan_memory_and_commands(tmp_path: Path
     assert not list(tmp_path.iterdir()), "a dry run leaves nothing behind"
 
 
-def test_a_plan_for_a_wrong_path_is_a_sentence() -> None:
-    with pytest.raises(BadInput, match="model: expected"):
-        plan(replace_knobs(TrainConfig(), {"model": "/nowhere"}), "", "python -m hdpo train --dry-run")
-    assert "Nothing is known of it" in plan(replace_knobs(TrainConfig(), {"model": "team/new"}), "", "")
+def test_a_plan_of_what_lies_on_a_hub_says_what_is_not_known() -> None:
+    found = plan(replace_knobs(TrainConfig(), {"model": "team/new"}), None, "")
+    assert "Nothing is known of it" in found.text and found.facts["memory_bytes"] is None
+
+
+def test_a_sweeps_plan_adds_up_its_members() -> None:
+    """9 members of 60 steps of 32 × 8 rollouts of 64 tokens; the six with λ > 0 draw 32 × 4 more a step."""
+    config = SweepConfig(lambdas=(0.0, 0.3, 3.0), seeds=(0, 1, 2))
+    found = plan(config, None, "python -m hdpo sweep")
+    assert found.facts["privileged_rollouts"] == 6 * 60 * 128
+    assert found.facts["sampled_tokens"] == (9 * 60 * 256 + 6 * 60 * 128) * 64
+    assert "9 members, of which 6 draw privileged rollouts" in found.text and "up to 128 privileged ones" in found.text
+    assert found.facts["seconds"] > 0 and "Measured in" in found.facts["seconds_from"]
+
+
+def test_a_plans_commands_can_be_pasted() -> None:
+    given = [
+        "python",
+        "-m",
+        "hdpo",
+        "train",
+        "--dry-run",
+        "--student",
+        "{problem}  now",
+        "--processes",
+        "4",
+        "--device=cpu",
+    ]
+    one, eight = plan(TrainConfig(), None, shlex.join(given)).facts["commands"]
+    kept = ["python", "-m", "hdpo", "train", "--student", "{problem}  now", "--device", "cuda"]
+    assert shlex.split(one) == kept and shlex.split(eight) == [*kept, "--processes", "8"]
 
 
 def test_the_models_of_the_presets_are_known_by_heart() -> None:

@@ -226,18 +226,19 @@ def test_what_a_session_can_detect_comes_from_the_baseline(runs_folder: Path, mo
     assert "not known yet" in estimate.detectable(replace_knobs(config, {"problems": "bundled:gentle"}))
 
 
-def test_files_and_models_are_looked_at_before_the_start(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="no file"):
-        forms.check_before_start(replace_knobs(TrainConfig(), {"problems": str(tmp_path / "absent.jsonl")}))
-    with pytest.raises(BadInput, match="no file"):
-        forms.check_before_start(replace_knobs(TrainConfig(), {"validation_problems": str(tmp_path / "absent.jsonl")}))
-    with pytest.raises(BadInput, match="bundled:steep"):
-        forms.check_before_start(replace_knobs(TrainConfig(), {"problems": "bundled:none"}))
+def test_files_and_models_are_looked_at_before_the_start(runs_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "p.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(BadInput):
-        forms.check_before_start(replace_knobs(TrainConfig(), {"problems": str(tmp_path / "p.csv")}))
-    with pytest.raises(BadInput, match="model: expected"):
-        forms.check_before_start(replace_knobs(TrainConfig(), {"model": str(tmp_path)}))
+    for change, words in (
+        ({"problems": str(tmp_path / "absent.jsonl")}, "no file"),
+        ({"validation_problems": str(tmp_path / "absent.jsonl")}, "no file"),
+        ({"problems": "bundled:none"}, "bundled:steep"),
+        ({"problems": str(tmp_path / "p.csv")}, "has the columns"),
+        ({"model": str(tmp_path)}, "model: expected"),
+        ({"vllm_url": "http://localhost:1"}, "with --sampler vllm alone"),
+    ):
+        with pytest.raises(BadInput, match=words):
+            launch.start_heavy(replace_knobs(TrainConfig(), change))
+    assert not list(runs_folder.glob("*/config.json"))
 
 
 def test_another_model_gets_whole_paths_and_its_wording(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

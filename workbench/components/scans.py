@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from hdpo.config import ScanConfig, TrainConfig, knobs, replace_knobs
+from hdpo.config import ScanConfig, knobs, replace_knobs
 from hdpo.data.problems import SPLITS
 from hdpo.record.folder import Run, State
 from workbench import forms, launch
@@ -62,7 +62,6 @@ def new_scan(expanded: bool) -> None:
 
 def start(config: ScanConfig) -> None:
     """A started scan is the chosen one. Raises HdpoError."""
-    forms.check_before_start(TrainConfig(model=config.model, data=config.data))
     name = f"{config.data.problems.rsplit('/', 1)[-1]} {config.split}, K={config.rollouts}"
     st.session_state["cliffs_scan"] = launch.start_heavy(config, name=name)
 

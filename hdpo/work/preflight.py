@@ -1,0 +1,120 @@
+"""What can be known before a run leaves a trace: settings that would do nothing, the model, the problems. The terminal,
+--dry-run and the app ask here before a run folder is made; torch is imported only where a GPU is asked for by name."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+from importlib.util import find_spec
+from typing import Any
+
+from hdpo.config import (
+    EvaluateConfig,
+    Information,
+    ScanConfig,
+    SweepConfig,
+    TrainConfig,
+    knobs,
+    model_of,
+    replace_knobs,
+)
+from hdpo.data.problems import BUNDLED, load_problems, training_problems
+from hdpo.errors import BadInput
+from hdpo.hub import is_hub_id
+from hdpo.model.find import facts, find, known
+from hdpo.model.fit import Config
+
+_SHOWN = ("privileged", "information", "fraction")  # what only a privileged prompt reads
+_ADAPTER = ("rank", "alpha", "targets")
+_VLLM = ("vllm_url", "vllm_memory")
+# Settings that a command's config has and the command never reads: neither flags nor parts of a printed command.
+UNREAD: dict[str, tuple[str, ...]] = {
+    "train": (),
+    "sweep": ("lambda_", "seed"),  # of a member; the sweep sets them
+    "scan": _SHOWN,
+    "evaluate": (*_SHOWN, "eval_split", "eval_every", "probe_cliffs"),
+    "rollouts": ("processes", "sampler", *_VLLM),  # one process, with transformers
+    "gap": ("processes", "sampler", *_VLLM),
+    "bench": ("processes", "checkpoint_every", "probe_cliffs"),
+}
+
+
+def idle(config: Config) -> dict[str, str]:
+    """Settings that do nothing beside the others of this config, and when they would do something."""
+    inner: Any = config.train if isinstance(config, SweepConfig) else config
+    model, data = inner.model, inner.data
+    found: dict[str, str] = {}
+    if model.sampler != "vllm":
+        found |= dict.fromkeys(_VLLM, "with --sampler vllm alone")
+    elif model.vllm_url:
+        found["vllm_memory"] = "without --vllm-url, since a server takes its own share"
+    if not is_hub_id(model.model):
+        found["revision"] = "for a model by hub id (owner/name) alone"
+    if inner.prompts.information is not Information.FRACTION:
+        found["fraction"] = "with --information fraction alone"
+    if data.problems.startswith(BUNDLED):
+        found |= dict.fromkeys(
+            ("split_seed", "validation_share"), "for a set that is not bundled: those have their splits"
+        )
+    if isinstance(inner, ScanConfig | EvaluateConfig) and not model.adapter:
+        found |= dict.fromkeys(_ADAPTER, "with --adapter, or in a training")
+    return found
+
+
+def refuse_idle(config: Config, given: Collection[str]) -> None:
+    """Raises BadInput for settings among those given that would do nothing."""
+    names = {k.name: k.flag for k in knobs(config)}
+    if wrong := {names[n]: why for n, why in idle(config).items() if n in given and n in names}:
+        flag, why = next(iter(wrong.items()))
+        raise BadInput(f"{flag[2:]}: expected {flag} {why}, found it where it does nothing. Leave it out.")
+
+
+def changed(config: Config) -> set[str]:
+    """Names of the settings that are not at their defaults."""
+    default = {k.name: k.default for k in knobs(type(config)())}
+    return {k.name for k in knobs(config) if k.default != default[k.name]}
+
+
+def check(config: Config) -> None:
+    """Raises BadInput for what the run would refuse: model, device, sampler, context, problems, columns, split, and too few
+    problems for a step. What lies on a hub is not asked for: the run fetches it."""
+    inner: Any = config.train if isinstance(config, SweepConfig) else config
+    check_model(inner)
+    if isinstance(config, SweepConfig) and config.ray and find_spec("ray") is None:
+        raise BadInput("ray: expected the ray package, found none. pip install ray==2.60.0, or leave --ray out.")
+    if is_hub_id(inner.data.problems) or is_hub_id(inner.data.validation_problems):
+        return
+    if isinstance(inner, TrainConfig):
+        check_training_problems(inner)
+    else:
+        load_problems(replace(inner.data, limit=1), inner.split)
+
+
+def check_model(inner: Any) -> None:
+    model, new = model_of(inner), inner.sampling.max_new_tokens
+    if not is_hub_id(model.model):
+        facts(find(model.model))
+    found = known(model.model, model.revision)
+    if found is not None and 0 < found.context <= new:
+        raise BadInput(
+            f"max-new-tokens: expected room for the prompt in the {found.context} tokens of {model.model}, found {new} new ones. Lower --max-new-tokens to {found.context // 2}."
+        )
+    if model.device not in ("auto", "cpu"):
+        from hdpo.model.policy import choose_device
+
+        choose_device(model.device)
+    if model.sampler == "vllm" and not model.vllm_url and find_spec("vllm") is None:
+        raise BadInput(
+            "sampler: expected vLLM, found none. pip install -r requirements-gpu.txt, or leave --sampler out."
+        )
+
+
+def check_training_problems(inner: TrainConfig) -> None:
+    """Reads no further than one step needs."""
+    wanted = inner.step.prompts_per_step
+    few = {"limit": min(inner.data.limit or wanted, wanted), "eval_problems": 2}
+    found = len(training_problems(replace_knobs(inner, few))[0].problems)
+    if found < wanted:
+        raise BadInput(
+            f"prompts-per-step: expected at least {wanted} training problems, one step's worth, found {found} in {inner.data.problems}. Lower --prompts-per-step to {found}, or give more problems."
+        )
