@@ -40,40 +40,20 @@ def add_commands(commands: Any) -> None:
         ("gap", "the realizability gap of one trace a problem, token by token, in nats", show_gap),
     ):
         p = command(commands, name, help, run)
-        p.add_argument(
-            "--problem",
-            action="append",
-            default=[],
-            metavar="ID",
-            type=some,
-            help="which problem, by id; may be repeated; without it, the first --limit ones, or one",
-        )
-        p.add_argument(
-            "--checkpoint",
-            default="",
-            metavar="RUN",
-            help="the adapter to look through: RUN (its newest checkpoint), RUN@best, RUN@40 or a folder; without it, the model as it is",
-        )
+        which = "which problem, by id; may be repeated; without it, the first --limit ones, or one"
+        p.add_argument("--problem", action="append", default=[], metavar="ID", type=some, help=which)
+        through = "the adapter to look through: RUN (its newest checkpoint), RUN@best, RUN@40 or a folder; without it, the model as it is"
+        p.add_argument("--checkpoint", metavar="RUN", type=some, help=through)
         if name == "rollouts":
             p.add_argument("--greedy", action="store_true", help="the most probable tokens instead of draws")
             p.add_argument("--wrong", action="store_true", help="a third side that is shown a wrong solution")
         else:
-            p.add_argument(
-                "--against", choices=tuple(AGAINST), default="drifting", help="the teacher (default drifting)"
-            )
-            p.add_argument(
-                "--trace",
-                choices=("privileged", "student"),
-                default="privileged",
-                help="whose completion is looked at: the first correct one, else the first (default privileged)",
-            )
+            p.add_argument("--against", choices=[*AGAINST], default="drifting", help="the teacher (default drifting)")
+            whose = "whose completion is looked at: the first correct one, else the first (default privileged)"
+            p.add_argument("--trace", choices=("privileged", "student"), default="privileged", help=whose)
         add_knobs(p, ScanConfig(), UNREAD[name])
-    p = command(
-        commands,
-        "bench",
-        "what this machine does with a session: seconds by phase, how long, how much memory",
-        show_bench,
-    )
+    words = "what this machine does with a session: seconds by phase, how long, how much memory"
+    p = command(commands, "bench", words, show_bench)
     add_preset(p)
     add_knobs(p, TrainConfig(), UNREAD["bench"])
 
@@ -95,29 +75,17 @@ def show_bench(args: Any) -> int:
 def bench_text(b: Bench, config: TrainConfig) -> str:
     """What was measured, a line each."""
     c, e = config.step, config.evaluation
+    spread = f"{b.step_low:.2f} to {b.step_high:.2f} over {b.steps} steps of {c.prompts_per_step} × {c.rollouts}"
+    part = f"{e.eval_problems} problems × {e.eval_samples} and greedy, scaled from a part, without the probe set"
+    whole = f"{c.steps} steps and an evaluation each {e.eval_every}; answers can grow longer on the way"
+    away = f"its products alone, at {b.gflops:.0f} GFLOP/s measured at this width: {b.step / b.floor:.1f} × away"
     rows = [
-        (
-            "one step",
-            f"{b.step:.2f} s",
-            f"{b.step_low:.2f} to {b.step_high:.2f} over {b.steps} steps of {c.prompts_per_step} × {c.rollouts}",
-        ),
+        ("one step", f"{b.step:.2f} s", spread),
         *((f"  {name}", f"{s:.2f} s", PHASES[name]) for name, s in b.phases.items()),
         ("rollouts", f"{b.rollout_tokens_per_s:,.0f} tokens/s", "of the student"),
-        (
-            "one evaluation",
-            f"{b.evaluation:.1f} s",
-            f"{e.eval_problems} problems × {e.eval_samples} and greedy, scaled from a part, without the probe set",
-        ),
-        (
-            "the session",
-            f"{b.session:.0f} s",
-            f"{c.steps} steps and an evaluation each {e.eval_every}; answers can grow longer on the way",
-        ),
-        (
-            "the limit of a step",
-            f"{b.floor:.2f} s",
-            f"its products alone, at {b.gflops:.0f} GFLOP/s measured at this width: {b.step / b.floor:.1f} × away",
-        ),
+        ("one evaluation", f"{b.evaluation:.1f} s", part),
+        ("the session", f"{b.session:.0f} s", whole),
+        ("the limit of a step", f"{b.floor:.2f} s", away),
         ("memory held", f"{b.memory / 1e9:.2f} GB", f"{b.memory_left / 1e9:.1f} GB left; {b.parameters:,} weights"),
     ]
     head = f"{b.device}, {b.threads} thread(s), torch {b.torch}"
@@ -141,7 +109,7 @@ class Look:
         payload = {
             "request": request,
             "model": to_json(self.config.model),
-            "checkpoint": self.args.checkpoint,
+            "checkpoint": self.args.checkpoint or "",
             "problem": asdict(problem),
             "prompts": to_json(self.config.prompts),
             **fields,

@@ -79,12 +79,8 @@ def make_parser() -> argparse.ArgumentParser:
         p = command(commands, kind, help, run_heavy)
         p.set_defaults(kind=kind)
         p.add_argument("--no-wait", action="store_true", help=f"exit with {BUSY} where another heavy job runs")
-        p.add_argument(
-            "--resume",
-            metavar="RUN",
-            type=some,
-            help="go on with this run, which keeps its settings: an id or its end, a name, a folder, or latest",
-        )
+        which = "go on with this run, which keeps its settings: an id or its end, a name, a folder, or latest"
+        p.add_argument("--resume", metavar="RUN", type=some, help=which)
         take_over = "with --resume: also where it runs on another machine that is not heard of any more"
         p.add_argument("--take-over", action="store_true", help=take_over)
         add_preset(p)
@@ -119,7 +115,7 @@ def run_heavy(args: Any) -> int:
     check(config)
     if args.dry_run:
         found = plan(config, args.preset, args.command_line)
-        print(json.dumps(found.facts) if args.json else found.text)
+        print(json.dumps(found) if args.json else found["text"])
         return OK
     if not args.resume:
         run = Run(RunWriter.create(args.kind, config, command=args.command_line).path)

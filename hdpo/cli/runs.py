@@ -34,12 +34,7 @@ def add_commands(commands: Any) -> None:
         ("list", "all runs, newest first (what runs alone does too)", list_runs, ()),
         ("show", "what a run is and what it came to", show, ("run",)),
         ("compare", "the settings in which two runs differ, and their results", compare, ("run", "other")),
-        (
-            "export",
-            "its rows as CSV, or all that it says of itself as JSON; of a pair or sweep all members'",
-            export,
-            ("run",),
-        ),
+        ("export", "its rows as CSV, or all it says as JSON; of a pair or sweep its members'", export, ("run",)),
         ("rename", "give a run a name", rename, ("run", "name")),
         ("stop", "have a run stop at its next step edge, or leave the queue", stop, ("run",)),
         ("delete", "move a run to the trash, a sweep with its members", delete, ("run",)),
@@ -47,14 +42,8 @@ def add_commands(commands: Any) -> None:
     ):
         action = command(actions, f"runs {name}", help, run, arguments)
         if name == "export":
-            action.add_argument(
-                "--kind",
-                metavar="NAME",
-                type=some,
-                action="append",
-                default=[],
-                help="rows of this kind alone, such as step or eval; may be repeated",
-            )
+            kinds = "rows of this kind alone, such as step or eval; may be repeated"
+            action.add_argument("--kind", metavar="NAME", type=some, action="append", default=[], help=kinds)
             action.add_argument("--format", choices=("csv", "json"), help="default csv; json where --json asks for it")
             action.add_argument("--out", metavar="FILE", type=some, help="where to write; without it, standard output")
         if name == "delete":

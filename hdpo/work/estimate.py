@@ -65,9 +65,14 @@ def session_seconds(config: TrainConfig, timing: Timing) -> float:
 
 
 def nearest(config: TrainConfig) -> Timing | None:
-    """The timed run of the same model that is most alike: own before recorded, then by the size of the step, then by
+    """The timed run of the same weights, device and length of completions that is most alike: own before recorded, then by the size of the step, then by
     whether cliffs are tried at all (λ > 0 costs privileged rollouts), by λ, and by the problems."""
-    found = [t for run in all_runs() if (t := timed(run)) is not None and alike(t.config, config)]
+
+    def alike(other: TrainConfig) -> bool:
+        same_model = replace(other.model, adapter="") == replace(config.model, adapter="")
+        return same_model and other.sampling.max_new_tokens == config.sampling.max_new_tokens
+
+    found = [t for run in all_runs() if (t := timed(run)) is not None and alike(t.config)]
     size = math.log(config.step.prompts_per_step * config.step.rollouts)
     lam = config.objective.lambda_
 
@@ -96,12 +101,6 @@ def _read_timing(path: Path, *changed: int) -> Timing | None:
     steps = [r["seconds"] for r in run.metrics("step") if r.get("seconds")]
     evaluations = [r["seconds"] for r in run.metrics("eval") if r.get("seconds")]
     return Timing(run, config, median(steps), median(evaluations) if evaluations else None) if steps else None
-
-
-def alike(a: TrainConfig, b: TrainConfig) -> bool:
-    """Same weights on the same kind of device, and completions of the same length."""
-    same_model = replace(a.model, adapter="") == replace(b.model, adapter="")
-    return same_model and a.sampling.max_new_tokens == b.sampling.max_new_tokens
 
 
 def words(seconds: float) -> str:

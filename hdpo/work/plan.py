@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import fields
 from typing import Any
 
 import psutil
@@ -15,50 +15,36 @@ from hdpo.hub import is_hub_id
 from hdpo.model import fit
 from hdpo.model.find import Facts, cached, known
 from hdpo.presets import PRESETS
-from hdpo.work.estimate import duration, words
+from hdpo.work.estimate import Duration, duration, words
 
 GIB = 1 << 30
 
 
-@dataclass(frozen=True)
-class Plan:
-    """text: for a person; facts: the same for machines. What is not known is None."""
-
-    text: str
-    facts: dict[str, Any]
-
-
-def plan(config: fit.Config, preset: str | None, command: str) -> Plan:
-    """What `preflight.check` let pass: how much is sampled, what memory and time it takes, and the commands."""
-    model = model_of(config)
+def plan(config: fit.Config, preset: str | None, command: str) -> dict[str, Any]:
+    """Of what `preflight.check` let pass: how much is sampled, what memory and time it takes, and the commands; `text` for
+    a person, the rest for machines, None where it is not known."""
+    model, differs = model_of(config), PRESETS[preset].differs if preset else ()
     found = known(model.model, model.revision)
-    how_long = duration(config) if isinstance(config, TrainConfig | SweepConfig) else None
     parts = [model_words(config, found), *work_words(config)]
-    if preset and PRESETS[preset].differs:
-        parts += ["", f"How '{preset}' differs from the paper:", *(f"  - {line}" for line in PRESETS[preset].differs)]
-    if how_long:
-        parts += [
-            f"Time: about {words(how_long.seconds)}. {how_long.source}"
-            if how_long.seconds
-            else f"Time: {how_long.source}"
-        ]
-    parts += ["", *memory_words(config, found)]
-    one = shlex.join(without(shlex.split(command)))
+    if differs:
+        parts += ["", f"How '{preset}' differs from the paper:", *(f"  - {line}" for line in differs)]
+    how_long = duration(config) if isinstance(config, TrainConfig | SweepConfig) else Duration(None, "")
+    if how_long.source:
+        parts.append(f"Time: {f'about {words(how_long.seconds)}. ' if how_long.seconds else ''}{how_long.source}")
+    one, need = shlex.join(without(shlex.split(command))), fit.need(config, found)
     commands = [f"{one} --device cuda", f"{one} --device cuda --processes 8"]
-    parts += ["", "Commands:", f"  1 GPU:  {commands[0]}", f"  8 GPUs: {commands[1]}"]
-    need = fit.need(config, found)
-    facts = {
+    parts += ["", *memory_words(config, found), "", "Commands:", f"  1 GPU:  {commands[0]}", f"  8 GPUs: {commands[1]}"]
+    return {
+        "text": "\n".join(parts),
         "model": model.model,
-        "parameters": found.parameters if found else None,
-        **asdict(work(config)),
-        "seconds": how_long.seconds if how_long else None,
-        "seconds_from": how_long.source if how_long else "",
+        **work(config),
+        "seconds": how_long.seconds,
+        "seconds_from": how_long.source,
         "memory_bytes": need.total if need else None,
         "memory_here": fit.memory_here(model.device)[1],
-        "differs": list(PRESETS[preset].differs) if preset else [],
+        "differs": differs,
         "commands": commands,
     }
-    return Plan("\n".join(parts), facts)
 
 
 def without(words: Sequence[str]) -> list[str]:
@@ -96,25 +82,16 @@ def in_cache(model: str, revision: str) -> bool:
     return True
 
 
-@dataclass(frozen=True)
-class Work:
-    """At the most, over all members of a sweep: tokens sampled in the steps, and privileged rollouts among them."""
-
-    members: int
-    privileged_rollouts: int
-    sampled_tokens: int
-
-
-def work(config: fit.Config) -> Work:
+def work(config: fit.Config) -> dict[str, int]:
+    """At the most, in the steps of all members: privileged rollouts, and tokens of all rollouts."""
     members = config.members() if isinstance(config, SweepConfig) else (config,)
-    peeked = drawn = 0
-    for c in members:
-        if isinstance(c, TrainConfig):
-            peeks = c.step.steps * peeked_a_step(c)
-            peeked += peeks
-            rollouts = c.step.steps * c.step.prompts_per_step * c.step.rollouts + peeks
-            drawn += rollouts * c.sampling.max_new_tokens
-    return Work(len(members), peeked, drawn)
+    trainings = [c for c in members if isinstance(c, TrainConfig)]
+    peeks = [c.step.steps * peeked_a_step(c) for c in trainings]
+    drawn = (
+        (c.step.steps * c.step.prompts_per_step * c.step.rollouts + peeked) * c.sampling.max_new_tokens
+        for c, peeked in zip(trainings, peeks, strict=True)
+    )
+    return {"members": len(members), "privileged_rollouts": sum(peeks), "sampled_tokens": sum(drawn)}
 
 
 def peeked_a_step(c: TrainConfig) -> int:
@@ -123,23 +100,20 @@ def peeked_a_step(c: TrainConfig) -> int:
 
 def work_words(config: fit.Config) -> list[str]:
     """Problems, step, evaluation: how much is sampled at most."""
-    members = config.members() if isinstance(config, SweepConfig) else (config,)
-    c: Any = max(members, key=lambda m: m.objective.lambda_) if isinstance(config, SweepConfig) else config
+    members = config.members() if isinstance(config, SweepConfig) else ()
+    c: Any = max(members, key=peeked_a_step) if members else config
     data = f"Problems: {c.data.problems}" + (f", {c.data.limit:,} at most" if c.data.limit else "")
     if not isinstance(c, TrainConfig):
         return [data]
-    s, e, new, peeked, all_of_it = c.step, c.evaluation, c.sampling.max_new_tokens, peeked_a_step(c), work(config)
+    s, e, new, peeked, whole = c.step, c.evaluation, c.sampling.max_new_tokens, peeked_a_step(c), work(config)
     lines = [
         data,
         f"Step: {s.prompts_per_step} prompts × {s.rollouts} rollouts, and up to {peeked} privileged ones, of at most {new:,} tokens: at most {(s.prompts_per_step * s.rollouts + peeked) * new:,} sampled tokens.",
         f"Run: {s.steps:,} steps, {c.evaluation_count:,} evaluations of {e.eval_problems:,} problems × {e.eval_samples}.",
     ]
-    if len(members) > 1:
-        peeking = sum(peeked_a_step(m) > 0 for m in members if isinstance(m, TrainConfig))
-        lines.append(
-            f"Sweep: {len(members)} members, of which {peeking} draw privileged rollouts: in all their steps at most {all_of_it.privileged_rollouts:,} privileged ones and {all_of_it.sampled_tokens:,} sampled tokens."
-        )
-    return lines
+    peeking = sum(map(bool, map(peeked_a_step, members)))
+    sweep = f"Sweep: {len(members)} members, of which {peeking} draw privileged rollouts: in all their steps at most {whole['privileged_rollouts']:,} privileged ones and {whole['sampled_tokens']:,} sampled tokens."
+    return [*lines, *[sweep] * bool(members)]
 
 
 def memory_words(config: fit.Config, found: Facts | None) -> list[str]:

@@ -25,7 +25,6 @@ from hdpo.model.find import facts, find, known
 from hdpo.model.fit import Config
 
 _SHOWN = ("privileged", "information", "fraction")  # what only a privileged prompt reads
-_ADAPTER = ("rank", "alpha", "targets")
 _VLLM = ("vllm_url", "vllm_memory")
 # Settings that a command's config has and the command never reads: neither flags nor parts of a printed command.
 UNREAD: dict[str, tuple[str, ...]] = {
@@ -57,16 +56,16 @@ def idle(config: Config) -> dict[str, str]:
             ("split_seed", "validation_share"), "for a set that is not bundled: those have their splits"
         )
     if isinstance(inner, ScanConfig | EvaluateConfig) and not model.adapter:
-        found |= dict.fromkeys(_ADAPTER, "with --adapter, or in a training")
+        found |= dict.fromkeys(("rank", "alpha", "targets"), "with --adapter, or in a training")
     return found
 
 
 def refuse_idle(config: Config, given: Collection[str]) -> None:
     """Raises BadInput for settings among those given that would do nothing."""
-    names = {k.name: k.flag for k in knobs(config)}
-    if wrong := {names[n]: why for n, why in idle(config).items() if n in given and n in names}:
-        flag, why = next(iter(wrong.items()))
-        raise BadInput(f"{flag[2:]}: expected {flag} {why}, found it where it does nothing. Leave it out.")
+    for name, why in idle(config).items():
+        if name in given:
+            flag = name.replace("_", "-")
+            raise BadInput(f"{flag}: expected --{flag} {why}, found it where it does nothing. Leave it out.")
 
 
 def changed(config: Config) -> set[str]:
@@ -84,10 +83,15 @@ def check(config: Config) -> None:
         raise BadInput("ray: expected the ray package, found none. pip install ray==2.60.0, or leave --ray out.")
     if is_hub_id(inner.data.problems) or is_hub_id(inner.data.validation_problems):
         return
-    if isinstance(inner, TrainConfig):
-        check_training_problems(inner)
-    else:
+    if not isinstance(inner, TrainConfig):
         load_problems(replace(inner.data, limit=1), inner.split)
+        return
+    wanted = inner.step.prompts_per_step  # read no further than one step needs
+    few = {"limit": min(inner.data.limit or wanted, wanted), "eval_problems": 2}
+    if (found := len(training_problems(replace_knobs(inner, few))[0].problems)) < wanted:
+        raise BadInput(
+            f"prompts-per-step: expected at least {wanted} training problems, one step's worth, found {found} in {inner.data.problems}. Lower --prompts-per-step to {found}, or give more problems."
+        )
 
 
 def check_model(inner: Any) -> None:
@@ -106,15 +110,4 @@ def check_model(inner: Any) -> None:
     if model.sampler == "vllm" and not model.vllm_url and find_spec("vllm") is None:
         raise BadInput(
             "sampler: expected vLLM, found none. pip install -r requirements-gpu.txt, or leave --sampler out."
-        )
-
-
-def check_training_problems(inner: TrainConfig) -> None:
-    """Reads no further than one step needs."""
-    wanted = inner.step.prompts_per_step
-    few = {"limit": min(inner.data.limit or wanted, wanted), "eval_problems": 2}
-    found = len(training_problems(replace_knobs(inner, few))[0].problems)
-    if found < wanted:
-        raise BadInput(
-            f"prompts-per-step: expected at least {wanted} training problems, one step's worth, found {found} in {inner.data.problems}. Lower --prompts-per-step to {found}, or give more problems."
         )

@@ -103,17 +103,20 @@ def test_the_dry_run_of_the_paper_prints_plan_memory_and_commands(tmp_path: Path
 
 def test_a_plan_of_what_lies_on_a_hub_says_what_is_not_known() -> None:
     found = plan(replace_knobs(TrainConfig(), {"model": "team/new"}), None, "")
-    assert "Nothing is known of it" in found.text and found.facts["memory_bytes"] is None
+    assert "Nothing is known of it" in found["text"] and found["memory_bytes"] is None
 
 
 def test_a_sweeps_plan_adds_up_its_members() -> None:
     """9 members of 60 steps of 32 × 8 rollouts of 64 tokens; the six with λ > 0 draw 32 × 4 more a step."""
     config = SweepConfig(lambdas=(0.0, 0.3, 3.0), seeds=(0, 1, 2))
     found = plan(config, None, "python -m hdpo sweep")
-    assert found.facts["privileged_rollouts"] == 6 * 60 * 128
-    assert found.facts["sampled_tokens"] == (9 * 60 * 256 + 6 * 60 * 128) * 64
-    assert "9 members, of which 6 draw privileged rollouts" in found.text and "up to 128 privileged ones" in found.text
-    assert found.facts["seconds"] > 0 and "Measured in" in found.facts["seconds_from"]
+    assert found["privileged_rollouts"] == 6 * 60 * 128
+    assert found["sampled_tokens"] == (9 * 60 * 256 + 6 * 60 * 128) * 64
+    assert (
+        "9 members, of which 6 draw privileged rollouts" in found["text"]
+        and "up to 128 privileged ones" in found["text"]
+    )
+    assert found["seconds"] > 0 and "Measured in" in found["seconds_from"]
 
 
 def test_a_plans_commands_can_be_pasted() -> None:
@@ -129,7 +132,7 @@ def test_a_plans_commands_can_be_pasted() -> None:
         "4",
         "--device=cpu",
     ]
-    one, eight = plan(TrainConfig(), None, shlex.join(given)).facts["commands"]
+    one, eight = plan(TrainConfig(), None, shlex.join(given))["commands"]
     kept = ["python", "-m", "hdpo", "train", "--student", "{problem}  now", "--device", "cuda"]
     assert shlex.split(one) == kept and shlex.split(eight) == [*kept, "--processes", "8"]
 
