@@ -144,7 +144,7 @@ def evaluate_at(t: Training, step: int) -> None:
     clock, c, n = time.perf_counter(), t.config, len(t.validation)
 
     def tell(done: int) -> None:
-        t.report.meanwhile(f"evaluating at step {step}: {done} of {n} problems")
+        t.report.meanwhile(f"evaluating at step {step}: {done} of {n} problems", max(step, 1))
 
     tell(0)
     weights = Weights.CURRENT if step else Weights.INITIAL

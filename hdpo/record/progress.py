@@ -66,12 +66,12 @@ class Report:
         if self.ranks.agree(self.stop_asked()):
             raise Stopped(f"Stopped on request at {done} of {total} {unit}.")
 
-    def meanwhile(self, phase: str) -> None:
+    def meanwhile(self, phase: str, done: int) -> None:
         """What goes on between two counts, such as an evaluation between two steps: the time left runs down."""
         now, left = time.monotonic(), self.last.seconds_left
         left = None if left is None else max(0.0, left - (now - self._told))
         self._told = now
-        self.tell(replace(self.last, phase=phase, seconds_left=left))
+        self.tell(replace(self.last, phase=phase, done=done, seconds_left=left))
 
     def tell(self, p: Progress) -> None:
         """Write and show; never stops anything."""

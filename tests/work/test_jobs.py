@@ -361,15 +361,15 @@ def test_neither_what_came_before_nor_a_resumed_part_counts_as_speed(root):
 def test_the_time_left_runs_down_while_something_else_goes_on(root):
     seen: list[Progress] = []
     report = Report(RunWriter.create("train", TrainConfig()), seen.append)
-    report.meanwhile("evaluating at step 0")
+    report.meanwhile("evaluating at step 0", 1)
     assert seen[-1].seconds_left is None
     report("training", 31, 60, left=10.0)
     assert seen[-1].seconds_left == 10.0, "who knows his steps is believed"
     time.sleep(0.05)
-    report.meanwhile("evaluating at step 31")
+    report.meanwhile("evaluating at step 32", 32)
     time.sleep(0.05)
-    report.meanwhile("evaluating at step 31")
-    assert (seen[-1].phase, seen[-1].done) == ("evaluating at step 31", 31)
+    report.meanwhile("evaluating at step 32", 32)
+    assert (seen[-1].phase, seen[-1].done) == ("evaluating at step 32", 32)
     assert 9.0 < seen[-1].seconds_left < 9.91
 
 

@@ -131,10 +131,7 @@ def wording_settings(fitting: PromptConfig) -> PromptConfig:
             fraction = PromptConfig().fraction
             if information is Information.FRACTION:
                 fraction = forms.setting(known["fraction"], f"{PAGE}_")
-        with first:
-            student = forms.setting(known["student"], f"{PAGE}_")
-        with second:
-            privileged = forms.setting(known["privileged"], f"{PAGE}_")
+        student, privileged = forms.settings(forms.WORDING, f"{PAGE}_").values()
         plain = PromptConfig()
         untouched = (student, privileged) == (plain.student, plain.privileged)
         if not untouched:
