@@ -1,43 +1,34 @@
-"""Problem sets → `Problem` records: what is kept, what is left out and why, the split, and the bundled sets.
+"""Problem sets → `Problem` records: what is kept, what is left out and why, and the bundled sets.
 
-Sets are streamed: what is held is the problems kept and eight bytes for every other text seen. Two texts are the same
-where they are equal in Unicode's composed form (NFC), spaces aside: x² is not x2, and f(X) not F(x). Train and validation
-are told apart by a seeded hash of that text, so a problem lands on the same side in every file, order and copy. Nothing
-here imports torch or transformers.
-
-This file is long: what is kept, left out and held out must add up in one place.
+Sets are streamed: what is held is the problems kept. Nothing here imports torch or transformers.
 """
 
 from __future__ import annotations
 
 import hashlib
 import itertools
-import math
 import re
-import unicodedata
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from enum import Enum
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from hdpo.assets import ASSETS
 from hdpo.config import Information, ProblemConfig, TrainConfig
 from hdpo.data.columns import Fields, recognise
 from hdpo.data.hub import hub_rows
 from hdpo.data.readers import Rows, file_rows
-from hdpo.errors import BadInput, brief
+from hdpo.data.split import Choice, Where, key_of, normalise
+from hdpo.errors import BadInput
 from hdpo.hub import is_hub_id
 from hdpo.records import Problem
-
-Split = Literal["train", "validation"]
 
 BUNDLED_SETS = ASSETS / "problems"
 BUNDLED = "bundled:"
 ENDLESS = {"nvidia/OpenMathInstruct-2"}
 MIXES = ("steep", "gentle")
 SPLITS = ("train", "validation", "test")
+COUNTED = ("read", "duplicates", "elsewhere", "overlap", "renamed")
 TOLD = 20  # sentences on rows left out that a run keeps
 
 
@@ -58,8 +49,7 @@ class ProblemFile:
 
     def counts(self) -> dict[str, Any]:
         """What a run keeps of it, and `told` reads."""
-        names = ("read", "duplicates", "elsewhere", "overlap", "renamed")
-        return {name: getattr(self, name) for name in names} | {
+        return {name: getattr(self, name) for name in COUNTED} | {
             "problems": len(self.problems),
             "unsolved": sum(not problem.solution for problem in self.problems),
             "skipped": len(self.skipped),
@@ -95,35 +85,6 @@ def told(counts: Mapping[str, Any]) -> str:
     return f"{n('read', 'row', 'rows')}: {', '.join(parts)}{apart}"
 
 
-def normalise(text: str) -> str:
-    """What two texts have in common where they are one problem.
-
-    >>> normalise("  What  is\\n3²? "), normalise("E\u0301 = e") == "\u00c9 = e"
-    ('What is 3²?', True)
-    """
-    return " ".join(unicodedata.normalize("NFC", text).split())
-
-
-def _digest(text: str) -> bytes:
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-
-
-def _place(text: str, seed: int) -> float:
-    """Where a text stands between 0 and 1; below the validation share lies validation."""
-    return int.from_bytes(_digest(f"{seed}\n{normalise(text)}"), "big") / 2**64
-
-
-def split_of(text: str, seed: int = 42, validation: float = 0.05) -> Split:
-    """The side of a problem text: a share `validation` of all texts is validation, whatever file they stand in.
-
-    >>> split_of("What is 1+1?") == split_of(" What is  1+1? ")
-    True
-    """
-    if not 0 <= validation <= 1:
-        raise BadInput(f"The validation share must lie between 0 and 1, found {validation}; the default is 0.05.")
-    return "validation" if _place(text, seed) < validation else "train"
-
-
 def read_problems(path: Path, mapping: Mapping[str, str] | None = None, limit: int | None = None) -> ProblemFile:
     """Every problem of a file or a folder of shards, in its order; reading stops after `limit` distinct problems.
 
@@ -135,7 +96,7 @@ def read_problems(path: Path, mapping: Mapping[str, str] | None = None, limit: i
     """
     if limit is not None and limit < 1:
         raise BadInput(f"The limit is the number of problems to read, at least 1, found {limit}.")
-    return _collect(_candidates(_file_set(Path(path)), mapping), limit, lambda problem: _Side.HERE)
+    return _collect(_candidates(_file_set(Path(path)), mapping), limit, lambda problem: "kept")
 
 
 def load_problems(data: ProblemConfig, split: str, solutions: bool = False) -> ProblemFile:
@@ -149,13 +110,13 @@ def load_problems(data: ProblemConfig, split: str, solutions: bool = False) -> P
     _check_split(data, split)
     own = _set(data.problems, split, data)
     candidates = _candidates(own, data.mapping(), solutions)
-    choice = _Choice(data, split, hashed=not (own.bundled or data.validation_problems), sources=data.source_names())
+    choice = Choice(data, split, hashed=not (own.bundled or data.validation_problems), sources=data.source_names())
     if data.validation_problems:
         apart = _candidates(_set(data.validation_problems, "validation", data), data.mapping())
         if split == "validation":
             candidates, choice.sources = apart, ()
         elif split == "train":
-            choice.held_out = {_key(problem) for _, problem, wrong in apart if not wrong}
+            choice.held_out = {key_of(problem.text) for _, problem, wrong in apart if not wrong}
         else:
             candidates = itertools.chain(candidates, apart)
     found = _collect(candidates, data.limit or None, choice.side)
@@ -276,6 +237,10 @@ def _unwritable(fields: Fields) -> str:
     return ""
 
 
+def _text_hash(text: str) -> str:
+    return hashlib.blake2b(normalise(text).encode("utf-8", "surrogatepass")).hexdigest()[:12]
+
+
 def _problem(fields: Fields, stem: str) -> Problem:
     digits = re.search(r"[0-9]{1,9}", fields["level"])  # "Level 5" and 5 alike
     return Problem(
@@ -288,76 +253,22 @@ def _problem(fields: Fields, stem: str) -> Problem:
     )
 
 
-def _text_hash(text: str) -> str:
-    return hashlib.blake2b(normalise(text).encode("utf-8", "surrogatepass")).hexdigest()[:12]
-
-
-def _key(problem: Problem) -> bytes:
-    return _digest(normalise(problem.text))
-
-
-class _Side(Enum):
-    HERE = "wanted"
-    ELSEWHERE = "of the other side, or another source"
-    HELD_OUT = "in the validation set of its own"
-
-
-@dataclass
-class _Choice:
-    """Which problems are wanted; it remembers what it saw, for advice where none was. hashed: the set has no other split."""
-
-    data: ProblemConfig
-    split: str
-    hashed: bool
-    sources: tuple[str, ...]
-    held_out: set[bytes] = field(default_factory=set)
-    found: Counter[str] = field(default_factory=Counter)
-    lowest: float = 1.0
-    highest: float = 0.0
-
-    def side(self, problem: Problem) -> _Side:
-        self.found[problem.source] += 1
-        if self.sources and problem.source not in self.sources:
-            return _Side.ELSEWHERE
-        if self.hashed and self.split != "all":
-            place = _place(problem.text, self.data.split_seed)
-            self.lowest, self.highest = min(place, self.lowest), max(place, self.highest)
-            if (place < self.data.validation_share) != (self.split == "validation"):
-                return _Side.ELSEWHERE
-        return _Side.HELD_OUT if self.held_out and _key(problem) in self.held_out else _Side.HERE
-
-    def advice(self, read: int) -> str:
-        """The sentence where no problem is left, with a next step that works."""
-        none, share = f"None of the {read} problems in {self.data.problems}", self.data.validation_share
-        if self.sources and not self.found.keys() & set(self.sources):
-            names = ", ".join(f"{brief(name, 40)} ({n:,})" for name, n in self.found.most_common(10))
-            return f"{none} comes from {', '.join(self.sources)}; its sources are {names}. Choose of these, or leave --sources out."
-        if self.held_out:
-            return f"{none} is left to train on: {self.data.validation_problems} holds them all. Give another set for one of the two."
-        if self.split == "train":
-            way = f"Lower --validation-share to {math.floor(self.highest * 100) / 100:g}, or give"
-        else:
-            enough = math.floor(self.lowest * 100 + 1) / 100
-            way = f"Raise --validation-share to {enough:g}, or give" if enough <= 0.9 else "Give"
-        return f"{none} falls into {self.split}: the share held out is {share:g}. {way} --validation-problems FILE."
-
-
 def _collect(
-    candidates: Iterable[tuple[str, Problem, str]], limit: int | None, side: Callable[[Problem], _Side]
+    candidates: Iterable[tuple[str, Problem, str]], limit: int | None, side: Callable[[Problem], Where]
 ) -> ProblemFile:
     problems: list[Problem] = []
     skipped: list[str] = []
     seen: set[bytes] = set()
     ids: set[str] = set()
-    count: Counter[str | _Side] = Counter()
+    count = dict.fromkeys(COUNTED, 0)
     for place, problem, wrong in candidates:
         count["read"] += 1
         if wrong:
             skipped.append(f"{place} {wrong}; it was left out.")
             continue
-        where, key = side(problem), _key(problem)
-        if where is not _Side.HERE or key in seen:
-            count["duplicates" if where is _Side.HERE else where] += 1
+        where, key = side(problem), key_of(problem.text)
+        if where != "kept" or key in seen:
+            count["duplicates" if where == "kept" else where] += 1
             continue
         seen.add(key)
         count["renamed"] += problem.id in ids
@@ -367,12 +278,4 @@ def _collect(
         problems.append(problem)
         if len(problems) == limit:
             break
-    return ProblemFile(
-        tuple(problems),
-        count["read"],
-        count["duplicates"],
-        tuple(skipped),
-        count[_Side.ELSEWHERE],
-        count[_Side.HELD_OUT],
-        count["renamed"],
-    )
+    return ProblemFile(problems=tuple(problems), skipped=tuple(skipped), **count)

@@ -133,6 +133,13 @@ def test_a_set_of_millions_asks_for_a_limit(cache: Path) -> None:
         load_problems(ProblemConfig("nvidia/OpenMathInstruct-2"), "all")
 
 
+def test_rows_of_two_forms_are_refused_in_a_sentence(cache: Path) -> None:
+    put(cache, "team/mixed", "data/train-00000-of-00002.parquet", [open_math(1)])
+    put(cache, "team/mixed", "data/train-00001-of-00002.parquet", [{**open_math(2), "expected_answer": {"value": 3}}])
+    with pytest.raises(BadInput, match="problems team/mixed: expected rows of one form, found .* after row"):
+        load_problems(ProblemConfig("team/mixed"), "all")
+
+
 def test_no_more_rows_are_read_than_the_buffer_and_the_sample_need(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -221,3 +221,12 @@ def test_a_template_that_writes_the_date_writes_the_same_one_each_day(tokenizer)
     dated = copy.deepcopy(tokenizer)
     dated.chat_template = "{{ strftime_now('%d %b %Y') }} " + tokenizer.chat_template
     assert render(dated, student_messages(SUM, PLAIN))[0].startswith("01 Jan 2026 ")
+
+
+@pytest.mark.parametrize("information", [i for i in Information if i is not Information.ANSWER])
+def test_a_problem_without_a_worked_solution_shows_its_answer_or_says_what_to_do(information):
+    plain = replace(SUM, solution="")
+    assert reference(plain, Information.ANSWER) == r"\boxed{26}"
+    with pytest.raises(BadInput, match="worked solution of sum-1 .*--information answer"):
+        reference(plain, information, other=OTHER)
+    assert pick_other(SUM, [replace(OTHER, id="none", solution=""), OTHER], seed=0) is OTHER
