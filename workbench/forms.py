@@ -200,7 +200,7 @@ def train_form(prefix: str) -> TrainConfig:
                 name,
                 key=f"{prefix}{name}",
                 on_click=use_preset,
-                args=(preset.settings, prefix),
+                args=(name, prefix),
                 help=f"{preset.help[:1].upper()}{preset.help[1:]}. λ stays.{told}",
             )
     values = settings((known[name] for name in MAIN), prefix)
@@ -213,12 +213,20 @@ def train_form(prefix: str) -> TrainConfig:
     return settled(replace_knobs(default, {"lambda_": lam, **values}))
 
 
-def use_preset(changes: dict[str, Any], prefix: str) -> None:
-    """Callback: every setting but λ back to its default, then the preset's own."""
+def use_preset(name: str, prefix: str) -> None:
+    """Callback: what this preset says, and back to its default what the preset before it said and nobody changed since. All
+    else stays as it was chosen; `bundled` is the defaults, all of them but λ."""
+    mine, before = PRESETS[name].settings, PRESETS[st.session_state.get(f"{prefix}preset", "bundled")].settings
+    st.session_state[f"{prefix}preset"] = name
     for k in knobs(TrainConfig()):
-        if k.name != "lambda_":
-            value = changes.get(k.name, k.default)
-            st.session_state[prefix + k.name] = value if isinstance(value, (int, float)) else words(value)
+        left = k.name in before and st.session_state.get(prefix + k.name) == as_shown(before[k.name])
+        if k.name != "lambda_" and (k.name in mine or left or name == "bundled"):
+            st.session_state[prefix + k.name] = as_shown(mine.get(k.name, k.default))
+
+
+def as_shown(value: Any) -> Any:
+    """A setting's value as its widget holds it."""
+    return value if isinstance(value, (int, float)) else words(value)
 
 
 def default_wording(prefix: str) -> None:

@@ -114,7 +114,8 @@ def evaluation_words(found: Mapping[str, Any]) -> str:
         parts.append(f"{name if name == 'cliffs' else f'pass@{name}'} {arrow}{interval(end)}")
     words = f"step {last['step']}: {', '.join(parts)} (n = {last['n_problems']} problems, 95 %)"
     k = list(top["pass_at"])[-1]
-    return words if top is last else f"{words}; best pass@{k} {interval(top['pass_at'][k])} at step {top['step']}"
+    better = top["pass_at"][k]["value"] > last["pass_at"][k]["value"]
+    return words if not better else f"{words}; best pass@{k} {interval(top['pass_at'][k])} at step {top['step']}"
 
 
 def evaluation_line(row: Mapping[str, Any]) -> str:

@@ -17,13 +17,13 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from hdpo.config import SweepConfig, TrainConfig, replace_knobs
+from hdpo.config import SweepConfig, TrainConfig, knobs, replace_knobs
 from hdpo.record.files import write_aside
 from hdpo.record.folder import Run, RunWriter, State
 from hdpo.work import jobs
 from tests.conftest import REPOSITORY
 from tests.fakes import fake_pair, fake_scan_run, fake_train_run, figures, open_page, shares, step_row
-from workbench import launch, state
+from workbench import forms, launch, state
 from workbench.data import silence
 
 MINE = ("overview", "lambda_lab", "runs")
@@ -246,13 +246,30 @@ def test_a_setting_that_does_not_fit_is_a_sentence(runs_folder: Path, name: str,
     assert len(at.error) == 1 and "Traceback" not in at.error[0].value
 
 
-def test_a_preset_sets_everything_but_lambda(runs_folder: Path) -> None:
+def test_a_preset_changes_what_it_says_and_what_was_chosen_stays(runs_folder: Path) -> None:
     at = open_page("lambda_lab", lab_lambda="1", lab_steps="7")
     at.button(key="lab_quick").click().run()
     fine(at)
-    assert at.code[0].value == "python -m hdpo train --lambda 1 --prompts-per-step 16"
+    assert at.code[0].value == "python -m hdpo train --lambda 1 --steps 7 --prompts-per-step 16"
     at.button(key="lab_bundled").click().run()
     assert at.code[0].value == "python -m hdpo train --lambda 1"
+
+
+def test_another_preset_takes_back_what_the_one_before_it_set_and_nobody_changed(monkeypatch) -> None:
+    kept: dict[str, object] = {f"lab_{k.name}": forms.as_shown(k.default) for k in knobs(TrainConfig())}
+    kept |= {"lab_problems": "mine.jsonl", "lab_steps": 7}
+    monkeypatch.setattr(forms.st, "session_state", kept)
+    before = dict(kept)
+    forms.use_preset("quick", "lab_")
+    assert kept == {**before, "lab_prompts_per_step": 16, "lab_preset": "quick"}
+    forms.use_preset("qwen-math", "lab_")
+    assert kept["lab_model"] == "Qwen/Qwen2.5-Math-1.5B-Instruct" and kept["lab_prompts_per_step"] == 32
+    kept["lab_warmup"] = 3
+    forms.use_preset("smollm2", "lab_")
+    assert (kept["lab_dtype"], kept["lab_warmup"], kept["lab_steps"]) == ("float32", 10, 7)
+    kept["lab_warmup"] = 3
+    forms.use_preset("quick", "lab_")
+    assert (kept["lab_model"], kept["lab_warmup"], kept["lab_problems"]) == ("bundled", 3, "bundled:steep")
 
 
 def test_before_the_start_time_and_detectable_difference_are_said(runs_folder: Path) -> None:
