@@ -40,7 +40,8 @@ def is_row(row: Any) -> bool:
                 isinstance(s, dict) and all(map(_is_evaluation, s.values())) for s in slices
             )
         case "scan_group":
-            return has(row, problem_id=str, group=str, doubt=str)
+            counts = dict.fromkeys(("n", "correct", "truncated", "no_answer", "grader_errors"), 0)
+            return has(row, problem_id=str, group=str, doubt=str) and has(counts | row, **dict.fromkeys(counts, int))
         case "probe":
             return has(row, on=str) and all(map(_is_interval, (v for v in row.values() if isinstance(v, dict))))
         case "step":
@@ -50,7 +51,11 @@ def is_row(row: Any) -> bool:
 
 
 def _is_evaluation(row: Any) -> bool:
-    return has(row, pass_at=dict, cliff=dict) and all(map(_is_interval, [*row["pass_at"].values(), row["cliff"]]))
+    return (
+        has(row, pass_at=dict, cliff=dict)
+        and bool(row["pass_at"])
+        and all(map(_is_interval, [*row["pass_at"].values(), row["cliff"]]))
+    )
 
 
 def _is_interval(value: Any) -> bool:

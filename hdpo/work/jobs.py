@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -382,7 +383,7 @@ def _connection(root: Path) -> Iterator[sqlite3.Connection]:
             f"jobs.sqlite: expected to write to {root}, found '{e}'. Choose another folder with HDPO_RUNS."
         ) from e
     try:
-        db.row_factory = sqlite3.Row
+        db.row_factory, db.text_factory = sqlite3.Row, partial(str, encoding="utf-8", errors="replace")
         if not db.execute("PRAGMA user_version").fetchone()[0]:
             db.execute("PRAGMA journal_mode=WAL")
             db.executescript(_SCHEMA + "PRAGMA user_version=1;")
@@ -396,7 +397,7 @@ def _connection(root: Path) -> Iterator[sqlite3.Connection]:
         raise HdpoError(
             f"jobs.sqlite: expected to read and write the job table, found '{e}'. {way_out} and try again."
         ) from e
-    except sqlite3.DatabaseError as e:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as e:
         raise HdpoError(
             f"jobs.sqlite: expected the job table, found '{e}'. Delete {path}: it holds no results, the run folders do."
         ) from e

@@ -46,6 +46,7 @@ LINES = {
     "an interval that is none": json.dumps(
         {"kind": "eval", "step": 1, "attempt": 1, **EVALUATION, "pass_at": {"1": None}}
     ),
+    "a count that is none": '{"kind": "scan_group", "step": 0, "attempt": 1, "problem_id": "a", "group": "cliff", "doubt": "", "n": null}',
     "a slice that is none": json.dumps({"kind": "eval", "step": 1, "attempt": 1, **EVALUATION, "by_level": [1]}),
     "a hundred thousand brackets": "[" * 100_000,
     "a step that is a text": '{"kind": "step", "step": "3", "attempt": 1}',
