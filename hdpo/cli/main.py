@@ -22,7 +22,7 @@ from hdpo.cli import runs as cli_runs
 from hdpo.cli.args import PROG, add_knobs, add_preset, command, config_from, given_settings, refuse, some, unknown
 from hdpo.cli.results import result_of, result_text
 from hdpo.cli.terminal import run_here, say
-from hdpo.config import EvaluateConfig, ScanConfig, SweepConfig, TrainConfig
+from hdpo.config import EvaluateConfig, ScanConfig, SweepConfig, TrainConfig, replace_knobs, to_json
 from hdpo.errors import BAD_INPUT, BUSY, FAILED, OK, STOPPED, BadInput, Busy, HdpoError
 from hdpo.record.folder import Run, RunWriter, find_run
 from hdpo.record.ranks import join
@@ -107,9 +107,11 @@ def run_heavy(args: Any) -> int:
         raise BadInput("take-over: expected a run to take over, found none. Name it with --resume.")
     if args.resume:
         run = find_run(args.resume)
-        refuse_settings(args, run, given_settings(args, default))
-        check_resumable(run, args.take_over)
-        config = run.load_config()
+        given = given_settings(args, default)
+        more = given.pop("steps", None) if args.kind == "train" else None
+        refuse_settings(args, run, given)
+        check_resumable(run, args.take_over, more is not None)
+        config = run.load_config() if more is None else extended(run, more)
     else:
         config = config_from(args, default)
     check(config)
@@ -129,6 +131,17 @@ def run_heavy(args: Any) -> int:
     if ending.message:
         say(ending.message)
     return ending.code
+
+
+def extended(run: Run, steps: int) -> Any:
+    """The config of a run that shall go on to more steps than it was begun with; pinned in its folder, and told."""
+    config = run.load_config()
+    if steps <= config.step.steps:
+        raise BadInput(f"steps: expected more than the {config.step.steps} of {run.id}, found {steps}. Give more.")
+    say(f"{run.id} goes on to step {steps}; it was begun with {config.step.steps} steps.")
+    config = replace_knobs(config, {"steps": steps})
+    RunWriter(run.path, 0).pin(config=to_json(config))
+    return config
 
 
 def refuse_settings(args: Any, run: Run, values: dict[str, Any]) -> None:

@@ -147,6 +147,14 @@ def sentences(run: Run) -> list[str]:
         )
     if isinstance(config, TrainConfig):
         found += about_steps(run.metrics("step"), config)
+        if (step := run.best()) is not None:
+            on, read = (
+                next(r for r in run.metrics("eval") if r["step"] == step).get(k) for k in ("chosen_on", "read_on")
+            )
+            value = "not known" if read is None else f"{read:.3f}"
+            found.append(
+                f"{run.id}@best is step {step}: pass@1 {on:.3f} on the half of the problems that chose it, {value} on the other."
+            )
     elif isinstance(config, ScanConfig) and (rows := run.metrics("scan_group")):
         found += about_length(outcomes(rows), config.sampling.max_new_tokens)
     return found

@@ -6,6 +6,7 @@ differ in λ are compared on the same uniforms, and two steps of one run on fres
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
@@ -108,6 +109,7 @@ def summarise(rows: Sequence[dict[str, Any]], config: EvalConfig, how: SamplingC
     samples = sum(r["n"] for r in good)
     return {
         **estimates(good, config.ks),
+        **halves(good),
         "n_samples": config.eval_samples,
         "temperature": how.temperature,
         "left_out": len(rows) - len(good),
@@ -122,6 +124,16 @@ def summarise(rows: Sequence[dict[str, Any]], config: EvalConfig, how: SamplingC
 def countable(rows: Sequence[dict[str, Any]], config: EvalConfig) -> list[dict[str, Any]]:
     """The rows with samples enough for every k."""
     return [r for r in rows if GroupKind(r["kind"]).is_measured and r["n"] >= 2 * max(config.ks)]
+
+
+def halves(rows: Sequence[dict[str, Any]]) -> dict[str, float | None]:
+    """pass@1 on two halves of the problems, the same in every run: the best checkpoint is chosen on the one, and what it
+    is worth is read on the other. None for a half without a problem."""
+    found: dict[str, list[float]] = {"chosen_on": [], "read_on": []}
+    for r in rows:
+        half = "read_on" if hashlib.blake2b(r["problem_id"].encode()).digest()[0] % 2 else "chosen_on"
+        found[half].append(r["correct"] / r["n"])
+    return {name: sum(values) / len(values) if values else None for name, values in found.items()}
 
 
 def split_by(rows: Iterable[dict[str, Any]], column: str) -> dict[Any, list[dict[str, Any]]]:

@@ -88,7 +88,7 @@ def run_steps(t: Training, checkpoint: Path | None) -> None:
         last = step == c.step.steps
         if last or step % c.evaluation.eval_every == 0:
             evaluate_at(t, step)
-        if last or step % c.step.checkpoint_every == 0:
+        if last or step % c.step.checkpoint_every == 0 or is_best(t, step):
             save(t, step)
 
 
@@ -195,6 +195,12 @@ def pair_of(row: dict[str, Any]) -> Pair:
         Trace(tuple(row["student_prompt"]), done),
         Trace(tuple(row["teacher_prompt"]), done),
     )
+
+
+def is_best(t: Training, step: int) -> bool:
+    """Whether this step was evaluated, and no trained one before was better where the best is chosen."""
+    chosen_on = Run(t.writer.path).chosen_on()
+    return step in chosen_on and max(chosen_on, key=lambda s: (chosen_on[s], -s)) == step
 
 
 def save(t: Training, step: int) -> None:

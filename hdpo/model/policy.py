@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -33,7 +32,6 @@ from hdpo.model.adapter import DIGEST, WEIGHTS, Adapter, adapter_folder, check_f
 from hdpo.model.batching import Batch, Trace
 from hdpo.model.find import digest
 from hdpo.model.flat import FlatModel, FoldedWeights
-from hdpo.record.files import disk_error
 
 # Completions of one prompt share a row of at most this many tokens where the forward pass allows it: more would save
 # little, as attention within a row grows with its square.
@@ -187,19 +185,15 @@ class Policy:
 
     def save(self, folder: Path, optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:
         """The adapter as a peft folder, AdamW's moments as safetensors, state as JSON; the caller renames the folder into
-        place. Raises HdpoError where the disk does not take them, and leaves nothing then."""
+        place."""
         moments = {
             f"{i}.{name}": value if torch.is_tensor(value) else torch.tensor(value)
             for i, s in optimiser.state_dict()["state"].items()
             for name, value in s.items()
         }
-        try:
-            self.save_peft(folder, Weights.CURRENT)
-            write_tensors(folder / "optimiser.safetensors", moments)
-            (folder / "state.json").write_text(json.dumps(state), encoding="utf-8")
-        except OSError as e:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise disk_error(folder.parent, e) from e
+        self.save_peft(folder, Weights.CURRENT)
+        write_tensors(folder / "optimiser.safetensors", moments)
+        (folder / "state.json").write_text(json.dumps(state), encoding="utf-8")
 
     def load(self, folder: Path, optimiser: torch.optim.Optimizer | None = None) -> dict[str, Any]:
         """The inverse of `save`. Raises BadInput where the checkpoint is none, or another model's."""

@@ -245,7 +245,7 @@ class RunWriter:
     @contextmanager
     def checkpoint(self, step: int, keep: int = 2) -> Iterator[Path]:
         """A folder to write a checkpoint into, `state.json` among it; after the block it is flushed, stands in its place,
-        and all but the newest `keep` are dropped. Whatever goes wrong, nothing half stays; raises HdpoError for a full disk.
+        and all but the newest `keep` and the best are dropped. Whatever goes wrong, nothing half stays; raises HdpoError for a full disk.
         """
         aside = self.path / "checkpoints" / f".step-{step:06d}.{os.getpid()}.tmp"
         final = aside.with_name(f"step-{step:06d}")
@@ -263,8 +263,10 @@ class RunWriter:
             raise disk_error(final, e) from e
         finally:
             shutil.rmtree(aside, ignore_errors=True)
-        for old in Run(self.path).checkpoints()[:-keep]:
-            shutil.rmtree(old, ignore_errors=True)
+        run = Run(self.path)
+        for old in run.checkpoints()[:-keep]:
+            if old.name != f"step-{run.best() or 0:06d}":
+                shutil.rmtree(old, ignore_errors=True)
 
 
 class SilentWriter(RunWriter):
@@ -450,9 +452,14 @@ class Run:
 
     def best(self) -> int | None:
         """The step of the best checkpoint that is kept, by pass@1 on the half of the validation problems that chooses."""
-        steps = {int(p.name.removeprefix("step-")) for p in self.checkpoints()}
-        rows = [r for r in self.metrics("eval") if r["step"] in steps and r.get("chosen_on") is not None]
-        return max(rows, key=lambda r: (r["chosen_on"], -r["step"]))["step"] if rows else None
+        kept, chosen_on = {p.name for p in self.checkpoints()}, self.chosen_on()
+        steps = [s for s in chosen_on if f"step-{s:06d}" in kept]
+        return max(steps, key=lambda s: (chosen_on[s], -s), default=None)
+
+    def chosen_on(self) -> dict[int, float]:
+        """step → pass@1 on that half, of every evaluation after training began."""
+        rows = [r for r in self.metrics("eval") if r["step"] > 0]
+        return {r["step"]: r["chosen_on"] for r in rows if isinstance(r.get("chosen_on"), float)}
 
     def damage(self) -> list[str]:
         """One sentence for each part of the folder that cannot be read."""

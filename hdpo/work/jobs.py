@@ -256,18 +256,23 @@ def stop(run: Run) -> None:
         request_stop(run.path)  # a member of a sweep: the sweep's job is not its own
 
 
-def check_resumable(run: Run, take_over: bool = False) -> None:
+def check_resumable(run: Run, take_over: bool = False, extend: bool = False) -> None:
     """Raises BadInput or Busy where nothing can go on. The dead are buried first: a killed run goes on at once.
 
-    take_over: go on also with a run of another machine that is not heard of any more.
+    take_over: go on also with a run of another machine that is not heard of any more. extend: also with one that is done.
     """
     if run.recorded:
         raise BadInput(f"{run.id}: expected a run of yours, found one that comes with the project. Start a new one.")
     root = run.path.parent
     recover(root)
     status = run.status()
-    if status.state is State.DONE:
-        raise BadInput(f"{run.id}: expected an unfinished run, found it done. Start a new one with more steps.")
+    if status.state is State.DONE and not extend:
+        way = (
+            f"Extend it: python -m hdpo train --resume {run.id} --steps N"
+            if run.kind == "train"
+            else "Start a new one."
+        )
+        raise BadInput(f"{run.id}: expected an unfinished run, found it done. {way}")
     if status.state is State.UNHEARD and not take_over:
         raise Busy(
             f"{run.id} may still be at work. {status.message} If it never will be again, take it over: python -m hdpo {run.kind} --resume {run.id} --take-over"

@@ -331,6 +331,26 @@ def test_without_no_wait_it_waits_and_ctrl_c_leaves_the_queue(root):
     assert not (root / waiting.payload["run"]).exists(), "a run that never began leaves no folder"
 
 
+def test_a_finished_run_can_be_extended_and_becomes_the_longer_one(root, capsys):
+    small = [w for w in TINY if w != "--json"]
+    for steps in ("2", "1"):
+        assert main(["train", *small, "--steps", steps]) == 0
+    runs = [Run(c.parent) for c in root.glob("*/config.json")]
+    whole, short = (r.path for r in sorted(runs, key=lambda r: -r.load_config().step.steps))
+    capsys.readouterr()
+    assert (
+        main(["train", "--resume", short.name]) == 2 and f"--resume {short.name} --steps N" in capsys.readouterr().err
+    )
+    assert (
+        main(["train", "--resume", short.name, "--steps", "1"]) == 2 and "more than the 1 of" in capsys.readouterr().err
+    )
+    assert main(["train", "--resume", short.name, "--steps", "2"]) == 0
+    assert "goes on to step 2; it was begun with 1 steps" in capsys.readouterr().err
+    assert Run(short).load_config().step.steps == 2
+    ends = [(p / "checkpoints/step-000002/adapter_model.safetensors").read_bytes() for p in (whole, short)]
+    assert ends[0] == ends[1]
+
+
 def test_a_finished_or_waiting_run_cannot_be_resumed(root, capsys):
     done = Run(fake_train_run(root))
     assert main(["train", "--resume", done.id]) == 2

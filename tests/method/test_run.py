@@ -132,6 +132,13 @@ def same_rows(a: Run, b: Run) -> bool:
     return rows(a) == rows(b)
 
 
+def test_each_evaluation_says_what_chooses_the_best_and_what_it_is_worth(pair) -> None:
+    for row in pair[1].metrics("eval"):
+        both = [row["chosen_on"], row["read_on"]]
+        assert all(0 <= x <= 1 for x in both if x is not None) and both != [None, None]
+    assert pair[1].best() == 4
+
+
 def test_a_stop_leaves_a_checkpoint_and_resume_equals_the_uninterrupted_run(pair, tmp_path, monkeypatch) -> None:
     writer = RunWriter.create("train", config_of(lambda_=0.3), tmp_path)
     real = loop.hdpo_step

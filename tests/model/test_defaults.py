@@ -47,10 +47,10 @@ def run(tmp_path: Path) -> Run:
     writer = RunWriter.create("train", TrainConfig(), tmp_path / "runs")
     policy = random_policy()
     for step, chosen_on in ((20, 0.5), (40, 0.4)):
-        aside = writer.checkpoint_folder(step)
-        policy.save(aside, torch.optim.AdamW(policy.trainable), {"step": step})
-        writer.close_checkpoint(aside, step)
-        writer.metric("eval", step, chosen_on=chosen_on)
+        with writer.checkpoint(step) as aside:
+            policy.save(aside, torch.optim.AdamW(policy.trainable), {"step": step})
+        interval = {"value": 0.5, "low": 0.4, "high": 0.6}
+        writer.metric("eval", step, pass_at={"1": interval}, cliff=interval, chosen_on=chosen_on)
     return Run(writer.path)
 
 

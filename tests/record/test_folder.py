@@ -162,6 +162,16 @@ def test_checkpoints_appear_whole_and_old_ones_go(writer) -> None:
     assert [p.name for p in Run(writer.path).checkpoints()] == ["step-000002", "step-000003"]
 
 
+def test_the_best_checkpoint_stays(writer) -> None:
+    for step, chosen_on in ((1, 0.2), (2, 0.6), (3, 0.4), (4, 0.6), (5, None)):
+        interval = {"value": 0.5, "low": 0.4, "high": 0.6}
+        writer.metric("eval", step, pass_at={"1": interval}, cliff=interval, chosen_on=chosen_on)
+        with writer.checkpoint(step) as aside:
+            (aside / "state.json").write_text(json.dumps({"step": step}))
+    assert [p.name for p in Run(writer.path).checkpoints()] == ["step-000002", "step-000004", "step-000005"]
+    assert Run(writer.path).best() == 2
+
+
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), SafetensorError("No space left")])
 def test_a_disk_that_fills_under_a_checkpoint_is_a_sentence_and_leaves_nothing_half(writer, error) -> None:
     with pytest.raises(HdpoError, match="No space left.*Free some space"), writer.checkpoint(4) as aside:
