@@ -272,7 +272,7 @@ class EvalConfig:
     """Validation problems used, the first ones. Paper: 2048."""
     eval_samples: int = knob(16, low=2, high=1024)
     """N, samples per problem; at least twice the largest k."""
-    ks: tuple[int, ...] = knob((1, 4, 8))
+    ks: tuple[int, ...] = knob((1, 4, 8), low=1)
     """The k of pass@k. Paper: 1, 4, 8."""
     eval_split: str = knob("validation", options=("validation", "test"))
     """Problems evaluated; 'test' is for the model card alone."""
@@ -281,7 +281,7 @@ class EvalConfig:
 
     def __post_init__(self) -> None:
         check(self)
-        if not self.ks or any(k < 1 for k in self.ks) or self.eval_samples < 2 * max(self.ks):
+        if not self.ks or self.eval_samples < 2 * max(self.ks):
             raise BadInput(
                 f"eval-samples: expected at least twice the largest k of pass@k ({self.ks}), "
                 f"found {self.eval_samples}. Raise eval-samples or drop the largest k."

@@ -85,7 +85,7 @@ def meant(word: str, known: Sequence[str]) -> str:
     >>> meant("--lamda", ["--lambda", "--limit"]), meant("xyz", ["scan"])
     (' (did you mean --lambda?)', '')
     """
-    close = get_close_matches(word, known, 1)
+    close = get_close_matches(word, known, 1, 0.8)
     return f" (did you mean {close[0]}?)" if close else ""
 
 
@@ -164,7 +164,7 @@ def reader(k: Knob) -> Callable[[str], Any]:
             raise argparse.ArgumentTypeError(f"expected {wanted}, found {text!r}. Give {wanted}.") from None
 
     def several(text: str) -> tuple[Any, ...]:
-        return tuple(one(t.strip()) for t in text.split(",") if t.strip())
+        return tuple(one(t.strip()) for t in some(text).split(",") if t.strip())
 
     return several if hasattr(k.type, "__args__") else one
 

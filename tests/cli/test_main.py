@@ -177,6 +177,7 @@ def test_what_cannot_be_read_is_a_sentence_and_code_2(root, capsys, arguments, w
         ["train", "--preset", ""],
         ["scan", "--model", ""],
         ["scan", "--adapter", " "],
+        ["train", "--ks", ""],
         ["evaluate", "--problems", ""],
         ["rollouts", "--problem", ""],
         ["runs", "show", ""],
@@ -213,6 +214,7 @@ def test_help_has_no_scientific_notation_a_list_of_presets_and_the_name_it_was_c
     [
         ("train --lambda -1", "lambda: expected 0.0 to 1000.0, found -1.0"),
         ("train --lambda nan", "expected a finite number"),
+        ("train --ks 0", "ks: expected at least 1, found 0"),
         ("scan --rollouts 1", "rollouts: expected 2 to 1024, found 1"),
         ("train --resume nothing", "run: expected the id, name or folder of a run, found 'nothing'"),
         ("runs show nothing", "run: expected"),
