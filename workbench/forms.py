@@ -16,10 +16,11 @@ from typing import Any
 
 import streamlit as st
 
-from hdpo.config import INSTRUCT, Knob, PromptConfig, SweepConfig, TrainConfig, knobs, replace_knobs
+from hdpo.config import Knob, PromptConfig, SweepConfig, TrainConfig, knobs, replace_knobs
 from hdpo.data.problems import MIXES
 from hdpo.errors import BadInput
 from hdpo.hub import is_hub_id
+from hdpo.model.defaults import following
 from hdpo.presets import PRESETS
 
 LAMBDAS = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
@@ -236,22 +237,17 @@ def default_wording(prefix: str) -> None:
 
 
 def settled(config: TrainConfig) -> TrainConfig:
-    """As the run shall keep it: whole paths, since the worker may stand in another folder, and the model's wording.
-
-    Another model than the bundled one takes the wording for instruct models, unless one was written.
-    """
-    plain, model = PromptConfig(), config.model.model
-    untouched = (config.prompts.student, config.prompts.privileged) == (plain.student, plain.privileged)
-    if model != "bundled":
-        config = replace(config, model=replace(config.model, model=whole(model)))
-        if untouched:
-            wording = replace(config.prompts, student=INSTRUCT.student, privileged=INSTRUCT.privileged)
-            config = replace(config, prompts=wording)
+    """As the run shall keep it: whole paths, since the worker may stand in another folder, and what follows from model
+    and adapter where a setting was left as it was (`hdpo.model.defaults`, as the command line has it)."""
+    if config.model.model != "bundled":
+        config = replace(config, model=replace(config.model, model=whole(config.model.model)))
     for name in ("problems", "validation_problems"):
         source = getattr(config.data, name)
         if source and not source.startswith("bundled:"):
             config = replace_knobs(config, {name: whole(source)})
-    return config
+    plain = {k.path: k.default for k in knobs(TrainConfig())}
+    chosen = {k.name: k.default for k in knobs(config) if k.default != plain[k.path]}
+    return replace_knobs(config, following(chosen, {k.name for k in knobs(config)})[0])
 
 
 def whole(path: str) -> str:

@@ -13,13 +13,13 @@ from typing import Any
 
 from hdpo.config import KINDS, ModelConfig, knobs, to_json
 from hdpo.errors import HdpoError
+from hdpo.presets import OWN_MODEL
 from hdpo.record.folder import Run, RunWriter, State, all_runs, runs_root
 from hdpo.work import jobs
 from hdpo.work.jobs import HEAVY, INTERACTIVE
 from hdpo.work.jobs import pending_of as pending_job
 from hdpo.work.jobs import stop as stop_run
 from hdpo.work.preflight import UNREAD, changed, check, refuse_idle
-from workbench import forms
 from workbench.data import estimate
 from workbench.workers import ensure_worker, ensure_workers, workers_wanted
 
@@ -59,12 +59,15 @@ def command_of(config: Any) -> str:
     """
     kind = kind_of(config)
     defaults = {k.path: k.default for k in knobs(KINDS[kind]())}
-    own_model = getattr(config, "train", config).model.model != "bundled"
+    model = getattr(config, "train", config).model
+    brought = {
+        *(OWN_MODEL if model.model != "bundled" else ()),
+        *(("rank", "alpha", "targets") if model.adapter else ()),
+    }
     words = ["python", "-m", "hdpo", kind]
     for k in knobs(config):
-        # Another model gets another wording on the command line unless one is given, so it is given.
-        own = own_model and forms.is_wording(k)
-        if k.name not in UNREAD[kind] and (own or k.default != defaults[k.path]):
+        # What another model or an adapter brings along on the command line unless it is given, is given.
+        if k.name not in UNREAD[kind] and (k.name in brought or k.default != defaults[k.path]):
             words += [k.flag, quote(word(k.default))]
     return " ".join(words)
 

@@ -362,7 +362,8 @@ def test_the_same_question_is_asked_once_and_another_one_drops_it(runs_folder: P
 
 def test_a_worker_that_died_over_a_question_is_named(runs_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = jobs.submit("interactive", {"request": "info"})
-    monkeypatch.setattr(jobs, "_me", lambda: (2**22 - 1, 1.0))  # a process that is not there
+    start = jobs.me()[1]
+    monkeypatch.setattr(jobs, "me", lambda: (2**22 - 1, start))  # a process that is not there
     assert jobs.claim("interactive") is not None
     monkeypatch.undo()
     monkeypatch.setenv("HDPO_RUNS", str(runs_folder))

@@ -245,7 +245,7 @@ def test_another_model_gets_whole_paths_and_its_wording(tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
     found = forms.settled(replace_knobs(TrainConfig(), {"model": "m", "problems": "p.jsonl"}))
     assert found.model.model == str(tmp_path / "m") and found.data.problems == str(tmp_path / "p.jsonl")
-    assert "boxed" in found.prompts.student
+    assert "boxed" in found.prompts.student and found.step.learning_rate == 1e-5
     own = replace_knobs(TrainConfig(), {"model": "m", "student": "Q: {problem}"})
     assert forms.settled(own).prompts.student == "Q: {problem}"
     assert forms.settled(TrainConfig()) == TrainConfig()
