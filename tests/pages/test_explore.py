@@ -94,7 +94,7 @@ def test_start_writes_the_chosen_scan_and_stop_takes_it_from_the_queue(runs_fold
     [
         ({"cliffs_model": "/no/such/folder"}, "model: expected 'bundled', a folder"),
         ({"cliffs_set": "/no/such/file.jsonl"}, "There is no file"),
-        ({"cliffs_set": "bundled:flat"}, "expected bundled:steep or bundled:gentle"),
+        ({"cliffs_set": "bundled:flat"}, "bundled:steep and bundled:gentle"),
         ({"cliffs_set": "x.jsonl", "cliffs_columns": "text"}, "columns: expected"),
     ],
 )
