@@ -143,6 +143,14 @@ def test_a_checkpoint_is_a_peft_folder_that_others_may_read(tmp_path) -> None:
     assert {f.stat().st_mode & 0o777 for f in tmp_path.iterdir()} == {plain.stat().st_mode & 0o777}
 
 
+def test_the_same_adapter_is_the_same_bytes(tmp_path) -> None:
+    policy, written = random_policy(), set()
+    for _ in range(12):
+        policy.save_peft(tmp_path / "peft", Weights.CURRENT)
+        written.add((tmp_path / "peft" / "adapter_model.safetensors").read_bytes())
+    assert len(written) == 1
+
+
 def test_pefts_own_folder_is_taken_and_one_of_more_than_plain_lora_refused(tmp_path) -> None:
     policy = random_policy()
     policy.model.save_pretrained(str(tmp_path))
