@@ -14,6 +14,7 @@ from typing import Any
 
 from hdpo.config import EvalConfig, EvaluateConfig, ModelConfig, SamplingConfig, ScanConfig, TrainConfig
 from hdpo.data.problems import ProblemFile, load_problems
+from hdpo.data.prompts import fits
 from hdpo.errors import BadInput
 from hdpo.evidence import stats
 from hdpo.grading.verify import VerifierPool
@@ -175,7 +176,14 @@ def prepare(
     policy = load_policy(config.model, config.seed)
     topk = config.objective.topk if isinstance(config, TrainConfig) else 0
     sampler = make_sampler(policy, config.model, topk)
-    return policy, Collector(policy, sampler, verifier, config.prompts, config.sampling, others, ranks)
+    collector = Collector(policy, sampler, verifier, config.prompts, config.sampling, others, ranks)
+    new, by_length = config.sampling.max_new_tokens, sorted(others, key=lambda p: len(p.text))
+    shortest = collector.student_ids(by_length[0]) if by_length else ()
+    if not fits(len(shortest), new, policy.context):
+        raise BadInput(
+            f"max-new-tokens: expected room beside the prompt in the {policy.context} tokens of the model, found prompts of {len(shortest)} tokens or more and {new} new ones. Lower --max-new-tokens."
+        )
+    return policy, collector
 
 
 def make_sampler(policy: Policy, config: ModelConfig, topk: int) -> Sampler:

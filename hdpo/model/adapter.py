@@ -7,18 +7,21 @@ only the shapes can tell.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hdpo.config import ModelConfig
 from hdpo.errors import BadInput
-from hdpo.model.find import BUNDLED, header, read
+from hdpo.model.find import BUNDLED, Place, header, read
 from hdpo.record.folder import find_run
 
 WEIGHTS, OLD_WEIGHTS = "adapter_model.safetensors", "adapter.safetensors"
 DIGEST = "base_digest"  # in the header of the weights
+SAMPLES, SAMPLE = 1024, 4096  # pieces of a weights file by which it is known again, and bytes of each
 BEYOND = (
     "use_dora",
     "use_rslora",
@@ -44,6 +47,18 @@ class Adapter:
 
 def refused(expected: str, found: str, way: str = "Copy the folder again, or take another checkpoint.") -> BadInput:
     return BadInput(f"adapter: expected {expected}, found {found}. {way}")
+
+
+def digest(folder: Path) -> str:
+    """By which a model's weights are known again: a sample of each file's bytes, its header with it."""
+    seen = hashlib.blake2b(digest_size=16)
+    for file in sorted(folder.glob("*.safetensors")):
+        size = file.stat().st_size
+        with file.open("rb") as f:
+            for at in range(0, size, max(SAMPLE, size // SAMPLES)):
+                f.seek(at)
+                seen.update(f.read(SAMPLE))
+    return seen.hexdigest()
 
 
 def read_adapter(folder: Path) -> Adapter:
@@ -89,6 +104,14 @@ def check_fits(adapter: Adapter, model: str, digest: str, rank: int, alpha: int)
         if (theirs := adapter.settings.get(name, mine)) != mine:
             way = f"Give --{name} {theirs}, or leave it out: it comes with the adapter."
             raise refused(f"{name} {mine}", f"{name} {theirs} {where}", way)
+
+
+def check_adapter(config: ModelConfig, place: Place | None) -> None:
+    """What is known of a config's adapter before anything is loaded; place: of its model, if that lies here. Raises
+    BadInput where it is none, or belongs elsewhere."""
+    adapter = read_adapter(adapter_folder(config.adapter))
+    if place is not None and not place.gguf:
+        check_fits(adapter, config.model, digest(place.folder), config.rank, config.alpha)
 
 
 def _same(base: str, model: str) -> bool:

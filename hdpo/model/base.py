@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 from transformers.utils import logging
 
 from hdpo.config import ModelConfig
-from hdpo.model.find import Facts, Place, facts, find, gguf_folder, refused, text_of
+from hdpo.model.find import Facts, Place, gguf_folder, refused, taken, text_of
 
 LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 
@@ -26,9 +26,7 @@ LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 def load_base(config: ModelConfig) -> tuple[Path, Any, Any]:
     """(folder, tokenizer, model) of a config. Raises BadInput where they are not whole, or cannot be taken."""
     logging.disable_progress_bar()
-    place = find(config.model, config.revision)
-    told = facts(place)
-    check_template(told, config)
+    place, told = taken(config)
     folder = converted(place, told) if place.gguf else place.folder
     tokenizer = load_tokenizer(folder, config)
     try:
@@ -42,14 +40,6 @@ def load_base(config: ModelConfig) -> tuple[Path, Any, Any]:
     check_weights(base, info["missing_keys"], config)
     check_tokens(base, tokenizer, config.model)
     return folder, tokenizer, base
-
-
-def check_template(told: Facts, config: ModelConfig) -> None:
-    if not told.template and not config.chat_template:
-        found = f"none in {config.model!r}: a base model does not know a user's turn from its own"
-        raise refused(
-            "a chat template", found, "Give one with --chat-template FILE, or take the model's instruct version."
-        )
 
 
 def load_tokenizer(folder: Path, config: ModelConfig) -> Any:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from hdpo.assets import ASSETS
+from hdpo.config import ModelConfig
 from hdpo.errors import BadInput
 from hdpo.hub import hub_errors, is_hub_id
 
@@ -25,7 +26,6 @@ BUNDLED = ASSETS / "model"
 HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "README.md"]
 WRITES = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")  # how classes that write text are named
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
-SAMPLES, SAMPLE = 1024, 4096  # pieces of a weights file by which it is known again, and bytes of each
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,19 @@ def find(model: str, revision: str = "") -> Place:
     raise BadInput(
         f"model: expected 'bundled', a folder with config.json, weights and tokenizer, a .gguf file or a hub id owner/name, found {model!r}. Check the path."
     )
+
+
+def taken(config: ModelConfig) -> tuple[Place, Facts]:
+    """Where the model lies and what it says of itself. Raises BadInput where it is known already that it cannot run."""
+    place = find(config.model, config.revision)
+    told = facts(place)
+    template = text_of(Path(config.chat_template).expanduser()) if config.chat_template else told.template
+    if not template:
+        found = f"none in {config.model!r}: a base model does not know a user's turn from its own"
+        raise refused(
+            "a chat template", found, "Give one with --chat-template FILE, or take the model's instruct version."
+        )
+    return place, told
 
 
 def known(model: str, revision: str = "") -> Facts | None:
@@ -265,18 +278,6 @@ def parameters_of(file: Path) -> int:
         return sum(math.prod(t["shape"]) for name, t in header(file).items() if name != "__metadata__")
     except (KeyError, TypeError) as e:
         raise refused("safetensors", f"'{e}' in {file.name}") from e
-
-
-def digest(folder: Path) -> str:
-    """By which a model's weights are known again: a sample of each file's bytes, its header with it."""
-    seen = hashlib.blake2b(digest_size=16)
-    for file in sorted(folder.glob("*.safetensors")):
-        size = file.stat().st_size
-        with file.open("rb") as f:
-            for at in range(0, size, max(SAMPLE, size // SAMPLES)):
-                f.seek(at)
-                seen.update(f.read(SAMPLE))
-    return seen.hexdigest()
 
 
 def licence_of(folder: Path) -> str:

@@ -28,9 +28,8 @@ from hdpo.config import ModelConfig
 from hdpo.errors import BadInput
 from hdpo.model import base as bases
 from hdpo.model import batching
-from hdpo.model.adapter import DIGEST, WEIGHTS, Adapter, adapter_folder, check_fits, read_adapter, refused
+from hdpo.model.adapter import DIGEST, WEIGHTS, Adapter, adapter_folder, check_fits, digest, read_adapter, refused
 from hdpo.model.batching import Batch, Trace
-from hdpo.model.find import digest
 from hdpo.model.flat import FlatModel, FoldedWeights
 
 # Completions of one prompt share a row of at most this many tokens where the forward pass allows it: more would save

@@ -21,7 +21,8 @@ from hdpo.config import (
 from hdpo.data.problems import BUNDLED, load_problems, training_problems
 from hdpo.errors import BadInput
 from hdpo.hub import is_hub_id
-from hdpo.model.find import facts, find, known
+from hdpo.model.adapter import check_adapter
+from hdpo.model.find import known, taken
 from hdpo.model.fit import Config
 
 _SHOWN = ("privileged", "information", "fraction")  # what only a privileged prompt reads
@@ -96,8 +97,9 @@ def check(config: Config) -> None:
 
 def check_model(inner: Any) -> None:
     model, new = model_of(inner), inner.sampling.max_new_tokens
-    if not is_hub_id(model.model):
-        facts(find(model.model))
+    place = None if is_hub_id(model.model) else taken(model)[0]
+    if model.adapter:
+        check_adapter(model, place)
     found = known(model.model, model.revision)
     if found is not None and 0 < found.context <= new:
         raise BadInput(

@@ -15,13 +15,14 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
-from tests.fuzz import folders, problems
+from tests.fuzz import folders, models, problems
 
 # What is fuzzed: a function of a generator and an empty folder that returns what came of it in a word or two, and raises
 # where a property is broken.
 WHAT: dict[str, tuple[int, Callable[[Random, Path], str]]] = {
     "problems": (9000, problems.one),
     "folders": (900, folders.one),
+    "models": (100, models.one),
 }
 
 

@@ -18,7 +18,8 @@ from safetensors.torch import load_file, save_file
 from hdpo.config import ModelConfig
 from hdpo.errors import BadInput
 from hdpo.hub import is_hub_id
-from hdpo.model.find import KNOWN, Place, Shape, digest, facts, find, known
+from hdpo.model.adapter import digest
+from hdpo.model.find import KNOWN, Place, Shape, facts, find, known
 from hdpo.model.policy import load_policy
 from tests.engine import random_model
 
