@@ -58,10 +58,11 @@ def at_once(words: str, act: Callable[[], None], prefix: str, key: str, **look: 
     that the click itself leaves), it is not called, and True comes back once the page has read the new ones. What act
     raises is shown by `say_refusal`.
     """
-    drawn = {name: value for name, value in st.session_state.items() if str(name).startswith(prefix) and name != key}
+    # True is another button that was pressed for this drawing, such as a preset's; it is False again at the click.
+    drawn = {k: v for k, v in st.session_state.items() if str(k).startswith(prefix) and k != key and v is not True}
 
-    def click() -> None:
-        st.session_state["late"] = any(st.session_state.get(name) != value for name, value in drawn.items())
+    def click() -> None:  # what is gone by now was no setting of what is drawn
+        st.session_state["late"] = any(k in st.session_state and st.session_state[k] != v for k, v in drawn.items())
         if not st.session_state["late"]:
             try:
                 act()

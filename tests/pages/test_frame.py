@@ -18,6 +18,7 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from hdpo.config import SweepConfig, TrainConfig, knobs, replace_knobs
+from hdpo.presets import PRESETS
 from hdpo.record.files import write_aside
 from hdpo.record.folder import Run, RunWriter, State
 from hdpo.work import jobs
@@ -168,11 +169,19 @@ def test_a_click_starts_the_run_before_the_page_is_drawn_again(
     runs_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A browser that reloads right after the click ends the drawing, not what was done before it."""
-    at = open_page("lambda_lab", lab_steps="7")
+    fake_train_run(runs_folder)
+    at = open_page("lambda_lab")
+    at.segmented_control(key="lab_mode").set_value("Watch").run()
+    at.segmented_control(key="lab_mode").set_value("Set up").run()
+    at.number_input(key="lab_steps").set_value(7).run()
+    at.button(key="lab_quick").click().run()
     monkeypatch.setattr(launch, "running_run", st.stop)  # what the page asks for first when it is drawn
     at.button(key="lab_start").click().run()
     assert not at.metric, "nothing was drawn"
-    assert newest(runs_folder).load_config().step.steps == 7 and len(jobs.pending_heavy(runs_folder)) == 1
+    (job,) = jobs.pending_heavy(runs_folder)
+    assert Run(runs_folder / job.payload["run"]).load_config() == replace_knobs(
+        TrainConfig(), PRESETS["quick"].settings
+    )
 
 
 def test_a_click_that_leaves_a_field_starts_what_the_field_then_says(runs_folder: Path) -> None:
