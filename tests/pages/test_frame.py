@@ -179,9 +179,8 @@ def test_a_click_starts_the_run_before_the_page_is_drawn_again(
     at.button(key="lab_start").click().run()
     assert not at.metric, "nothing was drawn"
     (job,) = jobs.pending_heavy(runs_folder)
-    assert Run(runs_folder / job.payload["run"]).load_config() == replace_knobs(
-        TrainConfig(), PRESETS["quick"].settings
-    )
+    wanted = replace_knobs(TrainConfig(), PRESETS["quick"].settings | {"steps": 7})
+    assert Run(runs_folder / job.payload["run"]).load_config() == wanted
 
 
 def test_a_click_that_leaves_a_field_starts_what_the_field_then_says(runs_folder: Path) -> None:
