@@ -75,7 +75,12 @@ def render(tokenizer: ChatTokenizer, messages: Messages) -> tuple[str, tuple[int
         raise BadInput(
             f"chat template: expected that the model's own writes a user's message, found '{why}'. Mend it, or give another with --chat-template FILE."
         ) from e
-    ids = _ids(tokenizer, text, messages[-1]["content"].strip())
+    try:
+        ids = _ids(tokenizer, text, messages[-1]["content"].strip())
+    except (TypeError, ValueError, OverflowError) as e:  # a damaged setting of the tokenizer
+        raise BadInput(
+            f"model: expected a tokenizer that reads a prompt, found '{e}'. Copy the model's tokenizer_config.json again."
+        ) from e
     if not ids:
         raise BadInput(
             "model: expected a tokenizer that makes tokens of a prompt, found that it made none. Copy the model's tokenizer again."

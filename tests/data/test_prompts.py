@@ -217,6 +217,13 @@ def test_a_template_that_cannot_write_the_prompt_is_named(tokenizer, template, w
         render(spoiled, student_messages(SUM, PLAIN))
 
 
+def test_a_damaged_setting_of_the_tokenizer_is_a_sentence(tokenizer):
+    spoiled = copy.deepcopy(tokenizer)
+    spoiled.model_max_length = [7]
+    with pytest.raises(BadInput, match="model: expected a tokenizer that reads a prompt"):
+        render(spoiled, student_messages(SUM, PLAIN))
+
+
 def test_a_template_that_writes_the_date_writes_the_same_one_each_day(tokenizer):
     dated = copy.deepcopy(tokenizer)
     dated.chat_template = "{{ strftime_now('%d %b %Y') }} " + tokenizer.chat_template
