@@ -76,7 +76,7 @@ def unbroken(root: Path, words: str) -> Run:
 
 def broken(chaos: Chaos, root: Path, words: str, name: str, kills: int) -> Run:
     """Begun, killed and resumed `kills` times or until it was quicker than the killer, and then brought to its end."""
-    process: subprocess.Popen[bytes] | None = terminal(root, words)
+    process = begin(chaos, root, words)
     for _ in range(kills):
         victim = wait_and_choose(chaos, root, process)
         if victim is None:
@@ -88,11 +88,24 @@ def broken(chaos: Chaos, root: Path, words: str, name: str, kills: int) -> Run:
         chaos.left -= 1
         chaos.killed[name] = chaos.killed.get(name, 0) + 1
         run = own_run(root, words.split()[0])
-        process = terminal(root, words) if run is None else resume(chaos, root, run)
+        process = begin(chaos, root, words) if run is None else resume(chaos, root, run)
     while (run := own_run(root, words.split()[0])) is None:  # it is just starting
         time.sleep(0.1)
     finish(chaos, root, run, process)
     return run
+
+
+def begin(chaos: Chaos, root: Path, words: str) -> subprocess.Popen[bytes] | None:
+    """Start it, in a terminal or by a job of the app."""
+    if chaos.dice.random() < 0.7:
+        return terminal(root, words)
+    from hdpo.cli.args import config_from
+    from hdpo.cli.main import HEAVY, make_parser
+    from workbench import launch
+
+    args = make_parser().parse_args(words.split())
+    launch.start_heavy(config_from(args, HEAVY[args.kind][0]))
+    return None
 
 
 def resume(chaos: Chaos, root: Path, run: Run) -> subprocess.Popen[bytes] | None:
