@@ -31,8 +31,8 @@ def following(chosen: Mapping[str, Any], names: Collection[str]) -> tuple[dict[s
     fresh = {k: v for k, v in own.items() if k in names and k not in chosen}
     if fresh:
         wording = ["the wording of instruct models (--student, --privileged)"] if "student" in fresh else []
-        rest = words({k: v for k, v in fresh.items() if k not in ("student", "privileged")})
-        told.append(f"The model is not the bundled one: {', '.join([*wording, rest])}.")
+        rest = {k: v for k, v in fresh.items() if k not in ("student", "privileged")}
+        told.append(f"The model is not the bundled one: {', '.join([*wording, *([words(rest)] if rest else [])])}.")
     if facts and "strftime_now" in facts.template and not chosen.get("chat_template"):
         told.append("Its chat template writes today's date: prompts here say 1 January 2026 on every day.")
     return found | fresh, told

@@ -29,6 +29,8 @@ def test_another_model_brings_its_own_settings_and_says_so() -> None:
     assert len(told) == 1 and "--max-new-tokens 256, --learning-rate 1e-05, --eval-problems 128." in told[0]
     found, told = following({"model": "owner/unknown", "student": "{problem}"}, SCAN)
     assert found == {"max_new_tokens": 512} and "wording" not in told[0]
+    told = following({"model": "owner/unknown", "max_new_tokens": 8}, SCAN)[1]
+    assert told[0].endswith("the wording of instruct models (--student, --privileged).")
     assert following({}, TRAIN) == following({"model": "bundled"}, TRAIN) == ({}, [])
 
 
