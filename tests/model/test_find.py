@@ -19,7 +19,7 @@ from hdpo.config import ModelConfig
 from hdpo.errors import BadInput
 from hdpo.hub import is_hub_id
 from hdpo.model.adapter import digest
-from hdpo.model.find import KNOWN, Place, Shape, facts, find, known
+from hdpo.model.find import KNOWN, Place, Shape, facts, find, gguf_folder, known
 from hdpo.model.policy import load_policy
 from tests.engine import random_model
 
@@ -162,6 +162,22 @@ def test_a_gguf_file_says_what_it_is(tmp_path: Path) -> None:
     (tmp_path / "cut.gguf").write_bytes((tmp_path / "small.gguf").read_bytes()[:100])
     with pytest.raises(BadInput, match="whole GGUF file"):
         facts(find(str(tmp_path / "cut.gguf")))
+
+
+def test_a_gguf_file_is_found_where_it_was_turned_into_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HDPO_CACHE", str(tmp_path / "cache"))
+    file = tmp_path / "small.gguf"
+    write_gguf(file)
+    with pytest.raises(BadInput, match="to turn small.gguf into a folder .* HDPO_CACHE"):
+        load_policy(ModelConfig(model=str(file)))
+    assert not list((tmp_path / "cache").glob("gguf/.*")), "nothing half is left"
+    shutil.copytree(random_model(), gguf_folder(file))
+    assert find(str(file)) == Place(gguf_folder(file))
+    assert load_policy(ModelConfig(model=str(file))).vocabulary == facts(find(str(file))).vocabulary
+    os.utime(file, ns=(1, 1))
+    assert find(str(file)) == Place(tmp_path, "small.gguf"), "another file by now"
 
 
 def hub_cache(root: Path, model: Path) -> Path:
