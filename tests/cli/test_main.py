@@ -26,7 +26,7 @@ from tests.fakes import fake_train_run
 
 HOME = Path(__file__).resolve().parents[2]
 GSM8K = HOME.parent / "shared" / "data" / "gsm8k" / "train.jsonl"
-TINY = [
+SMALL = [
     "--prompts-per-step",
     "4",
     "--rollouts",
@@ -39,11 +39,9 @@ TINY = [
     "2",
     "--ks",
     "1",
-    "--probe-cliffs",
-    "0",
-    "--max-new-tokens",
-    "16",
 ]
+SMALL += ["--max-new-tokens", "16"]
+TINY = [*SMALL, "--probe-cliffs", "0"]
 
 
 @pytest.fixture
@@ -128,7 +126,7 @@ def test_a_disk_that_takes_nothing_is_a_sentence_and_code_1(root, monkeypatch, c
 
 def test_bench_measures_the_session_that_is_asked_for(root):
     needs_model()
-    code, out, err = ran("bench", "--json", "--steps", "7", "--eval-every", "3", *TINY)
+    code, out, err = ran("bench", "--json", "--steps", "7", "--eval-every", "3", *SMALL)
     assert code == 0, err
     found = json.loads(out)
     assert found["step"] == pytest.approx(sum(found["phases"].values()), rel=0.5)
