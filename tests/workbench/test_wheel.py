@@ -41,10 +41,11 @@ def test_a_wheel_carries_every_module_page_and_setting(carried: set[str]) -> Non
     assert not any(name.startswith("workbench/pages/") for name in carried)
 
 
-def test_a_wheel_carries_model_problems_and_recorded_runs_whole(carried: set[str]) -> None:
-    for folder in ("model", "problems", "runs"):
-        assert {f"workbench/assets/{p}" for p in under("assets", f"{folder}/**/*")} <= carried
-    assert {"workbench/assets/icon.png", "workbench/assets/paper_tables.json"} <= carried
+def test_a_wheel_carries_every_asset_that_is_no_page_to_read(carried: set[str]) -> None:
+    assets = under("assets", "**/*")
+    wanted = {p for p in assets if not p.startswith("screenshots/") and not p.endswith(".md")}
+    assert {"icon.png", "presets.toml", "model/model.safetensors", "problems/steep/test.jsonl"} <= wanted
+    assert {name.removeprefix("workbench/assets/") for name in carried if "/assets/" in name} == wanted
 
 
 def test_a_wheel_carries_nothing_else(carried: set[str]) -> None:
