@@ -33,6 +33,8 @@ RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # those that vLLM has room for
 STALL = 300.0  # seconds without a token after which vLLM is given up
 AT_ONCE = 64  # requests that a server is asked at the same time
 NUMBERS = itertools.count(1)  # of adapters, in this process: vLLM keeps what it has loaded under one
+# What a server would otherwise take from the model's generation_config.json.
+PLAIN = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "min_tokens": 0}
 TOGETHER = "Lower vllm-memory, or choose --sampler transformers."
 
 
@@ -305,6 +307,7 @@ class ServerEngine:
                     "seed": r.seed,
                     "temperature": how.temperature,
                     "top_p": how.top_p,
+                    **PLAIN,
                     "max_tokens": how.max_new_tokens,
                     "stop_token_ids": list(how.ends),
                     "logprobs": how.topk,

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 import numpy as np
@@ -30,7 +31,7 @@ from hdpo.sampling.draws import DrawKey, Purpose
 from hdpo.sampling.protocol import Draw
 from hdpo.sampling.transformers import TransformersSampler
 from hdpo.sampling.vllm import VllmSampler, make, parity
-from hdpo.sampling.vllm_engines import LocalEngine, ServerEngine, Watchdog, heard
+from hdpo.sampling.vllm_engines import How, LocalEngine, Request, ServerEngine, Watchdog, heard
 from hdpo.sampling.vllm_guard import NAMED, bearing, guard
 from tests.engine import prompts_of, push, random_model, random_policy
 
@@ -333,3 +334,18 @@ def test_what_vllm_cannot_do_is_said_before_anything_starts(tmp_path: Path) -> N
     if importlib.util.find_spec("vllm") is None:
         with pytest.raises(BadInput, match="pip install -r requirements-gpu.txt"):
             make(policy, ModelConfig(sampler="vllm", model=str(random_model())), 64)
+
+
+def test_a_server_takes_nothing_from_the_models_own_sampling_settings(monkeypatch) -> None:
+    asked: list[Any] = []
+
+    def hear(self: ServerEngine, path: str, body: dict[str, Any] | None = None) -> Any:
+        asked.append(body)
+        if body is None:
+            return {"data": [{"id": "base"}]}
+        raise HdpoError("enough")
+
+    monkeypatch.setattr(ServerEngine, "_ask", hear)
+    with pytest.raises(HdpoError, match="enough"):
+        ServerEngine("http://x").complete([Request((5, 6), 1)], How(1.0, 1.0, 8, 1, (2,)), None)
+    assert asked[1] | {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "min_tokens": 0} == asked[1]
