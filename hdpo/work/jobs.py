@@ -22,6 +22,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from hdpo.errors import BadInput, Busy, HdpoError
@@ -359,11 +360,10 @@ def _rows(db: sqlite3.Connection, where: str, *values: Any, order: str = "id", l
 def _readable(row: dict[str, Any]) -> Job | None:
     """A row as a job; None for a damaged one, which nobody takes: it holds no results, the run folders do."""
     with suppress(ValueError, TypeError, RecursionError):
+        whole = has(row, id=int, memory_bytes=int, pid=int, created=NUMBER, started=NUMBER, ended=NUMBER)
+        whole = whole and has(row, owner=(int, NoneType), pid_start=(str, *NUMBER))
         job = Job(**{**row, "payload": json.loads(row["payload"]), "state": State(row["state"])})
-        times = (job.created, job.started, job.ended, job.memory_bytes, job.pid, job.owner or 0)
-        if has(job.payload, **({"run": str} if job.lane == HEAVY else {})) and all(
-            isinstance(t, NUMBER) for t in times
-        ):
+        if whole and has(job.payload, **({"run": str} if job.lane == HEAVY else {})):
             return job
     return None
 
