@@ -12,6 +12,11 @@ def brief(text: object, most: int = 200) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in str(text)[: 4 * most]).split())[:most]
 
 
+def first_line(e: BaseException, most: int = 200) -> str:
+    """The first line of what a library raised, or the name of its class where it says nothing."""
+    return (str(e).strip() or type(e).__name__).splitlines()[0][:most]
+
+
 class HdpoError(Exception):
     """Anything this project raises on purpose; its text is meant for a person."""
 

@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 from hdpo.config import Information, Wording
-from hdpo.errors import BadInput
+from hdpo.errors import BadInput, first_line
 from hdpo.grading.boxes import last_box
 from hdpo.records import Problem
 
@@ -71,9 +71,8 @@ def render(tokenizer: ChatTokenizer, messages: Messages) -> tuple[str, tuple[int
             messages, tokenize=False, add_generation_prompt=True, strftime_now=TODAY.strftime
         )
     except Exception as e:  # a template is a program: it can fail in any way
-        why = (str(e).strip() or type(e).__name__).splitlines()[0][:200]
         raise BadInput(
-            f"chat template: expected that the model's own writes a user's message, found '{why}'. Mend it, or give another with --chat-template FILE."
+            f"chat template: expected that the model's own writes a user's message, found '{first_line(e)}'. Mend it, or give another with --chat-template FILE."
         ) from e
     try:
         ids = _ids(tokenizer, text, messages[-1]["content"].strip())

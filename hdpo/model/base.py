@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 from transformers.utils import logging
 
 from hdpo.config import ModelConfig
+from hdpo.errors import first_line
 from hdpo.model.find import Facts, Place, gguf_folder, refused, taken, text_of
 
 LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
@@ -35,7 +36,7 @@ def load_base(config: ModelConfig) -> tuple[Path, Any, Any]:
         )
     except Exception as e:  # transformers raises a dozen classes for the ways in which a folder is no model
         what = f"a {told.architecture} that transformers can load from {config.model!r}"
-        raise refused(what, f"'{reason(e)}'", "Check the folder.") from e
+        raise refused(what, f"'{first_line(e)}'", "Check the folder.") from e
     base, info = loaded
     check_weights(base, info["missing_keys"], config)
     check_tokens(base, tokenizer, config.model)
@@ -46,17 +47,12 @@ def load_tokenizer(folder: Path, config: ModelConfig) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL)
     except Exception as e:  # as above
-        found = "code of its own, which is never run here" if "trust_remote_code" in str(e) else f"'{reason(e)}'"
+        found = "code of its own, which is never run here" if "trust_remote_code" in str(e) else f"'{first_line(e)}'"
         way = "Copy its tokenizer.json and tokenizer_config.json again, or take another model."
         raise refused(f"a tokenizer that transformers can read in {config.model!r}", found, way) from e
     if config.chat_template:
         tokenizer.chat_template = text_of(Path(config.chat_template).expanduser())
     return tokenizer
-
-
-def reason(e: Exception) -> str:
-    """The first line of what a library says."""
-    return str(e).strip().splitlines()[0][:200] if str(e).strip() else type(e).__name__
 
 
 def check_weights(base: Any, missing: set[str], config: ModelConfig) -> None:
@@ -118,5 +114,5 @@ def converted(place: Place, told: Facts) -> Path:
         if folder.is_dir():
             return folder  # another process was faster
         way = "Copy the file again, or name another place with HDPO_CACHE."
-        raise refused(f"to turn {place.gguf} into a folder at {folder.parent}", f"'{reason(e)}'", way) from e
+        raise refused(f"to turn {place.gguf} into a folder at {folder.parent}", f"'{first_line(e)}'", way) from e
     return folder

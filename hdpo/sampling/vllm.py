@@ -1,4 +1,4 @@
-"""Rollouts by vLLM, the second implementation of `hdpo.sampling.transformers.Sampler`: beside the trainer, or on a server elsewhere.
+"""Rollouts by vLLM, the second `Sampler`: beside the trainer, or on a server elsewhere.
 
 Draws are vLLM's own, with a seed for each rollout from the same key as ours, so they are reproducible but not the
 same tokens. The adapter goes over as files, under a new name for every version of the weights; without one the base
@@ -11,6 +11,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +22,9 @@ from hdpo.errors import BadInput, HdpoError
 from hdpo.model.batching import Trace
 from hdpo.model.fit import CHUNK_ELEMENTS
 from hdpo.model.policy import Policy, Weights
-from hdpo.records import TopK
 from hdpo.sampling.draws import DrawKey, generator
 from hdpo.sampling.protocol import Completion, Draw, OnToken, Prompt
-from hdpo.sampling.vllm_engines import NUMBERS, Adapter, Answer, Engine, How, LocalEngine, Request, ServerEngine
+from hdpo.sampling.vllm_engines import NUMBERS, Adapter, How, LocalEngine, Request, ServerEngine
 
 CHECKED = 8  # completions that are read again after a change of weights
 # Mean |Δ log p| a token that both may differ by (nats). The same adapter gives 1e-5 in float32 and 0.04 in bfloat16 (see
@@ -35,7 +35,7 @@ BOUND = {"float32": 0.001, "bfloat16": 0.1, "float16": 0.05}
 class VllmSampler:
     """See `Sampler`. Completion.logprobs are NaN where T is not 1: vLLM tells raw ones, and those are others."""
 
-    def __init__(self, policy: Policy, engine: Engine, dtype: str) -> None:
+    def __init__(self, policy: Policy, engine: LocalEngine | ServerEngine, dtype: str) -> None:
         self.policy, self.engine, self.bound = policy, engine, BOUND[dtype]
         self._adapters = tempfile.TemporaryDirectory(prefix="hdpo-adapters-")
         self._sent: dict[Weights, tuple[str, Adapter | None]] = {}
@@ -59,26 +59,18 @@ class VllmSampler:
             how.max_new_tokens,
             min(draw.topk, self.policy.vocabulary),
             tuple(sorted(self.policy.end_ids)),
+            self.policy.name_of(draw.weights),
         )
-        answers = self.engine.complete(requests, asked, adapter)
+        found = self.engine.complete(requests, asked, adapter)
         if fresh:
             some = slice(None, None, max(1, len(requests) // CHECKED))
-            self._check(requests[some], answers[some], draw.weights)
+            self._check(requests[some], found[some], draw.weights)
         if on_token is not None:
-            for i, a in enumerate(answers):
-                for token in a.token_ids:
+            for i, c in enumerate(found):
+                for token in c.token_ids:
                     on_token(i // draw.n, i % draw.n, token)
-        tempered = how.temperature != 1.0 and not draw.greedy
-        name = self.policy.name_of(draw.weights)
-        found = [
-            Completion(
-                a.token_ids,
-                (float("nan"),) * len(a.token_ids) if tempered else a.logprobs,
-                not a.ended,
-                TopK(a.topk_ids, a.topk_logprobs, name) if draw.topk else None,
-            )
-            for a in answers
-        ]
+        if how.temperature != 1.0 and not draw.greedy:
+            found = [replace(c, logprobs=(float("nan"),) * len(c.token_ids)) for c in found]
         return [found[i : i + draw.n] for i in range(0, len(found), draw.n)]
 
     def _at_hand(self, weights: Weights) -> tuple[bool, Adapter | None]:
@@ -99,11 +91,11 @@ class VllmSampler:
         self._sent[weights] = name, adapter
         return True, adapter
 
-    def _check(self, requests: Sequence[Request], answers: Sequence[Answer], weights: Weights) -> None:
+    def _check(self, requests: Sequence[Request], found: Sequence[Completion], weights: Weights) -> None:
         """The parity check: log-probs of the same tokens by vLLM and by the model that trains."""
-        traces = [Trace(r.prompt, a.token_ids) for r, a in zip(requests, answers, strict=True)]
+        traces = [Trace(r.prompt, c.token_ids) for r, c in zip(requests, found, strict=True)]
         ours = read_again(self.policy, traces, weights)
-        self._parity = parity(np.array([x for a in answers for x in a.logprobs]), ours)
+        self._parity = parity(np.array([x for c in found for x in c.logprobs]), ours)
         apart = self._parity["parity_mean"]
         if not apart <= self.bound:
             raise HdpoError(
@@ -143,13 +135,9 @@ def parity(theirs: np.ndarray, ours: np.ndarray) -> dict[str, float]:
     {'parity_mean': 0.0, 'parity_max': 0.0, 'parity_kl': 0.0, 'parity_tokens': 2}
     """
     d = ours - theirs
-    kl = float(np.mean(np.expm1(d) - d))
-    return {
-        "parity_mean": float(np.abs(d).mean()),
-        "parity_max": float(np.abs(d).max()),
-        "parity_kl": kl,
-        "parity_tokens": len(d),
-    }
+    apart, kl = np.abs(d), float(np.mean(np.expm1(d) - d))
+    found = {"parity_mean": float(apart.mean()), "parity_max": float(apart.max()), "parity_kl": kl}
+    return found | {"parity_tokens": len(d)}
 
 
 def seed_of(key: DrawKey, problem_id: str, rollout: int) -> int:
@@ -164,7 +152,6 @@ def seed_of(key: DrawKey, problem_id: str, rollout: int) -> int:
 
 def make(policy: Policy, config: ModelConfig, topk: int) -> VllmSampler:
     """As the settings say: on a server, or beside this process."""
-    engine: Engine = (
-        ServerEngine(config.vllm_url) if config.vllm_url else LocalEngine(config, policy.context, max(topk, 1))
-    )
+    url = config.vllm_url
+    engine = ServerEngine(url) if url else LocalEngine(config, policy.context, max(topk, 1))
     return VllmSampler(policy, engine, config.dtype)

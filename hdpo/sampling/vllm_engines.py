@@ -1,8 +1,7 @@
 """The two vLLMs that can be reached: one beside the trainer, and a server elsewhere. What is asked, what comes back.
 
-The only module that imports vllm. Answers hold raw log-probs (T = 1) and the top-k of each position.
-
-This file is long: both engines answer one protocol, and are held against each other.
+The only module that imports vllm. Both engines answer to the same five calls. Completions hold raw log-probs (T = 1)
+and the top-k of each position, most probable first.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import itertools
 import json
 import os
 import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
@@ -19,22 +17,28 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from queue import Empty, SimpleQueue
+from typing import Any
 
 import numpy as np
 import torch
 
 from hdpo.config import ModelConfig
-from hdpo.errors import BadInput, HdpoError
+from hdpo.errors import BadInput, HdpoError, first_line
 from hdpo.model.find import find
+from hdpo.records import TopK
+from hdpo.sampling.protocol import Completion
 from hdpo.sampling.vllm_guard import end_all, guard
 
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # those that vLLM has room for
 STALL = 300.0  # seconds without a token after which vLLM is given up
 AT_ONCE = 64  # requests that a server is asked at the same time
 NUMBERS = itertools.count(1)  # of adapters, in this process: vLLM keeps what it has loaded under one
-# What a server would otherwise take from the model's generation_config.json.
-PLAIN = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "min_tokens": 0}
+SETTINGS = {"VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
+SETTINGS |= {"VLLM_WORKER_MULTIPROC_METHOD": "spawn", "VLLM_CPU_KVCACHE_SPACE": "1"}
+# What a server would otherwise take from the model's generation_config.json; and tokens by their ids.
+PLAIN: dict[str, Any] = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "min_tokens": 0}
+PLAIN["return_tokens_as_token_ids"] = True
 TOGETHER = "Lower vllm-memory, or choose --sampler transformers."
 
 
@@ -56,49 +60,19 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """token_ids (T,) with the end token, logprobs (T,) raw; topk_ids and topk_logprobs (T, k), most probable first."""
-
-    token_ids: tuple[int, ...]
-    logprobs: tuple[float, ...]
-    topk_ids: np.ndarray
-    topk_logprobs: np.ndarray
-    ended: bool
-
-
-@dataclass(frozen=True)
 class How:
-    """temperature 0 is greedy. ends: tokens that end a completion."""
+    """temperature 0 is greedy. ends: tokens that end a completion. weights: the name that the top-k is stamped with."""
 
     temperature: float
     top_p: float
     max_new_tokens: int
     topk: int
     ends: tuple[int, ...]
+    weights: str
 
-
-class Engine(Protocol):
-    """A vLLM that can be reached."""
-
-    def put(self, adapter: Adapter) -> None:
-        """Have it at hand for `complete`."""
-        ...
-
-    def drop(self, adapter: Adapter) -> None:
-        """It is asked for no more."""
-        ...
-
-    def complete(self, requests: Sequence[Request], how: How, adapter: Adapter | None) -> list[Answer]:
-        """An answer to each request, in their order; without an adapter by the base."""
-        ...
-
-    def release(self) -> None:
-        """Give the GPU's memory to the training until the next call."""
-        ...
-
-    def close(self) -> None:
-        """Nothing is left behind, of a server that goes on no adapter."""
-        ...
+    def kept(self, ids: Any, logprobs: Any) -> TopK | None:
+        """The top-k of (T, topk) ids and raw log-probs, where it was asked for."""
+        return TopK(np.array(ids, np.int32), np.array(logprobs, np.float32), self.weights) if self.topk else None
 
 
 class LocalEngine:
@@ -114,13 +88,7 @@ class LocalEngine:
             raise BadInput(
                 f"rank: expected at most {RANKS[-1]} for vLLM, found {config.rank}. Lower it or choose --sampler transformers."
             )
-        quiet = {
-            "VLLM_NO_USAGE_STATS": "1",
-            "VLLM_LOGGING_LEVEL": "ERROR",
-            "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
-            "VLLM_CPU_KVCACHE_SPACE": "1",
-        }
-        for name, value in quiet.items():
+        for name, value in SETTINGS.items():
             os.environ.setdefault(name, value)
         try:
             from vllm import LLM
@@ -151,19 +119,21 @@ class LocalEngine:
                 seed=0,
             )
         except Exception as e:  # whatever it is, a person needs one sentence
-            self._end()
+            self.guard.communicate()
             raise HdpoError(
                 f"vLLM: expected to start it on {place.folder.name}, found '{first_line(e)}'. {TOGETHER}"
             ) from e
 
     def put(self, adapter: Adapter) -> None:
-        """It goes with the requests."""
+        """Have it at hand for `complete`: here it goes with the requests."""
 
     def drop(self, adapter: Adapter) -> None:
+        """It is asked for no more."""
         self._wake()
         self.llm.llm_engine.remove_lora(adapter.number)
 
-    def complete(self, requests: Sequence[Request], how: How, adapter: Adapter | None) -> list[Answer]:
+    def complete(self, requests: Sequence[Request], how: How, adapter: Adapter | None) -> list[Completion]:
+        """A completion of each request, in their order; without an adapter by the base."""
         from vllm import SamplingParams
         from vllm.lora.request import LoRARequest
         from vllm.sampling_params import RequestOutputKind
@@ -171,7 +141,7 @@ class LocalEngine:
         self._wake()
         engine = self.llm.llm_engine
         lora = LoRARequest(adapter.name, adapter.number, str(adapter.folder)) if adapter else None
-        answers: dict[int, Answer] = {}
+        done: dict[int, Completion] = {}
         with Watchdog(lambda: end_all(self.name)) as watchdog:
             try:
                 for i, r in enumerate(requests):
@@ -188,14 +158,14 @@ class LocalEngine:
                     )
                     engine.add_request(str(i), {"prompt_token_ids": list(r.prompt)}, params, lora_request=lora)
                 while engine.has_unfinished_requests():
-                    answers |= {int(o.request_id): told(o.outputs[0], how.topk) for o in engine.step() if o.finished}
+                    done |= {int(o.request_id): told(o.outputs[0], how) for o in engine.step() if o.finished}
                     watchdog.beat()
             except Exception as e:
                 why = f"no token within {STALL:.0f} s" if watchdog.barked else f"'{first_line(e)}'"
                 raise HdpoError(
                     f"vLLM: expected rollouts, found {why}. Resume goes on from the last checkpoint. {TOGETHER}"
                 ) from e
-        return [answers[i] for i in range(len(requests))]
+        return [done[i] for i in range(len(requests))]
 
     def _wake(self) -> None:
         if self.asleep:
@@ -203,34 +173,26 @@ class LocalEngine:
             self.asleep = False
 
     def release(self) -> None:
+        """Give the GPU's memory to the training until the next call."""
         if self.cuda and not self.asleep:
             self.llm.sleep(level=1)
             self.asleep = True
 
     def close(self) -> None:
+        """Nothing is left behind: the guard, whose pipe is closed, ends what is left."""
         with suppress(Exception):
             self.llm.llm_engine.engine_core.shutdown()
-        self._end()
-
-    def _end(self) -> None:
-        """The guard ends what is left."""
-        if self.guard.stdin is not None:
-            self.guard.stdin.close()
-        self.guard.wait()
+        self.guard.communicate()
 
 
-def told(output: Any, k: int) -> Answer:
+def told(output: Any, how: How) -> Completion:
     """vLLM's flat log-probs: at each position the drawn token first, then the k most probable."""
     flat, length = output.logprobs, len(output.token_ids)
     ids = np.array(flat.token_ids, np.int32).reshape(length, -1)
     logprobs = np.array(flat.logprobs, np.float32).reshape(length, -1)
-    return Answer(
-        tuple(output.token_ids),
-        tuple(logprobs[:, 0].tolist()),
-        ids[:, 1 : k + 1],
-        logprobs[:, 1 : k + 1],
-        output.finish_reason == "stop",
-    )
+    best = slice(1, how.topk + 1)
+    drawn = tuple(output.token_ids), tuple(logprobs[:, 0].tolist())
+    return Completion(*drawn, output.finish_reason != "stop", how.kept(ids[:, best], logprobs[:, best]))
 
 
 class Watchdog:
@@ -238,30 +200,27 @@ class Watchdog:
 
     def __init__(self, bark: Callable[[], None], patience: float = STALL) -> None:
         self.bark, self.patience, self.barked = bark, patience, False
-        self._last, self._over = time.monotonic(), threading.Event()
+        self._goes_on: SimpleQueue[bool] = SimpleQueue()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def _watch(self) -> None:
-        while not self._over.wait(min(1.0, self.patience / 4)):
-            if time.monotonic() - self._last > self.patience:
-                self.barked = True
-                self.bark()
-                return
+        try:
+            while self._goes_on.get(timeout=self.patience):
+                pass
+        except Empty:
+            self.barked = True
+            self.bark()
 
     def beat(self) -> None:
-        self._last = time.monotonic()
+        self._goes_on.put(True)
 
     def __enter__(self) -> Watchdog:
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
+        self._goes_on.put(False)
         self._thread.join()
-
-
-def first_line(e: BaseException) -> str:
-    return (str(e).strip().splitlines() or [type(e).__name__])[0][:200]
 
 
 class ServerEngine:
@@ -297,24 +256,19 @@ class ServerEngine:
         self._ask("/v1/unload_lora_adapter", {"lora_name": adapter.name})
         self.loaded.discard(adapter)
 
-    def complete(self, requests: Sequence[Request], how: How, adapter: Adapter | None) -> list[Answer]:
-        def one(r: Request) -> Answer:
-            found = self._ask(
-                "/v1/completions",
-                {
-                    "model": adapter.name if adapter else self.base,
-                    "prompt": list(r.prompt),
-                    "seed": r.seed,
-                    "temperature": how.temperature,
-                    "top_p": how.top_p,
-                    **PLAIN,
-                    "max_tokens": how.max_new_tokens,
-                    "stop_token_ids": list(how.ends),
-                    "logprobs": how.topk,
-                    "return_tokens_as_token_ids": True,
-                },
-            )["choices"][0]
-            return heard(found, how.topk)
+    def complete(self, requests: Sequence[Request], how: How, adapter: Adapter | None) -> list[Completion]:
+        asked = PLAIN | {
+            "model": adapter.name if adapter else self.base,
+            "temperature": how.temperature,
+            "top_p": how.top_p,
+            "max_tokens": how.max_new_tokens,
+            "stop_token_ids": list(how.ends),
+            "logprobs": how.topk,
+        }
+
+        def one(r: Request) -> Completion:
+            found = self._ask("/v1/completions", asked | {"prompt": list(r.prompt), "seed": r.seed})
+            return heard(found["choices"][0], how)
 
         with ThreadPoolExecutor(AT_ONCE) as pool:
             return list(pool.map(one, requests))
@@ -323,22 +277,20 @@ class ServerEngine:
         """The server's memory is its own."""
 
     def close(self) -> None:
+        """The server goes on, without our adapters."""
         with suppress(HdpoError):  # a server that is gone has none
             for adapter in list(self.loaded):
                 self.drop(adapter)
 
 
-def heard(choice: dict[str, Any], k: int) -> Answer:
+def heard(choice: dict[str, Any], how: How) -> Completion:
     """A completion as the server tells it, tokens as 'token_id:N'."""
-    tokens = choice["logprobs"]["tokens"]
-    best = [
-        sorted(((int(t.partition(":")[2]), p) for t, p in place.items()), key=lambda x: -x[1])[:k]
-        for place in choice["logprobs"]["top_logprobs"] or [{}] * len(tokens)
-    ]
-    return Answer(
-        tuple(int(t.partition(":")[2]) for t in tokens),
-        tuple(choice["logprobs"]["token_logprobs"]),
-        np.array([[i for i, _ in b] for b in best], np.int32),
-        np.array([[p for _, p in b] for b in best], np.float32),
-        choice["finish_reason"] == "stop",
-    )
+    said = choice["logprobs"]
+    best = [sorted(place.items(), key=lambda x: -x[1])[: how.topk] for place in said["top_logprobs"] or ()]
+    ids, logprobs = [[id_of(t) for t, _ in b] for b in best], [[p for _, p in b] for b in best]
+    drawn = tuple(map(id_of, said["tokens"])), tuple(said["token_logprobs"])
+    return Completion(*drawn, choice["finish_reason"] != "stop", how.kept(ids, logprobs))
+
+
+def id_of(token: str) -> int:
+    return int(token.partition(":")[2])

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hdpo.assets import HOME
-from hdpo.errors import BadInput, HdpoError, Stopped
+from hdpo.errors import BadInput, HdpoError, Stopped, first_line
 from hdpo.processes import lifeline
 from hdpo.record.folder import request_stop
 
@@ -40,7 +40,7 @@ def run_members(paths: Sequence[Path], address: str, gpus: int, look: Callable[[
         )
     except Exception as e:  # connection, version, resources: one sentence for all
         raise BadInput(
-            f"ray: expected a cluster at {address!r}, found '{str(e).strip().splitlines()[0][:200]}'. Use auto, local or ray://host:port."
+            f"ray: expected a cluster at {address!r}, found '{first_line(e)}'. Use auto, local or ray://host:port."
         ) from e
     gpus = gpus if ray.cluster_resources().get("GPU") else 0
     task: Any = ray.remote(num_gpus=gpus, num_cpus=1, max_retries=0)(member)
@@ -58,7 +58,7 @@ def run_members(paths: Sequence[Path], address: str, gpus: int, look: Callable[[
         raise
     except ray.exceptions.RayError as e:
         raise HdpoError(
-            f"ray: expected the members to run, found '{str(e).strip().splitlines()[0][:200]}'. Resume goes on with those that are left."
+            f"ray: expected the members to run, found '{first_line(e)}'. Resume goes on with those that are left."
         ) from e
     finally:
         ray.shutdown()  # ends what still runs
