@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,22 +34,11 @@ MAX_SEQUENCES = 1024
 ROWS_A_THREAD = 32
 
 
-class Decoder(Protocol):
-    """The running sequences of one batch in the model. hidden: (R, H), what predicts their first token."""
-
-    hidden: torch.Tensor
-
-    def step(self, tokens: torch.Tensor) -> torch.Tensor:
-        """(R,) the newest token of each → (R, H)."""
-        ...
-
-    def keep(self, rows: torch.Tensor) -> None:
-        """(R',) the places of those that stay."""
-        ...
-
-
 class PlainDecoder:
-    """Any model of transformers, with its own cache. mask (R, L), position (R,)."""
+    """The running sequences of one batch in any model of transformers, with its own cache; `FlatDecoder` is its twin.
+
+    hidden: (R, H), what predicts their first token. mask (R, L), position (R,).
+    """
 
     def __init__(self, policy: Policy, prompts: Sequence[tuple[int, ...]], n: int) -> None:
         """One pass over the P prompts, left-padded; cache, mask and hidden states then repeated n times each."""
@@ -69,55 +58,95 @@ class PlainDecoder:
         return out.last_hidden_state[:, -1]
 
     def step(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(R,) the newest token of each → (R, H)."""
         self.position = self.position + 1
         self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.mask), 1)], -1)
         return self._forward(tokens[:, None], self.mask, self.position[:, None])
 
     def keep(self, rows: torch.Tensor) -> None:
+        """(R',) the places of those that stay."""
         self.cache.batch_select_indices(rows)
         self.mask, self.position = self.mask[rows], self.position[rows]
 
 
-@dataclass
-class _Result:
-    """What is gathered for B sequences: tokens and logprobs (B, T), top-k ids and logprobs (B, T, K).
-
-    Behind a sequence's end token, and behind what a batch no longer holds, the entries mean nothing.
+class _Batch:
+    """B = P · n sequences: the uniform of each token (B, T) float64, and what is gathered: tokens and logprobs (B, T), top-k
+    ids and logprobs (B, T, K). Behind a sequence's end token, and behind what a batch no longer holds, they mean nothing.
     """
 
-    tokens: torch.Tensor
-    logprobs: torch.Tensor
-    topk: tuple[torch.Tensor, torch.Tensor] | None
+    def __init__(self, policy: Policy, prompts: Sequence[Prompt], how: SamplingConfig, draw: Draw) -> None:
+        self.policy, self.prompts, self.how, self.draw, device = policy, prompts, how, draw, policy.device
+        rows = [uniforms(draw.key, p.problem_id, g, how.max_new_tokens) for p in prompts for g in range(draw.n)]
+        # MPS has no float64: there the draw is made on the CPU
+        self.uniforms = torch.from_numpy(np.stack(rows)).to("cpu" if device.type == "mps" else device)
+        self.tokens = torch.zeros(self.uniforms.shape, dtype=torch.long, device=device)
+        self.logprobs = torch.zeros(self.uniforms.shape, device=device)
+        shape = *self.uniforms.shape, min(draw.topk, policy.vocabulary)
+        self.ids, self.best = torch.zeros(shape, dtype=torch.int32, device=device), torch.zeros(shape, device=device)
 
-    @classmethod
-    def empty(cls, b: int, t: int, k: int, device: torch.device) -> _Result:
-        kept = torch.zeros(b, t, k, dtype=torch.int32, device=device), torch.zeros(b, t, k, device=device)
-        tokens = torch.zeros(b, t, dtype=torch.long, device=device)
-        return cls(tokens, torch.zeros(b, t, device=device), kept if k else None)
+    def run(self, logit_rows: int, on_token: OnToken | None) -> list[Completion]:
+        """Draw them all, `logit_rows` rows of logits at once."""
+        policy, n, new = self.policy, self.draw.n, self.how.max_new_tokens
+        decoder = self._decoder()
+        hidden = decoder.hidden
+        ends = torch.tensor(sorted(policy.end_ids), device=policy.device)
+        place = torch.arange(len(self.tokens), device=policy.device)
+        running = torch.ones_like(place, dtype=torch.bool)
+        for t in range(new):
+            parts = zip(hidden.split(logit_rows), place.split(logit_rows), strict=True)
+            token = torch.cat([self._next_tokens(policy.logits(h), rows, t) for h, rows in parts])
+            if on_token:
+                for b, x in zip(place[running].tolist(), token[running].tolist(), strict=True):
+                    on_token(b // n, b % n, x)
+            running = running & (token[:, None] != ends).all(-1)
+            left = int(running.sum())
+            if left == 0 or t == new - 1:
+                break
+            if left <= (1 - LEAVE_AT) * len(running):
+                kept = leaving_out(running, left)
+                token, place, running = token[kept], place[kept], running[kept]
+                decoder.keep(kept)
+            hidden = decoder.step(token)
+        return self._completions(ends)
 
-    def note(self, place: torch.Tensor, t: int, drawn: tuple[torch.Tensor, torch.Tensor], logits: torch.Tensor) -> None:
-        """Position t of these sequences; top-k is of the raw logits, at T = 1, before top-p."""
-        self.tokens[place, t], self.logprobs[place, t] = drawn
-        if self.topk is not None:
-            best = logits.log_softmax(-1).topk(self.topk[0].shape[-1], -1)
-            self.topk[0][place, t], self.topk[1][place, t] = best.indices.int(), best.values
+    def _decoder(self) -> PlainDecoder | FlatDecoder:
+        policy, n, prompts = self.policy, self.draw.n, [p.ids for p in self.prompts]
+        if policy.flat is None:
+            return PlainDecoder(policy, prompts, n)
+        return FlatDecoder(policy.flat, policy.folded(self.draw.weights), prompts, n, self.how.max_new_tokens)
 
-    def completions(self, ends: torch.Tensor, weights: str) -> list[Completion]:
+    def _next_tokens(self, logits: torch.Tensor, place: torch.Tensor, t: int) -> torch.Tensor:
+        """(R, V) logits → (R,) tokens at position t, noted with their log-probs at the sampling temperature, before top-p,
+        and with the top-k of the raw logits (T = 1). Raises HdpoError for NaN."""
+        logp = (logits / self.how.temperature).log_softmax(-1)
+        if self.draw.greedy:
+            token = logits.argmax(-1)
+        else:
+            u = self.uniforms[place.to(self.uniforms.device), t]
+            token = inverse_cdf(nucleus(logp.exp(), self.how.top_p), u)
+        drawn = logp.gather(-1, token[:, None])[:, 0]
+        if drawn.isnan().any():
+            raise HdpoError(
+                "The model's log-probs are no numbers any more. Its weights have run away: go on from an earlier checkpoint with a lower learning rate."
+            )
+        self.tokens[place, t], self.logprobs[place, t] = token, drawn
+        if self.draw.topk:
+            best = logits.log_softmax(-1).topk(self.best.shape[-1], -1)
+            self.ids[place, t], self.best[place, t] = best.indices.int(), best.values
+        return token
+
+    def _completions(self, ends: torch.Tensor) -> list[Completion]:
         """All of them, each up to its end token, on the CPU."""
         is_end = torch.isin(self.tokens, ends)
         ended = is_end.any(-1).tolist()
         lengths = torch.where(is_end.any(-1), is_end.int().argmax(-1) + 1, self.tokens.shape[1]).tolist()
-        tokens, logprobs = self.tokens.tolist(), self.logprobs.tolist()
-        kept = None if self.topk is None else [x.cpu().numpy() for x in self.topk]
-        return [
-            Completion(
-                tuple(tokens[b][:t]),
-                tuple(logprobs[b][:t]),
-                not ended[b],
-                None if kept is None else TopK(kept[0][b, :t].copy(), kept[1][b, :t].copy(), weights),
-            )
-            for b, t in enumerate(lengths)
-        ]
+        tokens, logprobs, name = self.tokens.tolist(), self.logprobs.tolist(), self.policy.name_of(self.draw.weights)
+        ids, best = self.ids.cpu().numpy(), self.best.cpu().numpy()
+        found = []
+        for b, t in enumerate(lengths):
+            topk = TopK(ids[b, :t].copy(), best[b, :t].copy(), name) if self.draw.topk else None
+            found.append(Completion(tuple(tokens[b][:t]), tuple(logprobs[b][:t]), not ended[b], topk))
+        return found
 
 
 @dataclass
@@ -130,7 +159,7 @@ class TransformersSampler:
         self, prompts: Sequence[Prompt], how: SamplingConfig, draw: Draw, on_token: OnToken | None = None
     ) -> list[list[Completion]]:
         """See `Sampler.sample`. Prompts of like length go together: padding is work."""
-        n, topk = draw.n, min(draw.topk, self.policy.vocabulary)
+        n = draw.n
         order = sorted(range(len(prompts)), key=lambda i: len(prompts[i].ids))
         size = self._prompts_at_once(prompts, n, how)
         chunks = [order[i : i + size] for i in range(0, len(order), size)]
@@ -145,9 +174,8 @@ class TransformersSampler:
 
         def complete(chunk: list[int]) -> list[Completion]:
             hear = None if on_token is None else lambda p, g, t: on_token(chunk[p], g, t)
-            draws = _Draws([prompts[i] for i in chunk], how, draw, self.policy.device)
             with torch.no_grad():
-                return self._sample_chunk(draws, topk, logit_rows, hear)
+                return _Batch(self.policy, [prompts[i] for i in chunk], how, draw).run(logit_rows, hear)
 
         found: list[list[Completion]] = [[] for _ in prompts]
         plain = self.policy.using(draw.weights) if self.policy.flat is None else nullcontext()
@@ -172,52 +200,6 @@ class TransformersSampler:
         mask = 4 * width * width * c.num_attention_heads // heads  # of the flat prefill, a prompt
         return max(1, min(MAX_SEQUENCES // n, CACHE_BYTES // (per_sequence * n + mask)))
 
-    def _sample_chunk(self, draws: _Draws, topk: int, logit_rows: int, on_token: OnToken | None) -> list[Completion]:
-        policy, n, new = self.policy, draws.draw.n, draws.how.max_new_tokens
-        result = _Result.empty(len(draws.prompts) * n, new, topk, policy.device)
-        decoder = self._decoder(draws)
-        hidden = decoder.hidden
-        ends = torch.tensor(sorted(policy.end_ids), device=policy.device)
-        place = torch.arange(len(draws.prompts) * n, device=policy.device)
-        running = torch.ones_like(place, dtype=torch.bool)
-        for t in range(new):
-            token = self._next_tokens(hidden, place, t, draws, logit_rows, result)
-            if on_token:
-                for b, x in zip(place[running].tolist(), token[running].tolist(), strict=True):
-                    on_token(b // n, b % n, x)
-            running = running & (token[:, None] != ends).all(-1)
-            left = int(running.sum())
-            if left == 0 or t == new - 1:
-                break
-            if left <= (1 - LEAVE_AT) * len(running):
-                kept = leaving_out(running, left)
-                token, place, running = token[kept], place[kept], running[kept]
-                decoder.keep(kept)
-            hidden = decoder.step(token)
-        return result.completions(ends, policy.name_of(draws.draw.weights))
-
-    def _next_tokens(
-        self, hidden: torch.Tensor, place: torch.Tensor, t: int, draws: _Draws, logit_rows: int, result: _Result
-    ) -> torch.Tensor:
-        """(R, H) → (R,) tokens, noted in the result; `logit_rows` rows at once. Raises HdpoError for NaN."""
-        found = []
-        for h, rows in zip(hidden.split(logit_rows), place.split(logit_rows), strict=True):
-            logits = self.policy.logits(h)
-            token, logp = draws.next_token(logits, rows, t)
-            if logp.isnan().any():
-                raise HdpoError(
-                    "The model's log-probs are no numbers any more. Its weights have run away: go on from an earlier checkpoint with a lower learning rate."
-                )
-            result.note(rows, t, (token, logp), logits)
-            found.append(token)
-        return torch.cat(found)
-
-    def _decoder(self, draws: _Draws) -> Decoder:
-        policy, draw, prompts = self.policy, draws.draw, [p.ids for p in draws.prompts]
-        if policy.flat is None:
-            return PlainDecoder(policy, prompts, draw.n)
-        return FlatDecoder(policy.flat, policy.folded(draw.weights), prompts, draw.n, draws.how.max_new_tokens)
-
 
 @contextmanager
 def _threads(n: int) -> Iterator[Callable[..., Iterable[Any]]]:
@@ -227,32 +209,6 @@ def _threads(n: int) -> Iterator[Callable[..., Iterable[Any]]]:
     else:
         with ThreadPoolExecutor(n, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             yield pool.map
-
-
-@dataclass
-class _Draws:
-    """The prompts of one batch, n sequences each, and the uniform of each of their tokens: (B, T) float64."""
-
-    prompts: list[Prompt]
-    how: SamplingConfig
-    draw: Draw
-    device: torch.device
-
-    def __post_init__(self) -> None:
-        new = self.how.max_new_tokens
-        rows = [uniforms(self.draw.key, p.problem_id, g, new) for p in self.prompts for g in range(self.draw.n)]
-        # MPS has no float64: there the draw is made on the CPU
-        self.uniforms = torch.from_numpy(np.stack(rows)).to("cpu" if self.device.type == "mps" else self.device)
-
-    def next_token(self, logits: torch.Tensor, place: torch.Tensor, t: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """(R, V) logits → (R,) tokens and their log-probs at the sampling temperature, before top-p."""
-        logp = (logits / self.how.temperature).log_softmax(-1)
-        if self.draw.greedy:
-            token = logits.argmax(-1)
-        else:
-            u = self.uniforms[place.to(self.uniforms.device), t]
-            token = inverse_cdf(nucleus(logp.exp(), self.how.top_p), u)
-        return token, logp.gather(-1, token[:, None])[:, 0]
 
 
 def leaving_out(running: torch.Tensor, left: int) -> torch.Tensor:
