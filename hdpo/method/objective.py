@@ -4,14 +4,13 @@ L_GRPO is divided by all student tokens of the step, zero-advantage groups and f
 accepted privileged tokens. Both counts are taken once a step, before anything is split, and are arguments here (over
 several ranks: their sums). The two terms go through the model in micro-batches of their own, so that the gradient norm
 of each costs no second backward pass. Vocabulary-sized work is done in chunks that the backward pass computes again.
-
-This file is long: both terms share the chunked pass over the vocabulary, and what divides them must be read in one place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import isnan
 
 import torch
@@ -26,6 +25,12 @@ from hdpo.model.fit import CHUNK_ELEMENTS
 from hdpo.model.policy import Policy, Weights
 from hdpo.record.ranks import ALONE, Ranks
 from hdpo.records import Group, Rollout, TopK
+
+WHOLE = {  # over the whole vocabulary
+    Divergence.JSD: losses.jsd_full,
+    Divergence.FORWARD_KL: losses.forward_kl,
+    Divergence.REVERSE_KL: losses.reverse_kl,
+}
 
 
 @dataclass(frozen=True)
@@ -78,22 +83,21 @@ def teacher_weights(objective: ObjectiveConfig) -> Weights:
 
 
 def policy_items(groups: Sequence[Group], objective: ObjectiveConfig) -> list[PolicyItem]:
+    """The rollouts that give a signal."""
+    return [i for g in groups for i in with_signal(g, advantages(g.rewards, objective.advantage))]
+
+
+def with_signal(group: Group, advantage: Sequence[float]) -> list[PolicyItem]:
     """The rollouts whose advantage is not zero; the others add exactly nothing and are not forwarded."""
-    return [
-        PolicyItem(Trace(g.prompt_ids, r.token_ids), a, r.logprobs)
-        for g in groups
-        for r, a in zip(g.rollouts, advantages(g.rewards, objective.advantage), strict=True)
-        if a != 0.0
-    ]
+    each = zip(group.rollouts, advantage, strict=True)
+    return [PolicyItem(Trace(group.prompt_ids, r.token_ids), a, r.logprobs) for r, a in each if a != 0.0]
 
 
 def distil_items(groups: Sequence[Group], kept: Sequence[tuple[Group, Rollout]]) -> list[DistillItem]:
     """Each accepted privileged rollout behind both prompts; groups: the student's, with the prompts of its own."""
     student = {g.problem.id: g.prompt_ids for g in groups}
-    return [
-        DistillItem(Trace(student[g.problem.id], r.token_ids), Trace(g.prompt_ids, r.token_ids), r.topk)
-        for g, r in kept
-    ]
+    both = [(Trace(student[g.problem.id], r.token_ids), Trace(g.prompt_ids, r.token_ids), r.topk) for g, r in kept]
+    return [DistillItem(*traces) for traces in both]
 
 
 def hdpo_gradient(
@@ -109,9 +113,8 @@ def hdpo_gradient(
     Empty lists give a term of exactly 0 and no NaN. λ = 0 is exactly GRPO. grpo, distil: of all ranks; each passes its
     share through the model, and all end with the same gradient and the same terms.
     """
-    return add_distillation(
-        policy, grpo_gradient(policy, grpo, objective, scale, ranks), distil, objective, scale, ranks
-    )
+    first = grpo_gradient(policy, grpo, objective, scale, ranks)
+    return add_distillation(policy, first, distil, objective, scale, ranks)
 
 
 @dataclass(frozen=True)
@@ -126,8 +129,7 @@ class GrpoPart:
 def grpo_gradient(
     policy: Policy, grpo: Sequence[PolicyItem], objective: ObjectiveConfig, scale: Scale, ranks: Ranks = ALONE
 ) -> GrpoPart:
-    """∇L_GRPO alone. It needs no privileged rollout, so these can be drawn meanwhile; scale.tokens_accepted is not
-    looked at."""
+    """∇L_GRPO alone, without a look at scale.tokens_accepted: privileged rollouts can be drawn meanwhile."""
     policy.model.zero_grad(set_to_none=True)
     with policy.accumulating():
         sums = _grpo_backward(policy, ranks.share(grpo), objective, scale)
@@ -146,29 +148,20 @@ def add_distillation(
     """λ ∇L_JSD onto the gradient of the first term."""
     grpo_grads = [p.grad for p in policy.trainable]
     policy.model.zero_grad(set_to_none=True)
+    if objective.lambda_ == 0:
+        distil, scale = [], replace(scale, tokens_accepted=0)
     with policy.accumulating():
-        mine = ranks.share(distil) if objective.lambda_ > 0 else []
-        sums = _distil_backward(policy, mine, objective, scale)
-    add_up(policy, sums, ranks, distil if objective.lambda_ > 0 else [])
+        sums = _distil_backward(policy, ranks.share(distil), objective, scale)
+    add_up(policy, sums, ranks, distil)
     norm = grad_norm(policy)
     for p, g in zip(policy.trainable, grpo_grads, strict=True):
         if g is not None:
             p.grad = g if p.grad is None else p.grad.add_(g)
-    n_jsd = scale.tokens_accepted if objective.lambda_ > 0 else 0
-    mean_grpo = (first.sums / first.tokens).tolist() if first.tokens else [None] * 3
-    mean_jsd = (sums / n_jsd).tolist() if n_jsd else [None] * 5
-    return Terms(
-        loss_grpo=float(first.sums[0]) / scale.tokens_student if scale.tokens_student else 0.0,
-        loss_jsd=mean_jsd[0] or 0.0,
-        grad_norm_grpo=first.norm,
-        grad_norm_jsd=norm,
-        entropy=mean_grpo[1],
-        sampler_mismatch=None if isnan(mean_grpo[2] or 0.0) else mean_grpo[2],
-        jsd_floor=mean_jsd[1],
-        teacher_mass=mean_jsd[2],
-        student_mass=mean_jsd[3],
-        step_gap=mean_jsd[4],
-    )
+    loss_grpo = float(first.sums[0]) / scale.tokens_student if scale.tokens_student else 0.0
+    _, entropy, mismatch = (first.sums / first.tokens).tolist() if first.tokens else [None] * 3
+    mismatch = None if isnan(mismatch or 0.0) else mismatch
+    loss_jsd, *means = (sums / scale.tokens_accepted).tolist() if scale.tokens_accepted else [None] * 5
+    return Terms(loss_grpo, loss_jsd or 0.0, first.norm, norm, entropy, mismatch, *means)
 
 
 def add_up(policy: Policy, sums: Tensor, ranks: Ranks, items: Sequence[object]) -> None:
@@ -190,15 +183,10 @@ def group_gradient_norm(
     The same backward pass as for any group: on a cliff every advantage is 0, and so is the norm.
     """
     a = advantages(rewards, objective.advantage)
-    items = [
-        PolicyItem(Trace(group.prompt_ids, r.token_ids), x, r.logprobs)
-        for r, x in zip(group.rollouts, a, strict=True)
-        if x != 0.0
-    ]
     tokens = sum(len(r.token_ids) for r in group.rollouts)
-    terms = hdpo_gradient(policy, items, [], replace(objective, lambda_=0.0), replace(scale, tokens_student=tokens))
+    first = grpo_gradient(policy, with_signal(group, a), objective, replace(scale, tokens_student=tokens))
     policy.model.zero_grad(set_to_none=True)
-    return a, terms.grad_norm_grpo
+    return a, first.norm
 
 
 def grad_norm(policy: Policy) -> float:
@@ -234,35 +222,29 @@ def _distil_backward(policy: Policy, items: Sequence[DistillItem], objective: Ob
     """Sums over tokens of (divergence, floor, teacher's mass, student's mass, gap); the gradient of
     λ · the first / tokens_accepted is added.
 
-    The top-k kept while sampling stands for the teacher only under the teacher's own weights and for JSD_k;
-    otherwise the teacher is asked again.
+    The top-k kept while sampling stands for the teacher only under its own weights and for JSD_k; else it is asked again.
     """
     weights = teacher_weights(objective)
+
+    def stands(item: DistillItem) -> bool:
+        kept = item.topk is not None and item.topk.weights == policy.name_of(weights)
+        return kept and objective.divergence is Divergence.JSD_TOPK
+
     total = torch.zeros(5)
     for kept in (True, False):
-        some = [i for i in items if _topk_stands(policy, i, weights, objective) is kept]
+        some = [i for i in items if stands(i) is kept]
         for chosen in policy.parts([i.student for i in some], scale.micro_batch_tokens):
             part = [some[i] for i in chosen]
-            batch = policy.batch([i.student for i in part], scale.micro_batch_tokens)
-            hidden = policy.hidden(batch)
+            hidden = policy.hidden(policy.batch([i.student for i in part], scale.micro_batch_tokens))
             if kept:
-                ids, logp = _kept_topk(part, objective.topk, policy.device)
-                sums = over_vocabulary(policy, hidden, _topk_terms, ids, logp)
+                sums = over_vocabulary(policy, hidden, _topk_terms, *_kept_topk(part, objective.topk, policy.device))
             else:
-                sums = over_vocabulary(
-                    policy, hidden, _asked_terms(policy, objective), _teacher_hidden(policy, part, weights)
-                )
+                with torch.no_grad():
+                    teacher = policy.hidden(policy.batch([i.teacher for i in part]), weights)
+                sums = over_vocabulary(policy, hidden, partial(_asked_terms, policy, objective), teacher)
             (objective.lambda_ * sums[0] / scale.tokens_accepted).backward()
             total += sums.detach().cpu()
     return total
-
-
-def _topk_stands(policy: Policy, item: DistillItem, weights: Weights, objective: ObjectiveConfig) -> bool:
-    return (
-        objective.divergence is Divergence.JSD_TOPK
-        and item.topk is not None
-        and item.topk.weights == policy.name_of(weights)
-    )
 
 
 def _kept_topk(items: Sequence[DistillItem], k: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -271,44 +253,33 @@ def _kept_topk(items: Sequence[DistillItem], k: int, device: torch.device) -> tu
     return ids.to(device), logp.to(device)
 
 
-def _teacher_hidden(policy: Policy, items: Sequence[DistillItem], weights: Weights) -> Tensor:
-    """(N, hidden size) of the same completions behind the privileged prompts, without gradient."""
-    with torch.no_grad():
-        return policy.hidden(policy.batch([i.teacher for i in items]), weights)
-
-
-def _topk_terms(logits: Tensor, ids: Tensor, teacher_logp: Tensor) -> Tensor:
+def _topk_terms(logits: Tensor, ids: Tensor, teacher_top: Tensor) -> Tensor:
     """(n, 5) from the teacher's kept top-k: JSD_k, floor, both captured masses, gap with one tail bucket."""
-    student = logits.log_softmax(-1).gather(-1, ids)
-    loss = losses.jsd_topk(teacher_logp, student)
+    student_top = logits.log_softmax(-1).gather(-1, ids)
     with torch.no_grad():
-        mass, student_mass = losses.captured_mass(teacher_logp), losses.captured_mass(student)
-        gap = losses.coarse_kl(teacher_logp, student)
-    return torch.stack([loss, losses.jsd_floor(mass), mass, student_mass, gap], -1)
+        gap = losses.coarse_kl(teacher_top, student_top)
+    return _five(losses.jsd_topk(teacher_top, student_top), teacher_top, student_top, gap)
 
 
-def _asked_terms(policy: Policy, objective: ObjectiveConfig) -> Callable[..., Tensor]:
+def _asked_terms(policy: Policy, objective: ObjectiveConfig, logits: Tensor, teacher_hidden: Tensor) -> Tensor:
     """The same five from full-vocabulary teacher logits; the gap is then exact."""
-    whole = {
-        Divergence.JSD: losses.jsd_full,
-        Divergence.FORWARD_KL: losses.forward_kl,
-        Divergence.REVERSE_KL: losses.reverse_kl,
-    }
+    student = logits.log_softmax(-1)
+    with torch.no_grad():
+        teacher = policy.logits(teacher_hidden).log_softmax(-1)
+        teacher_top, ids = teacher.topk(min(objective.topk, teacher.shape[-1]), -1)
+        gap = losses.forward_kl(teacher, student).clamp(min=0.0)
+    student_top = student.gather(-1, ids)
+    if objective.divergence is Divergence.JSD_TOPK:
+        loss = losses.jsd_topk(teacher_top, student_top)
+    else:
+        loss = WHOLE[objective.divergence](teacher, student)
+    return _five(loss, teacher_top, student_top, gap)
 
-    def per_token(logits: Tensor, teacher_hidden: Tensor) -> Tensor:
-        student = logits.log_softmax(-1)
-        with torch.no_grad():
-            teacher = policy.logits(teacher_hidden).log_softmax(-1)
-            top, ids = teacher.topk(min(objective.topk, teacher.shape[-1]), -1)
-            mass, student_mass = losses.captured_mass(top), losses.captured_mass(student.gather(-1, ids))
-            gap = losses.forward_kl(teacher, student).clamp(min=0.0)
-        if objective.divergence is Divergence.JSD_TOPK:
-            loss = losses.jsd_topk(top, student.gather(-1, ids))
-        else:
-            loss = whole[objective.divergence](teacher, student)
-        return torch.stack([loss, losses.jsd_floor(mass), mass, student_mass, gap], -1)
 
-    return per_token
+def _five(loss: Tensor, teacher_top: Tensor, student_top: Tensor, gap: Tensor) -> Tensor:
+    with torch.no_grad():
+        mass, student_mass = losses.captured_mass(teacher_top), losses.captured_mass(student_top)
+    return torch.stack([loss, losses.jsd_floor(mass), mass, student_mass, gap], -1)
 
 
 def over_vocabulary(policy: Policy, hidden: Tensor, per_token: Callable[..., Tensor], *aligned: Tensor) -> Tensor:
@@ -324,7 +295,5 @@ def over_vocabulary(policy: Policy, hidden: Tensor, per_token: Callable[..., Ten
     if len(hidden) <= size:
         return chunk_sum(hidden, *aligned)
     parts = [x.split(size) for x in (hidden, *aligned)]
-    return sum(
-        (checkpoint(chunk_sum, *c, use_reentrant=False) for c in zip(*parts, strict=True)),
-        torch.zeros((), device=hidden.device),
-    )
+    each = (checkpoint(chunk_sum, *c, use_reentrant=False) for c in zip(*parts, strict=True))
+    return sum(each, torch.zeros((), device=hidden.device))
