@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from itertools import groupby
 from typing import Any
 
-from hdpo.config import EvalConfig, EvaluateConfig, ModelConfig, SamplingConfig, ScanConfig, TrainConfig
+from hdpo.config import EvalConfig, EvaluateConfig, SamplingConfig, ScanConfig, TrainConfig
 from hdpo.data.problems import ProblemFile, load_problems
 from hdpo.data.prompts import fits
 from hdpo.errors import BadInput
@@ -23,7 +24,7 @@ from hdpo.method.identity import pin_fingerprint
 from hdpo.model.fit import PROBLEMS_AT_ONCE as CHUNK
 from hdpo.model.fit import SLOW_PROBLEMS_AT_ONCE as SLOW_CHUNK
 from hdpo.model.fit import check_fits
-from hdpo.model.policy import Policy, Weights, load_policy
+from hdpo.model.policy import Weights, load_policy
 from hdpo.record.folder import CHUNK_TABLE, Run, RunWriter
 from hdpo.record.progress import Report
 from hdpo.record.ranks import ALONE, Ranks
@@ -46,11 +47,8 @@ def measure(
 
     kept: where the chunks of an earlier attempt stand and those of this one are closed; all ranks see that folder.
     """
-    size = at_once(collector)
-    before = collector.ranks.agree(Run(kept.path).chunks() if kept else [])
-    rows = begun(before, problems)
-    for number, start in enumerate(range(len(rows), len(problems), size), len(before)):
-        part = problems[start : start + size]
+    rows, left = chunks_left(collector, problems, kept)
+    for number, part in left:
         sampled = collector.collect(part, Draw(config.eval_samples, key, weights=weights))
         greedy = collector.collect(part, Draw(1, key, greedy=True, weights=weights))
         found = [problem_row(g, h) for g, h in zip(sampled, greedy, strict=True)]
@@ -61,18 +59,21 @@ def measure(
     return rows
 
 
-def begun(chunks: Sequence[list[dict[str, Any]]], problems: Sequence[Problem]) -> list[dict[str, Any]]:
-    """The rows of these chunks. Raises BadInput where they are not of the first of these problems."""
-    rows = [row for chunk in chunks for row in chunk]
+def chunks_left(
+    collector: Collector, problems: Sequence[Problem], kept: RunWriter | None
+) -> tuple[list[dict[str, Any]], list[tuple[int, Sequence[Problem]]]]:
+    """The rows that an earlier attempt closed in `kept`, and the chunks that are left, each with its number. Between two
+    of them comes a look at the clock and the stop flag: so few problems where they take minutes.
+
+    Raises BadInput where the rows are not of the first of these problems.
+    """
+    policy, before = collector.policy, collector.ranks.agree(Run(kept.path).chunks() if kept else [])
+    rows = [row for chunk in before for row in chunk]
     if [r["problem_id"] for r in rows] != [p.id for p in problems[: len(rows)]]:
         raise BadInput("resume: expected the problems that this run began with, found others. Start a new run.")
-    return rows
-
-
-def at_once(collector: Collector) -> int:
-    """Problems between two looks at the clock and the stop flag: few where they take minutes."""
-    policy = collector.policy
-    return SLOW_CHUNK if policy.flat is None and policy.device.type == "cpu" else CHUNK
+    size = SLOW_CHUNK if policy.flat is None and policy.device.type == "cpu" else CHUNK
+    left = [problems[i : i + size] for i in range(len(rows), len(problems), size)]
+    return rows, list(enumerate(left, len(before)))
 
 
 def problem_row(group: Group, greedy: Group | None = None) -> dict[str, Any]:
@@ -117,8 +118,8 @@ def summarise(rows: Sequence[dict[str, Any]], config: EvalConfig, how: SamplingC
         "ungradable": sum(r["kind"] == GroupKind.UNGRADABLE.value for r in rows),
         "length": sum(r["length"] for r in good) / len(good),
         "truncated": sum(r["truncated"] for r in good) / samples,
-        "by_level": {str(k): estimates(v, config.ks) for k, v in split_by(good, "level").items() if k is not None},
-        "by_source": {str(k): estimates(v, config.ks) for k, v in split_by(good, "source").items()},
+        "by_level": estimates_by("level", good, config.ks),
+        "by_source": estimates_by("source", good, config.ks),
     }
 
 
@@ -137,24 +138,22 @@ def halves(rows: Sequence[dict[str, Any]]) -> dict[str, float | None]:
     return {name: sum(values) / len(values) if values else None for name, values in found.items()}
 
 
-def split_by(rows: Iterable[dict[str, Any]], column: str) -> dict[Any, list[dict[str, Any]]]:
-    found: dict[Any, list[dict[str, Any]]] = {}
-    for r in sorted(rows, key=lambda r: str(r[column])):
-        found.setdefault(r[column], []).append(r)
-    return found
+def estimates_by(column: str, rows: Iterable[dict[str, Any]], ks: Sequence[int]) -> dict[str, Any]:
+    """The estimates of each value of a column, where it is known."""
+    known = sorted((r for r in rows if r[column] is not None), key=lambda r: str(r[column]))
+    return {str(value): estimates(list(part), ks) for value, part in groupby(known, key=lambda r: r[column])}
 
 
 def estimates(rows: Sequence[dict[str, Any]], ks: Sequence[int]) -> dict[str, Any]:
     """pass@k, greedy, cliff and solved shares, each with its 95 % interval; the prompt is the unit."""
     counts = [(r["n"], r["correct"]) for r in rows]
-    greedy = [r["greedy"] for r in rows if r["greedy"] is not None]
-    solved = sum(n == c for n, c in counts)
+    greedy = [(1, r["greedy"]) for r in rows if r["greedy"] is not None]
     return {
         "n_problems": len(rows),
         "pass_at": {str(k): bounds(stats.mean_pass_at_k(counts, k)) for k in ks},
         "cliff": bounds(stats.cliff_fraction(counts)),
-        "solved": share(solved, len(rows)),
-        "greedy": share(sum(greedy), len(greedy)) if greedy else None,
+        "solved": bounds(stats.cover_at(counts, 1.0)),
+        "greedy": bounds(stats.cover_at(greedy, 1.0)) if greedy else None,
     }
 
 
@@ -162,20 +161,17 @@ def bounds(e: stats.Estimate) -> dict[str, float]:
     return {"value": e.value, "low": e.low, "high": e.high}
 
 
-def share(c: int, n: int) -> dict[str, float]:
-    low, high = stats.rate_interval(c, n)
-    return {"value": c / n, "low": low, "high": high}
-
-
-def prepare(
-    config: Any, others: Sequence[Problem], verifier: VerifierPool, ranks: Ranks = ALONE
-) -> tuple[Policy, Collector]:
+def prepare(config: Any, others: Sequence[Problem], verifier: VerifierPool, ranks: Ranks = ALONE) -> Collector:
     """Model, sampler and grader of a config with the sections model, prompts and sampling. Raises BadInput where they
     cannot fit in memory."""
     check_fits(config)
     policy = load_policy(config.model, config.seed)
-    topk = config.objective.topk if isinstance(config, TrainConfig) else 0
-    sampler = make_sampler(policy, config.model, topk)
+    sampler: Sampler = TransformersSampler(policy)
+    if config.model.sampler == "vllm":
+        from hdpo.sampling import vllm as vllm_sampler
+
+        topk = config.objective.topk if isinstance(config, TrainConfig) else 0  # the most that it will be asked for
+        sampler = vllm_sampler.make(policy, config.model, topk)
     collector = Collector(policy, sampler, verifier, config.prompts, config.sampling, others, ranks)
     new, by_length = config.sampling.max_new_tokens, sorted(others, key=lambda p: len(p.text))
     shortest = collector.student_ids(by_length[0]) if by_length else ()
@@ -183,41 +179,40 @@ def prepare(
         raise BadInput(
             f"max-new-tokens: expected room beside the prompt in the {policy.context} tokens of the model, found prompts of {len(shortest)} tokens or more and {new} new ones. Lower --max-new-tokens."
         )
-    return policy, collector
+    return collector
 
 
-def make_sampler(policy: Policy, config: ModelConfig, topk: int) -> Sampler:
-    """The one that the settings choose. topk: the most log-probs a position that it will be asked to keep."""
-    if config.sampler == "transformers":
-        return TransformersSampler(policy)
-    from hdpo.sampling import vllm as vllm_sampler
-
-    return vllm_sampler.make(policy, config, topk)
+@contextmanager
+def at_work(
+    writer: RunWriter, config: ScanConfig | EvaluateConfig, report: Report
+) -> Iterator[tuple[Sequence[Problem], Collector]]:
+    """Problems and collector of a scan or an evaluation; what it begins with is noted."""
+    file = load_problems(config.data, config.split)
+    problems = file.problems[: config.evaluation.eval_problems if isinstance(config, EvaluateConfig) else None]
+    report("loading the model", 0, len(problems), "problems")
+    note_problems(writer, file)
+    with VerifierPool() as verifier:
+        collector = prepare(config, file.problems, verifier, report.ranks)
+        pin_fingerprint(writer, config, collector.policy, problems)
+        with closing(collector.sampler):
+            yield problems, collector
 
 
 def scan(writer: RunWriter, config: ScanConfig, report: Report) -> None:
     """K rollouts of every problem: which are cliffs? Each chunk is closed on the disk before the next begins."""
-    file = load_problems(config.data, config.split)
-    report("loading the model", 0, len(file.problems), "problems")
-    note_problems(writer, file)
-    with VerifierPool() as verifier:
-        policy, collector = prepare(config, file.problems, verifier, report.ranks)
-        pin_fingerprint(writer, config, policy, file.problems)
-        with closing(collector.sampler):
-            size = at_once(collector)
-            before = report.ranks.agree(Run(writer.path).chunks())
-            done = len(begun(before, file.problems))
-            report("scanning", done, len(file.problems), "problems")
-            for number, start in enumerate(range(done, len(file.problems), size), len(before)):
-                groups = collector.collect(
-                    file.problems[start : start + size], Draw(config.rollouts, DrawKey(config.seed, Purpose.SCAN))
-                )
-                writer.rollouts(number, groups, "student")
-                for g in groups:
-                    row = problem_row(g)
-                    writer.metric("scan_group", number, **{"group": row.pop("kind"), **row})
-                report("scanning", start + len(groups), len(file.problems), "problems")
-    writer.metric("scan", 0, problems=len(file.problems), seconds=collector.seconds, **collector.sampler.parity())
+    with at_work(writer, config, report) as (problems, collector):
+        rows, left = chunks_left(collector, problems, writer)
+        done = len(rows)
+        report("scanning", done, len(problems), "problems")
+        for number, part in left:
+            groups = collector.collect(part, Draw(config.rollouts, DrawKey(config.seed, Purpose.SCAN)))
+            writer.rollouts(number, groups, "student")
+            for g in groups:
+                row = problem_row(g)
+                writer.metric("scan_group", number, **{"group": row.pop("kind"), **row})
+            done += len(groups)
+            report("scanning", done, len(problems), "problems")
+    writer.metric("scan", 0, problems=len(problems), seconds=collector.seconds, **collector.sampler.parity())
 
 
 def note_problems(writer: RunWriter, file: ProblemFile, held_out: ProblemFile | None = None) -> None:
@@ -230,22 +225,15 @@ def note_problems(writer: RunWriter, file: ProblemFile, held_out: ProblemFile | 
 def evaluate(writer: RunWriter, config: EvaluateConfig, report: Report) -> None:
     """pass@k of one model or adapter on one split; the run ends with an `eval` row and its per-problem table."""
     started = time.perf_counter()
-    file = load_problems(config.data, config.split)
-    problems = file.problems[: config.evaluation.eval_problems]
-    report("loading the model", 0, len(problems), "problems")
-    note_problems(writer, file)
-    with VerifierPool() as verifier:
-        policy, collector = prepare(config, file.problems, verifier, report.ranks)
-        pin_fingerprint(writer, config, policy, problems)
-        with closing(collector.sampler):
-            rows = measure(
-                collector,
-                problems,
-                config.evaluation,
-                DrawKey(config.seed, Purpose.EVALUATION),
-                lambda done: report("evaluating", done, len(problems), "problems"),
-                kept=writer,
-            )
+    with at_work(writer, config, report) as (problems, collector):
+        rows = measure(
+            collector,
+            problems,
+            config.evaluation,
+            DrawKey(config.seed, Purpose.EVALUATION),
+            lambda done: report("evaluating", done, len(problems), "problems"),
+            kept=writer,
+        )
     writer.table("eval", 0, rows)
     writer.drop_tables(CHUNK_TABLE)
     summary = summarise(rows, config.evaluation, config.sampling) | collector.sampler.parity()

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
@@ -22,18 +22,17 @@ from hdpo.grading.verify import VerifierPool
 from hdpo.method.advantages import advantages
 from hdpo.method.evaluate import countable, measure, note_problems, prepare, summarise
 from hdpo.method.gap import Lens, Pair, draw_probe, probe_means, probe_rows, token_gaps
-from hdpo.method.groups import Collector
 from hdpo.method.identity import pin_fingerprint
 from hdpo.method.rehearsal import rehearse
 from hdpo.method.step import Learner, batch_of, hdpo_step
 from hdpo.model.batching import Trace
-from hdpo.model.policy import Policy, Weights
+from hdpo.model.policy import Weights
 from hdpo.record.folder import Run, RunWriter
 from hdpo.record.progress import Report, time_left
 from hdpo.records import Problem
 from hdpo.sampling.draws import DrawKey, Purpose
 
-T = TypeVar("T")
+PROBE_IDS = ("student_prompt", "teacher_prompt", "completion")  # columns of the probe's table
 
 
 @dataclass
@@ -46,35 +45,23 @@ class Training:
     writer: RunWriter
     report: Report
 
-    @property
-    def config(self) -> TrainConfig:
-        return self.learner.config
-
-    @property
-    def policy(self) -> Policy:
-        return self.learner.policy
-
-    @property
-    def collector(self) -> Collector:
-        return self.learner.collector
-
 
 def train(writer: RunWriter, config: TrainConfig, report: Report, checkpoint: Path | None = None) -> None:
     """Run, or go on from a checkpoint, to the last step. Raises Stopped after a stop, with a checkpoint written."""
     report("loading the model", 0, config.step.steps)
     with VerifierPool() as verifier:
         t = start(writer, config, report, verifier)
-        with closing(t.collector.sampler):
+        with closing(t.learner.collector.sampler):
             run_steps(t, checkpoint)
 
 
 def run_steps(t: Training, checkpoint: Path | None) -> None:
     """From the checkpoint, if there is one, to the last step."""
-    c, first = t.config, 0
+    c, first = t.learner.config, 0
     if checkpoint is not None:
-        first = int(t.policy.load(checkpoint, t.learner.optimiser)["step"])
-    if t.policy.device.type == "cuda":  # elsewhere the system gives way slowly, and the estimate must do
-        t.writer.metric("rehearsal", first, **rehearse(t.collector, c, t.train))
+        first = int(t.learner.policy.load(checkpoint, t.learner.optimiser)["step"])
+    if t.learner.policy.device.type == "cuda":  # elsewhere the system gives way slowly, and the estimate must do
+        t.writer.metric("rehearsal", first, **rehearse(t.learner.collector, c, t.train))
     for step in range(first + 1, c.step.steps + 1):
         try:
             t.report("training", step - 1, c.step.steps, left=left(t, step - 1))
@@ -94,7 +81,7 @@ def run_steps(t: Training, checkpoint: Path | None) -> None:
 
 def left(t: Training, done: int) -> float | None:
     """Seconds to the end of the run, by what its steps and evaluations took so far, those before a resume included."""
-    c, run = t.config, Run(t.writer.path)
+    c, run = t.learner.config, Run(t.writer.path)
     steps, evaluations = ([r["seconds"] for r in run.metrics(kind)] for kind in ("step", "eval"))
     more = c.evaluation_count - 1 - done // c.evaluation.eval_every
     return time_left(steps, evaluations, c.step.steps - done, more)
@@ -112,28 +99,23 @@ def start(writer: RunWriter, config: TrainConfig, report: Report, verifier: Veri
             f"problems: expected at least {config.step.prompts_per_step} with a parsable answer, one step's worth, found {len(usable)}. Lower prompts-per-step or give more problems."
         )
     writer.metric("gold", 0, train=len(usable), ungradable=len(file.problems) - len(usable), held_out=len(held_out))
-    policy, collector = prepare(config, file.problems, verifier, report.ranks)
+    collector = prepare(config, file.problems, verifier, report.ranks)
+    policy, c = collector.policy, config.step
     pin_fingerprint(writer, config, policy, held_out, usable)
-    optimiser = torch.optim.AdamW(
-        policy.trainable,
-        lr=config.step.learning_rate,
-        betas=(0.9, 0.999),
-        eps=1e-8,
-        weight_decay=config.step.weight_decay,
-    )
+    betas, eps = (0.9, 0.999), 1e-8
+    optimiser = torch.optim.AdamW(policy.trainable, c.learning_rate, betas, eps, c.weight_decay)
     learner = Learner(config, policy, collector, optimiser, report.ranks)
     return Training(learner, usable, held_out, writer, report)
 
 
 def take_step(t: Training, step: int) -> dict[str, Any]:
     """One step on the run's next problems, written down. Returns its `step` row."""
-    c = t.config
+    c = t.learner.config
     done = hdpo_step(t.learner, batch_of(t.train, c.seed, step, c.step.prompts_per_step), step)
     advantage = [a for g in done.groups for a in advantages(g.rewards, c.objective.advantage)]
     t.writer.rollouts(step, done.groups, "student", advantage=advantage)
-    t.writer.rollouts(
-        step, done.peeked, "privileged", accepted=[r.reward == 1.0 for g in done.peeked for r in g.rollouts]
-    )
+    accepted = [r.reward == 1.0 for g in done.peeked for r in g.rollouts]
+    t.writer.rollouts(step, done.peeked, "privileged", accepted=accepted)
     t.writer.metric("step", step, **done.row)
     return done.row
 
@@ -141,14 +123,14 @@ def take_step(t: Training, step: int) -> dict[str, Any]:
 def evaluate_at(t: Training, step: int) -> None:
     """pass@k on the held-out problems and the gap on the fixed probe set, for every λ including 0. Where the grader fails
     on too many answers of every problem, that is written in place of pass@k, and the run goes on."""
-    clock, c, n = time.perf_counter(), t.config, len(t.validation)
+    clock, c, n = time.perf_counter(), t.learner.config, len(t.validation)
 
     def tell(done: int) -> None:
         t.report.meanwhile(f"evaluating at step {step}: {done} of {n} problems", max(step, 1))
 
     tell(0)
-    weights = Weights.CURRENT if step else Weights.INITIAL
-    rows = measure(t.collector, t.validation, c.evaluation, DrawKey(c.seed, Purpose.EVALUATION, step), tell, weights)
+    weights, key = Weights.CURRENT if step else Weights.INITIAL, DrawKey(c.seed, Purpose.EVALUATION, step)
+    rows = measure(t.learner.collector, t.validation, c.evaluation, key, tell, weights)
     if not countable(rows, c.evaluation) and (errors := sum(r["grader_errors"] for r in rows)):
         t.writer.metric("not_evaluated", step, problems=n, grader_errors=errors)
     else:
@@ -161,40 +143,31 @@ def evaluate_at(t: Training, step: int) -> None:
 
 def probe_at(t: Training, step: int, weights: Weights, evaluated: Sequence[dict[str, Any]]) -> None:
     """Measure the realizability gap on the probe set; at step 0 draw it, among the cliffs, and write it down."""
-    c, ranks = t.config, t.report.ranks
+    c, ranks = t.learner.config, t.report.ranks
     if step == 0:
         cliffs = {r["problem_id"] for r in evaluated if r["kind"] == "cliff"}
         told = [p for p in t.validation if p.id in cliffs and can_show(p, c.prompts.information)]
         chosen = told[: c.evaluation.probe_cliffs]
-        pairs = draw_probe(t.collector, chosen, c)
+        pairs = draw_probe(t.learner.collector, chosen, c)
         t.writer.table("probe", 0, [pair_row(p) for p in pairs])
     else:
         pairs = [pair_of(r) for r in Run(t.writer.path).table("probe", 0)]
     lens = Lens(weights, topk=c.objective.topk, micro_batch_tokens=c.step.micro_batch_tokens)
-    mine = token_gaps(t.policy, ranks.share(pairs), lens)
+    mine = token_gaps(t.learner.policy, ranks.share(pairs), lens)
     gaps = ranks.gather(mine)
-    t.writer.table("gap", step, probe_rows(t.policy, pairs, gaps))
+    t.writer.table("gap", step, probe_rows(t.learner.policy, pairs, gaps))
     for on in sorted({p.on for p in pairs}):
         t.writer.metric("probe", step, **probe_means(pairs, gaps, on))
 
 
 def pair_row(p: Pair) -> dict[str, Any]:
-    ids = {
-        "student_prompt": p.student.prompt_ids,
-        "teacher_prompt": p.teacher.prompt_ids,
-        "completion": p.student.completion_ids,
-    }
-    return {"problem_id": p.problem_id, "on": p.on, **{k: list(v) for k, v in ids.items()}}
+    ids = zip(PROBE_IDS, (p.student.prompt_ids, p.teacher.prompt_ids, p.student.completion_ids), strict=True)
+    return {"problem_id": p.problem_id, "on": p.on, **{name: list(x) for name, x in ids}}
 
 
 def pair_of(row: dict[str, Any]) -> Pair:
-    done = tuple(row["completion"])
-    return Pair(
-        row["problem_id"],
-        row["on"],
-        Trace(tuple(row["student_prompt"]), done),
-        Trace(tuple(row["teacher_prompt"]), done),
-    )
+    student, teacher, done = (tuple(row[name]) for name in PROBE_IDS)
+    return Pair(row["problem_id"], row["on"], Trace(student, done), Trace(teacher, done))
 
 
 def is_best(t: Training, step: int) -> bool:
@@ -207,8 +180,7 @@ def save(t: Training, step: int) -> None:
     """A checkpoint, written aside and renamed, by rank 0."""
     if not t.report.ranks.first:
         return
-    position = step * t.config.step.prompts_per_step
+    position = step * t.learner.config.step.prompts_per_step
+    state = {"step": step, "data_position": position, "attempt": t.writer.attempt}
     with t.writer.checkpoint(step) as aside:
-        t.policy.save(
-            aside, t.learner.optimiser, {"step": step, "data_position": position, "attempt": t.writer.attempt}
-        )
+        t.learner.policy.save(aside, t.learner.optimiser, state)

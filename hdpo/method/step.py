@@ -59,9 +59,8 @@ def hdpo_step(learner: Learner, problems: Sequence[Problem], step: int) -> Step:
     """One step of Algorithm 1 (Sec. 3.2) on a batch of P problems, counted from 1. The numbers are the paper's."""
     c, began = learner.config, time.perf_counter()
     seconds = learner.collector.seconds = {"sample": 0.0, "verify": 0.0}
-    groups = learner.collector.collect(
-        problems, Draw(c.step.rollouts, DrawKey(c.seed, Purpose.STUDENT, step))
-    )  # 1. K each
+    draw = Draw(c.step.rollouts, DrawKey(c.seed, Purpose.STUDENT, step))
+    groups = learner.collector.collect(problems, draw)  # 1. K each
     seconds = {**seconds, "privileged": 0.0}
 
     cliffs = distillable(groups)[: c.step.max_cliffs] if c.objective.lambda_ > 0 else []  # 3. where every reward is 0
@@ -83,17 +82,9 @@ def hdpo_step(learner: Learner, problems: Sequence[Problem], step: int) -> Step:
 
 def peek(learner: Learner, cliffs: Sequence[Group], step: int) -> list[Group]:
     """The privileged groups of these cliffs (Algorithm 1, line 4), with the teacher's top-k."""
-    c = learner.config
-    return learner.collector.collect(
-        [g.problem for g in cliffs],
-        Draw(
-            c.step.privileged_rollouts,
-            DrawKey(c.seed, Purpose.PRIVILEGED, step),
-            weights=teacher_weights(c.objective),
-            topk=c.objective.topk,
-        ),
-        privileged=True,
-    )
+    c, key = learner.config, DrawKey(learner.config.seed, Purpose.PRIVILEGED, step)
+    draw = Draw(c.step.privileged_rollouts, key, teacher_weights(c.objective), c.objective.topk)
+    return learner.collector.collect([g.problem for g in cliffs], draw, privileged=True)
 
 
 @contextmanager

@@ -116,7 +116,7 @@ def gate() -> dict[str, Estimate]:
     ones a cliff. Shares of prompts have an exact interval; the pass rate has the cliff as its unit."""
     problems = bundled("steep", "test")
     with VerifierPool() as verifier:
-        _, collector = prepare(ScanConfig(), problems, verifier)
+        collector = prepare(ScanConfig(), problems, verifier)
         groups = collector.collect(problems, Draw(16, DrawKey(0, Purpose.SCAN)))
         cliffs = [g.problem for g in groups if g.kind is GroupKind.CLIFF]
         peeked = collector.collect(cliffs, Draw(8, DrawKey(0, Purpose.PRIVILEGED)), privileged=True)

@@ -62,10 +62,10 @@ def bench(config: TrainConfig, steps: int = STEPS) -> Bench:
     with tempfile.TemporaryDirectory() as folder, VerifierPool() as verifier:
         writer = RunWriter.create("train", config, root=Path(folder), command="python -m hdpo bench")
         training = start(writer, config, Report(writer), verifier)
-        with closing(training.collector.sampler):
+        with closing(training.learner.collector.sampler):
             rows = [take_step(training, step) for step in range(1, steps + 2)][1:]
             evaluation = seconds_of_evaluation(training)
-    policy, c = training.policy, config
+    policy, c = training.learner.policy, config
     whole = [r["seconds"] for r in rows]
     tokens = [r["tokens_student"] / r["seconds_sample"] for r in rows]
     rate = matrix_rate(policy.causal.config.get_text_config().hidden_size, policy.device)
@@ -95,8 +95,8 @@ def seconds_of_evaluation(t: Training) -> float:
     part = t.validation[:CHUNK]
     if not part:
         return 0.0
-    began = time.perf_counter()
-    measure(t.collector, part, t.config.evaluation, DrawKey(t.config.seed, Purpose.EVALUATION, 1), lambda done: None)
+    c, began = t.learner.config, time.perf_counter()
+    measure(t.learner.collector, part, c.evaluation, DrawKey(c.seed, Purpose.EVALUATION, 1), lambda done: None)
     return (time.perf_counter() - began) * len(t.validation) / len(part)
 
 

@@ -69,16 +69,18 @@ def floor_of(steps: Steps) -> float:
     t = steps.training
     steps()
     rollouts = Run(t.writer.path).rollouts(len(steps.rows), "student")
-    prompts = {p.id: len(t.collector.student_ids(p)) for p in t.train}
+    prompts = {p.id: len(t.learner.collector.student_ids(p)) for p in t.train}
     sequences = [(prompts[r["problem_id"]], r["tokens"]) for r in rollouts]
     moved = [r for r in rollouts if r["advantage"]]
-    peeked = Run(t.writer.path).rollouts(len(steps.rows), "privileged") if t.config.objective.lambda_ > 0 else []
-    longer = {p.id: len(t.collector.privileged_ids(p)) for p in t.train}
+    peeked = (
+        Run(t.writer.path).rollouts(len(steps.rows), "privileged") if t.learner.config.objective.lambda_ > 0 else []
+    )
+    longer = {p.id: len(t.learner.collector.privileged_ids(p)) for p in t.train}
     peeks = [(longer[r["problem_id"]], r["tokens"]) for r in peeked]
     moved += [r for r in peeked if r["accepted"]]
     trained = sum(r["tokens"] for r in moved) + sum(prompts[i] for i in {r["problem_id"] for r in moved})
-    sampled = floor.decoding(t.policy, sequences, shared=8) + floor.decoding(t.policy, peeks, shared=4)
-    return sampled + floor.training(t.policy, trained)
+    sampled = floor.decoding(t.learner.policy, sequences, shared=8) + floor.decoding(t.learner.policy, peeks, shared=4)
+    return sampled + floor.training(t.learner.policy, trained)
 
 
 def hdpo_against_grpo() -> Row:
@@ -125,7 +127,7 @@ def grpo_against_trl() -> Row:
                 grpo()
                 ours.append(time.perf_counter() - before)
 
-        config = grpo.training.config
+        config = grpo.training.learner.config
         arguments = GRPOConfig(
             output_dir=tempfile.mkdtemp(),
             max_steps=REPEATS + 1,
