@@ -216,8 +216,8 @@ def adapters(run: Run) -> list[Any]:
 
 def end_workers(root: Path) -> None:
     for role in ("trainer", "training", "interactive"):
-        for w in jobs.live_workers(role, root):
-            psutil.Process(w.pid).kill()
+        for pid in jobs.live_workers(role, root):
+            psutil.Process(pid).kill()
 
 
 def main() -> int:

@@ -13,12 +13,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -60,90 +61,71 @@ def execute(run_path: Path, resume: bool, also: Also | None = None, ranks: Ranks
     Under a launcher every rank comes here; which folder, rank 0 says.
     """
     run_path, resume = ranks.agree((run_path, resume))
-    if not launched() and (count := _processes(run_path)) > 1:
-        return _launch(run_path, resume, also, count)
-    return _attempt(run_path, resume, also, (), ranks)
-
-
-def _processes(path: Path) -> int:
-    """How many the config asks for; 1 where it cannot be read, which the attempt then says."""
-    try:
-        return model_of(Run(path).load_config()).processes
-    except HdpoError:
-        return 1
+    count = 1
+    if not launched():
+        with suppress(HdpoError):  # where the config cannot be read the attempt says so
+            count = model_of(Run(run_path).load_config()).processes
+    return _launch(run_path, resume, also, count) if count > 1 else _attempt(run_path, resume, also, (), ranks)
 
 
 def _launch(path: Path, resume: bool, also: Also | None, count: int) -> Ending:
     """Start the ranks in a process group of their own, show what rank 0 reports, and return when all have ended."""
     how = f"--multi_gpu --num_processes {count} --num_machines 1 --main_process_port 0 --mixed_precision no --dynamo_backend no"
     command = [sys.executable, "-m", "accelerate.commands.launch", *how.split(), "-m", "hdpo.work.execute", str(path)]
+    command += ["--with-parent", *["--resume"] * resume]
+    env = {**os.environ, "ACCELERATE_LOG_LEVEL": "error"}
+    unit = "steps" if Run(path).kind in ("train", "sweep") else "problems"
     with (path / "log.txt").open("ab") as log:
-        group = subprocess.Popen(
-            [*command, "--with-parent", *(["--resume"] if resume else [])],
-            stdin=lifeline(),
-            stdout=log,
-            stderr=log,
-            env={**os.environ, "ACCELERATE_LOG_LEVEL": "error"},
-            start_new_session=True,
-        )
+        group = subprocess.Popen(command, stdin=lifeline(), stdout=log, stderr=log, env=env, start_new_session=True)
     ending = None
     try:
         while group.poll() is None:
             time.sleep(POLL)
             now = Run(path).status()
             if also is not None and now.state is State.RUNNING:
-                also(Progress(now.phase, now.done, now.total, _unit(path), now.seconds_left))
+                also(Progress(now.phase, now.done, now.total, unit, now.seconds_left))
         ending = Ending(State.FAILED, _lost(path, count))
     finally:
         end_group(group)
         if not held(path) and ((left := Run(path).status().state) is State.KILLED or not left.ended):
-            _settle(path, ending or _at_once(path), None)
+            _settle(path, ending, None)
     end = Run(path).status()
     return Ending(end.state, end.message, end.bad_input)
 
 
-def _unit(path: Path) -> str:
-    return "steps" if Run(path).kind in ("train", "sweep") else "problems"
-
-
 def _attempt(path: Path, resume: bool, also: Also | None, watch: tuple[Path, ...], ranks: Ranks) -> Ending:
     """As the folder's only writer."""
-    try:
-        with holding(path) if ranks.first else nullcontext():
-            return _attempt_alone(path, resume, also, watch, ranks)
-    except Busy as e:
-        return Ending(State.FAILED, str(e), busy=True)
-
-
-def _attempt_alone(path: Path, resume: bool, also: Also | None, watch: tuple[Path, ...], ranks: Ranks) -> Ending:
     report: Report | None = None
     ending = None
-    try:
-        writer, checkpoint, passed_over = _open(path, resume, ranks)
-        report = Report(writer, also, watch, ranks)
-        writer.status(State.RUNNING, phase="starting")
-        if ranks.first:
-            _pin_model(writer)
-        ranks.agree(None)  # the others read the config after it was pinned
-        _dispatch(writer, report, checkpoint)
-        ending = Ending(State.DONE, passed_over)
-        if also is not None:
-            also(Progress("done", report.last.total, report.last.total, report.last.unit, 0.0))
-    except Stopped as e:
-        ending = Ending(State.STOPPED, f"{e} {where_it_goes_on(path)}")
-    except HdpoError as e:
-        ending = Ending(State.FAILED, str(e), isinstance(e, BadInput))
-    except Exception as e:
-        _log(path, traceback.format_exc())
-        ending = Ending(State.FAILED, _unexpected(path, e, ranks))
-    finally:
-        if ranks.first:
-            _settle(path, ending or _at_once(path), report)
-    return ending
-
-
-def _at_once(path: Path) -> Ending:
-    return Ending(State.STOPPED, f"Ended at once. {where_it_goes_on(path)}")
+    with ExitStack() as alone:
+        try:
+            if ranks.first:
+                alone.enter_context(holding(path))
+        except Busy as e:
+            return Ending(State.FAILED, str(e), busy=True)
+        try:
+            writer, checkpoint, passed_over = _open(path, resume, ranks)
+            report = Report(writer, also, watch, ranks)
+            writer.status(State.RUNNING, phase="starting")
+            if ranks.first:
+                _pin_model(writer)
+            ranks.agree(None)  # the others read the config after it was pinned
+            _dispatch(writer, report, checkpoint)
+            ending = Ending(State.DONE, passed_over)
+            if also is not None:
+                also(Progress("done", report.last.total, report.last.total, report.last.unit, 0.0))
+        except Stopped as e:
+            ending = Ending(State.STOPPED, f"{e} {where_it_goes_on(path)}")
+        except HdpoError as e:
+            ending = Ending(State.FAILED, str(e), isinstance(e, BadInput))
+        except Exception as e:
+            with suppress(OSError), (path / "log.txt").open("a", encoding="utf-8") as log:
+                log.write(traceback.format_exc())
+            ending = Ending(State.FAILED, _unexpected(path, e, ranks))
+        finally:
+            if ranks.first:
+                _settle(path, ending, report)
+        return ending
 
 
 def _pin_model(writer: RunWriter) -> None:
@@ -157,34 +139,32 @@ def _pin_model(writer: RunWriter) -> None:
             writer.pin(config=to_json(replace_knobs(config, {"revision": commit})))
 
 
-def _settle(path: Path, ending: Ending, report: Report | None) -> None:
-    """The last status. Where even that cannot be written, the dead process will read as killed."""
+def _settle(path: Path, ending: Ending | None, report: Report | None) -> None:
+    """The last status; ending: None for a second Ctrl-C. Where even that cannot be written, the dead process will read
+    as killed."""
+    ending = ending or Ending(State.STOPPED, f"Ended at once. {where_it_goes_on(path)}")
     last = report.last if report else Progress("", 0, 0)
     done = last.total if ending.state is State.DONE else last.done
+    facts = {"done": done, "total": last.total, "message": ending.message, "bad_input": ending.bad_input}
     try:
-        facts = {"done": done, "total": last.total, "message": ending.message, "bad_input": ending.bad_input}
         RunWriter(path, 0).status(ending.state, phase=last.phase, **facts)
     except HdpoError as e:
         print(f"{ending.message}\n{e}", file=sys.stderr)
 
 
-def _log(path: Path, text: str) -> None:
-    with suppress(OSError), (path / "log.txt").open("a", encoding="utf-8") as log:  # the status says it in one sentence
-        log.write(text)
-
-
 def _lost(path: Path, count: int) -> str:
-    return f"Expected {count} processes to go on together, found that one of them ended. log.txt holds the details. {where_it_goes_on(path)}"
+    found = f"Expected {count} processes to go on together, found that one of them ended."
+    return f"{found} log.txt holds the details. {where_it_goes_on(path)}"
 
 
 def _unexpected(path: Path, e: Exception, ranks: Ranks) -> str:
     if ranks.count > 1 and any(word in str(e) for word in ("gloo", "NCCL", "Connection")):
         return _lost(path, ranks.count)
-    if isinstance(e, MemoryError) or "out of memory" in str(e).lower() or "can't allocate memory" in str(e).lower():
-        return f"The machine's memory was not enough ({type(e).__name__}). Lower micro-batch-tokens, prompts-per-step or rollouts, then resume."
-    return (
-        f"Expected the run to go on, found {type(e).__name__}: {e}. log.txt holds the details. {where_it_goes_on(path)}"
-    )
+    if isinstance(e, MemoryError) or re.search("out of memory|can't allocate memory", str(e), re.I):
+        way_out = "Lower micro-batch-tokens, prompts-per-step or rollouts, then resume."
+        return f"The machine's memory was not enough ({type(e).__name__}). {way_out}"
+    found = f"Expected the run to go on, found {type(e).__name__}: {e}."
+    return f"{found} log.txt holds the details. {where_it_goes_on(path)}"
 
 
 def where_it_goes_on(path: Path) -> str:
@@ -222,9 +202,8 @@ def _open(path: Path, resume: bool, ranks: Ranks) -> tuple[RunWriter, Path | Non
     if run.kind == "scan":
         step = len(run.chunks()) - 1
     if checkpoint is not None and not resume:
-        raise BadInput(
-            f"{path.name}: expected a new run, found one with a checkpoint at step {step}. Resume it, or start another."
-        )
+        words = f"expected a new run, found one with a checkpoint at step {step}"
+        raise BadInput(f"{path.name}: {words}. Resume it, or start another.")
     # Without a checkpoint the attempt starts over, and step -1 supersedes all that an earlier one wrote.
     writer = RunWriter.resume(path, step, damaged)
     ranks.agree((writer.attempt, checkpoint))
@@ -237,7 +216,12 @@ def _dispatch(writer: RunWriter, report: Report, checkpoint: Path | None) -> Non
     run = Run(writer.path)
     config = run.load_config()
     if run.kind == "sweep":
-        (_sweep_by_ray if config.ray else _sweep)(writer, config, report)
+        total = len(config.members()) * config.train.step.steps
+        failed = (_sweep_by_ray if config.ray else _sweep)(writer, config, report, total)
+        report("finished", total, total)
+        if failed:
+            words = f"{len(failed)} of {len(config.members())} members did not finish. {' '.join(failed)}"
+            raise HdpoError(f"{words} Resume tries them again.")
     elif run.kind == "train":
         from hdpo.method.run import train
 
@@ -249,61 +233,48 @@ def _dispatch(writer: RunWriter, report: Report, checkpoint: Path | None) -> Non
         stage(writer, config, report)
 
 
-def _sweep(writer: RunWriter, config: SweepConfig, report: Report) -> None:
-    """Member by member: a finished one is skipped, a begun one resumed. Raises HdpoError that names those that failed."""
-    members, steps, failed, took = config.members(), config.train.step.steps, [], []
+def _sweep(writer: RunWriter, config: SweepConfig, report: Report, total: int) -> list[str]:
+    """Member by member: a finished one is skipped, a begun one resumed. Returns a sentence for each that failed."""
+    members, failed = config.members(), []
+    took: list[float] = []
     for number, member in enumerate(members):
         path, done = report.ranks.agree(_member(writer, member) if report.ranks.first else (writer.path, False))
-        if done:
-            took.append(_took(path))
-            continue
-        words = f"{_title(member)} ({number + 1} of {len(members)})"
-        report(f"{words}: starting", number * steps, len(members) * steps)
-        (path / "stop").unlink(missing_ok=True)
-        ending = _attempt(path, True, _told_as_sweep(report, path, words, took), (writer.path,), report.ranks)
-        if report.ranks.agree(stop_requested(writer.path)):
-            raise Stopped(f"Stopped on request at member {number + 1} of {len(members)}.")
-        if ending.state is not State.DONE and report.ranks.count > 1:
-            raise HdpoError(f"{path.name} ({_title(member)}): {ending.message}")  # the other ranks may stand elsewhere
-        if ending.state is State.DONE:
-            took.append(_took(path))
-        else:
-            failed.append(f"{path.name} ({_title(member)}): {ending.message}")
-    report("finished", len(members) * steps, len(members) * steps)
-    _say_failed(failed, len(members))
+        if not done:
+            words = f"{_title(member)} ({number + 1} of {len(members)})"
+            report(f"{words}: starting", number * config.train.step.steps, total)
+            (path / "stop").unlink(missing_ok=True)
+            ending = _attempt(path, True, _told_as_sweep(report, path, words, took), (writer.path,), report.ranks)
+            if report.ranks.agree(stop_requested(writer.path)):
+                raise Stopped(f"Stopped on request at member {number + 1} of {len(members)}.")
+            if ending.state is not State.DONE:
+                failed.append(f"{path.name} ({_title(member)}): {ending.message}")
+                if report.ranks.count > 1:
+                    raise HdpoError(failed[-1])  # the other ranks may stand elsewhere
+                continue
+        took.append(_took(path))
+    return failed
 
 
-def _say_failed(failed: list[str], members: int) -> None:
-    if failed:
-        raise HdpoError(
-            f"{len(failed)} of {members} members did not finish. {' '.join(failed)} Resume tries them again."
-        )
-
-
-def _sweep_by_ray(writer: RunWriter, config: SweepConfig, report: Report) -> None:
-    """The members side by side, those that are done left out. Raises HdpoError that names those that did not finish."""
+def _sweep_by_ray(writer: RunWriter, config: SweepConfig, report: Report, total: int) -> list[str]:
+    """The members side by side, those that are done left out. Returns a sentence for each that did not finish."""
     from hdpo.work.ray_sweep import run_members
 
     if report.ranks.count > 1:
-        raise BadInput(
-            "ray: expected one process that hands out the members, found several. Start the sweep without a launcher."
-        )
+        words = "expected one process that hands out the members, found several"
+        raise BadInput(f"ray: {words}. Start the sweep without a launcher.")
     made = [(_member(writer, m), m) for m in config.members()]
     waiting = [path for (path, done), _ in made if not done]
     for path in waiting:
         (path / "stop").unlink(missing_ok=True)
-    model = model_of(config)
-    total = len(made) * config.train.step.steps
 
     def look(ended: int) -> None:
         words = f"{len(waiting) - ended} of {len(made)} members on Ray"
         report(words, sum(Run(path).status().done for (path, _), _ in made), total)
 
+    model = model_of(config)
     run_members(waiting, config.ray, 0 if model.device == "cpu" else model.processes, look)
     ends = [(path, m, Run(path).status()) for (path, _), m in made]
-    failed = [f"{p.name} ({_title(m)}): {s.message or s.state.value}" for p, m, s in ends if s.state is not State.DONE]
-    report("finished", total, total)
-    _say_failed(failed, len(made))
+    return [f"{p.name} ({_title(m)}): {s.message or s.state.value}" for p, m, s in ends if s.state is not State.DONE]
 
 
 def _told_as_sweep(report: Report, path: Path, words: str, took: Sequence[float]) -> Also:

@@ -27,7 +27,7 @@ from typing import Any
 
 from hdpo.errors import BadInput, Busy, HdpoError
 from hdpo.processes import Life, Start, held, life, me
-from hdpo.record.files import disk_error
+from hdpo.record.files import append_line, disk_error
 from hdpo.record.folder import Run, RunWriter, State, request_stop, runs_root
 from hdpo.record.shapes import NUMBER, has
 
@@ -67,16 +67,6 @@ class Job:
     ended: float
 
 
-@dataclass(frozen=True)
-class Worker:
-    """A live worker process and what it is here for."""
-
-    pid: int
-    pid_start: Start
-    role: str
-    since: float
-
-
 def submit(
     lane: str, payload: dict[str, Any], memory_bytes: int = 0, root: Path | None = None, own: bool = False
 ) -> int:
@@ -86,23 +76,20 @@ def submit(
     """
     if lane not in (HEAVY, INTERACTIVE):
         raise BadInput(f"lane: expected {HEAVY} or {INTERACTIVE}, found {lane!r}. Choose one of them.")
-    root = root or runs_root()
     if lane == HEAVY:
-        (root / payload["run"] / "stop").unlink(missing_ok=True)
+        ((root or runs_root()) / payload["run"] / "stop").unlink(missing_ok=True)
     owner, start = me() if own else (None, None)
     row = (lane, json.dumps(payload), State.QUEUED.value, int(memory_bytes), owner, start, time.time())
+    columns = "lane, payload, state, memory_bytes, owner, owner_start, created"
     with _transaction(root) as db:
-        sql = (
-            "INSERT INTO jobs (lane, payload, state, memory_bytes, owner, owner_start, created) VALUES (?,?,?,?,?,?,?)"
-        )
-        return int(db.execute(sql, row).lastrowid or 0)
+        return int(db.execute(f"INSERT INTO jobs ({columns}) VALUES (?,?,?,?,?,?,?)", row).lastrowid or 0)
 
 
 def claim(lane: str, root: Path | None = None, only: int | None = None) -> Job | None:
     """Take the next job of a lane for this process, or None. Atomic: of two claimers one gets it.
 
-    A heavy job is given only while no other heavy job of a live process runs. only: this job or none; the others
-    leave jobs alone that have an owner.
+    A heavy job is given only while no other heavy job of a live process runs. only: this job or none, and none before
+    its turn; the others leave jobs alone that have an owner.
     """
     root = root or runs_root()
     with _connection(root) as db:  # most polls find nothing: those take no write lock
@@ -112,32 +99,21 @@ def claim(lane: str, root: Path | None = None, only: int | None = None) -> Job |
         _recover(db, root)
         if lane == HEAVY and any(_at_work(j, root) for j in _rows(db, "lane='heavy' AND state='running'")):
             return None
-        found = _next(db, lane, only)
-        if found is None:
+        queue = _rows(db, "lane=? AND state='queued'", lane)
+        if only and not _live(db, "trainer"):  # nobody could take what has no owner: whoever waits behind it goes first
+            queue = [j for j in queue if j.owner is not None]
+        if not queue or (queue[0].id != only if only else queue[0].owner is not None):
             return None
-        db.execute(
-            "UPDATE jobs SET state='running', pid=?, pid_start=?, started=? WHERE id=?", (*me(), time.time(), found.id)
-        )
-    return job(found.id, root)
-
-
-def _next(db: sqlite3.Connection, lane: str, only: int | None) -> Job | None:
-    """The oldest queued job that somebody is there to take, if the asker may take that one."""
-    trainers = only is None or bool(_live(db, "trainer"))
-    for queued in _rows(db, "lane=? AND state='queued'", lane):
-        if queued.owner is None and not trainers:
-            continue  # no worker lives that could take it: whoever waits behind it goes first
-        mine = queued.id == only if only is not None else queued.owner is None
-        if mine or lane == HEAVY:
-            return queued if mine else None
-    return None
+        row = (*me(), time.time(), queue[0].id)
+        db.execute("UPDATE jobs SET state='running', pid=?, pid_start=?, started=? WHERE id=?", row)
+    return job(queue[0].id, root)
 
 
 def finish(job_id: int, state: State, message: str = "", root: Path | None = None) -> None:
     """Record how a job ended."""
     if not state.ended:
         raise BadInput(f"job {job_id}: expected an end (done, stopped, failed, killed), found {state.value}.")
-    with _transaction(root or runs_root()) as db:
+    with _transaction(root) as db:
         _end(db, job_id, state, message)
 
 
@@ -145,24 +121,22 @@ def cancel(job_id: int, root: Path | None = None) -> None:
     """A queued job ends at once as stopped; a running one is asked to stop at its next safe place."""
     root = root or runs_root()
     with _transaction(root) as db:
-        found = _rows(db, "id=?", job_id)
-        if not found:
-            raise BadInput(f"job: expected the number of a job, found {job_id}. `python -m hdpo runs` lists what runs.")
-        if found[0].state is State.QUEUED:
-            _end(db, job_id, State.STOPPED, "Cancelled before it began.")
-            _settle_run(found[0], root, State.STOPPED, "Cancelled before it began; resume starts it.")
-    if found[0].lane == HEAVY:
-        if found[0].state is State.RUNNING:
-            request_stop(root / found[0].payload["run"])
-    else:
-        folder = _folder(job_id, root)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "cancel").touch()
+        found = _one(db, job_id)
+        if found.state is State.QUEUED:
+            words = "Cancelled before it began"
+            _end(db, job_id, State.STOPPED, f"{words}.")
+            _settle_run(found, root, State.STOPPED, f"{words}; resume starts it.")
+    if found.lane == INTERACTIVE:
+        flag = _folder(job_id, root) / "cancel"
+        flag.parent.mkdir(parents=True, exist_ok=True)
+        flag.touch()
+    elif found.state is State.RUNNING:
+        request_stop(root / found.payload["run"])
 
 
 def cancelled(job_id: int, root: Path | None = None) -> bool:
     """Whether nobody waits for an interactive answer any more."""
-    return (_folder(job_id, root or runs_root()) / "cancel").exists()
+    return (_folder(job_id, root) / "cancel").exists()
 
 
 def recover(root: Path | None = None) -> list[Job]:
@@ -179,15 +153,13 @@ def _recover(db: sqlite3.Connection, root: Path) -> list[Job]:
     words = "The process ended without a word."
     for gone in (*running, *orphans):
         _end(db, gone.id, State.KILLED, words)
-        if gone.lane == HEAVY:
-            _settle_run(
-                gone, root, State.KILLED, f"{words} Everything up to the last checkpoint is kept; resume goes on."
-            )
-        else:
+        kept = f"{words} Everything up to the last checkpoint is kept; resume goes on."
+        _settle_run(gone, root, State.KILLED, kept)
+        if gone.lane == INTERACTIVE:
             emit(gone.id, {"event": "error", "text": f"{words} Ask again."}, root)
-    for w in _workers(db):
-        if life(w.pid, w.pid_start) is Life.DEAD:
-            db.execute("DELETE FROM workers WHERE pid=?", (w.pid,))
+    for pid, start in db.execute("SELECT pid, pid_start FROM workers").fetchall():
+        if life(pid, start) is Life.DEAD:
+            db.execute("DELETE FROM workers WHERE pid=?", (pid,))
     return [*running, *orphans]
 
 
@@ -198,13 +170,10 @@ def _at_work(found: Job, root: Path, living: tuple[Life, ...] = (Life.ALIVE,)) -
 
 def _settle_run(ended: Job, root: Path, state: State, message: str) -> None:
     """Let the run folder say what the table says, where its own process could not."""
-    if ended.lane != HEAVY:  # a question has no folder
-        return
-    run = Run(root / ended.payload["run"])
-    if run.path.is_dir():
-        was = run.status()
+    if ended.lane == HEAVY and (path := root / ended.payload["run"]).is_dir():
+        was = Run(path).status()
         if was.state in (State.QUEUED, State.RUNNING, State.KILLED):
-            RunWriter(run.path, 0).status(state, phase=was.phase, done=was.done, total=was.total, message=message)
+            RunWriter(path, 0).status(state, phase=was.phase, done=was.done, total=was.total, message=message)
 
 
 def _end(db: sqlite3.Connection, job_id: int, state: State, message: str) -> None:
@@ -213,16 +182,13 @@ def _end(db: sqlite3.Connection, job_id: int, state: State, message: str) -> Non
 
 def job(job_id: int, root: Path | None = None) -> Job:
     """One job. Raises BadInput for a number that is none."""
-    with _connection(root or runs_root()) as db:
-        found = _rows(db, "id=?", job_id)
-    if not found:
-        raise BadInput(f"job: expected the number of a job, found {job_id}. It may be too old to be kept.")
-    return found[0]
+    with _connection(root) as db:
+        return _one(db, job_id)
 
 
 def jobs(lane: str, limit: int = 50, root: Path | None = None) -> list[Job]:
     """The newest jobs of a lane, newest first."""
-    with _connection(root or runs_root()) as db:
+    with _connection(root) as db:
         return _rows(db, "lane=?", lane, order="id DESC", limit=limit)
 
 
@@ -238,7 +204,7 @@ def running_heavy(root: Path | None = None) -> Job | None:
 
 def pending_heavy(root: Path | None = None) -> list[Job]:
     """Heavy jobs queued or running, oldest first."""
-    with _connection(root or runs_root()) as db:
+    with _connection(root) as db:
         return _rows(db, "lane='heavy' AND state IN ('queued', 'running')")
 
 
@@ -268,16 +234,13 @@ def check_resumable(run: Run, take_over: bool = False, extend: bool = False) -> 
     recover(root)
     status = run.status()
     if status.state is State.DONE and not extend:
-        way = (
-            f"Extend it: python -m hdpo train --resume {run.id} --steps N"
-            if run.kind == "train"
-            else "Start a new one."
-        )
+        longer = f"Extend it: python -m hdpo train --resume {run.id} --steps N"
+        way = longer if run.kind == "train" else "Start a new one."
         raise BadInput(f"{run.id}: expected an unfinished run, found it done. {way}")
     if status.state is State.UNHEARD and not take_over:
-        raise Busy(
-            f"{run.id} may still be at work. {status.message} If it never will be again, take it over: python -m hdpo {run.kind} --resume {run.id} --take-over"
-        )
+        command = f"python -m hdpo {run.kind} --resume {run.id} --take-over"
+        words = f"{status.message} If it never will be again, take it over: {command}"
+        raise Busy(f"{run.id} may still be at work. {words}")
     pending = pending_of(run)
     if status.state is State.RUNNING or held(run.path) or (pending and pending.state is State.QUEUED):
         raise Busy(f"{run.id} is {status.state.value} already. Wait for it, or stop it.")
@@ -290,9 +253,9 @@ def register_worker(role: str, root: Path | None = None, single: bool = True) ->
 
     single: False is returned, and nothing entered, where another live process has that role.
     """
-    with _transaction(root or runs_root()) as db:
+    with _transaction(root) as db:
         pid, start = me()
-        if single and any(w.pid != pid for w in _live(db, role)):
+        if single and set(_live(db, role)) - {pid}:
             return False
         db.execute("INSERT OR REPLACE INTO workers VALUES (?,?,?,?)", (pid, start, role, time.time()))
     return True
@@ -300,34 +263,33 @@ def register_worker(role: str, root: Path | None = None, single: bool = True) ->
 
 def retire(lane: str, root: Path | None = None) -> bool:
     """Leave, unless a job waits: so a job submitted to a worker that was seen alive is never left lying."""
-    with _transaction(root or runs_root()) as db:
+    with _transaction(root) as db:
         if _rows(db, "lane=? AND state='queued'", lane):
             return False
         db.execute("DELETE FROM workers WHERE pid=?", (me()[0],))
     return True
 
 
-def live_workers(role: str, root: Path | None = None) -> list[Worker]:
-    """Live processes under a role: 'interactive', 'trainer' (a spare that waits), 'training' (at work)."""
-    with _connection(root or runs_root()) as db:
+def live_workers(role: str, root: Path | None = None) -> list[int]:
+    """Pids of the live processes under a role: 'interactive', 'trainer' (a spare that waits), 'training' (at work)."""
+    with _connection(root) as db:
         return _live(db, role)
 
 
 def emit(job_id: int, event: dict[str, Any], root: Path | None = None) -> None:
     """Append one event; whole lines, so a reader never sees half of one."""
-    folder = _folder(job_id, root or runs_root())
+    log = _folder(job_id, root) / "events.jsonl"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "events.jsonl").open("a", encoding="utf-8") as f:
-            f.write(json.dumps(event, allow_nan=False) + "\n")
+        log.parent.mkdir(parents=True, exist_ok=True)
     except OSError as e:
-        raise disk_error(folder / "events.jsonl", e) from e
+        raise disk_error(log, e) from e
+    append_line(log, event)
 
 
 def events(job_id: int, offset: int = 0, root: Path | None = None) -> tuple[list[dict[str, Any]], int]:
     """Events from a byte offset on, and the offset for the next call."""
     try:
-        with (_folder(job_id, root or runs_root()) / "events.jsonl").open("rb") as f:
+        with (_folder(job_id, root) / "events.jsonl").open("rb") as f:
             f.seek(offset)
             data = f.read()
     except OSError:
@@ -338,7 +300,6 @@ def events(job_id: int, offset: int = 0, root: Path | None = None) -> tuple[list
 
 def prune(root: Path | None = None) -> None:
     """Drop the oldest answers, and requests that nobody can still be waiting for."""
-    root = root or runs_root()
     with _transaction(root) as db:
         for stale in _rows(db, "lane='interactive' AND state='queued' AND created<?", time.time() - PATIENCE):
             _end(db, stale.id, State.KILLED, "No worker was there to answer it.")
@@ -348,8 +309,16 @@ def prune(root: Path | None = None) -> None:
             shutil.rmtree(_folder(old.id, root), ignore_errors=True)
 
 
-def _folder(job_id: int, root: Path) -> Path:
-    return root / "jobs" / str(int(job_id))
+def _folder(job_id: int, root: Path | None) -> Path:
+    return (root or runs_root()) / "jobs" / str(int(job_id))
+
+
+def _one(db: sqlite3.Connection, job_id: int) -> Job:
+    """Raises BadInput for a number that is none."""
+    if not (found := _rows(db, "id=?", job_id)):
+        words = "It may be too old to be kept; `python -m hdpo runs` lists what runs."
+        raise BadInput(f"job: expected the number of a job, found {job_id}. {words}")
+    return found[0]
 
 
 def _rows(db: sqlite3.Connection, where: str, *values: Any, order: str = "id", limit: int = -1) -> list[Job]:
@@ -368,25 +337,21 @@ def _readable(row: dict[str, Any]) -> Job | None:
     return None
 
 
-def _workers(db: sqlite3.Connection) -> list[Worker]:
-    return [Worker(**dict(r)) for r in db.execute("SELECT * FROM workers ORDER BY since").fetchall()]
-
-
-def _live(db: sqlite3.Connection, role: str) -> list[Worker]:
-    return [w for w in _workers(db) if w.role == role and life(w.pid, w.pid_start) is Life.ALIVE]
+def _live(db: sqlite3.Connection, role: str) -> list[int]:
+    found = db.execute("SELECT pid, pid_start FROM workers WHERE role=? ORDER BY since", (role,)).fetchall()
+    return [pid for pid, start in found if life(pid, start) is Life.ALIVE]
 
 
 @contextmanager
-def _connection(root: Path) -> Iterator[sqlite3.Connection]:
+def _connection(root: Path | None) -> Iterator[sqlite3.Connection]:
     """One short-lived connection a call: none is carried into another thread or process."""
+    root = root or runs_root()
     path = root / "jobs.sqlite"
     try:
         root.mkdir(parents=True, exist_ok=True)
         db = sqlite3.connect(path, timeout=LOCKED, isolation_level=None)
     except (OSError, sqlite3.OperationalError) as e:
-        raise HdpoError(
-            f"jobs.sqlite: expected to write to {root}, found '{e}'. Choose another folder with HDPO_RUNS."
-        ) from e
+        raise _fault(e, f"to write to {root}", "Choose another folder with HDPO_RUNS.") from e
     try:
         db.row_factory, db.text_factory = sqlite3.Row, partial(str, encoding="utf-8", errors="replace")
         if not db.execute("PRAGMA user_version").fetchone()[0]:
@@ -394,24 +359,21 @@ def _connection(root: Path) -> Iterator[sqlite3.Connection]:
             db.executescript(_SCHEMA + "PRAGMA user_version=1;")
         yield db
     except sqlite3.OperationalError as e:
-        way_out = (
-            "Free some space"
-            if "locked" not in str(e)
-            else f"Another program has kept {path} for {LOCKED:.0f} s: end it"
-        )
-        raise HdpoError(
-            f"jobs.sqlite: expected to read and write the job table, found '{e}'. {way_out} and try again."
-        ) from e
+        kept = f"Another program has kept {path} for {LOCKED:.0f} s: end it"
+        way = kept if "locked" in str(e) else "Free some space"
+        raise _fault(e, "to read and write the job table", f"{way} and try again.") from e
     except (sqlite3.DatabaseError, UnicodeDecodeError) as e:
-        raise HdpoError(
-            f"jobs.sqlite: expected the job table, found '{e}'. Delete {path}: it holds no results, the run folders do."
-        ) from e
+        raise _fault(e, "the job table", f"Delete {path}: it holds no results, the run folders do.") from e
     finally:
         db.close()
 
 
+def _fault(e: Exception, expected: str, way_out: str) -> HdpoError:
+    return HdpoError(f"jobs.sqlite: expected {expected}, found '{e}'. {way_out}")
+
+
 @contextmanager
-def _transaction(root: Path) -> Iterator[sqlite3.Connection]:
+def _transaction(root: Path | None) -> Iterator[sqlite3.Connection]:
     """All or nothing; the write lock is taken first, so that what was read still holds when it is written."""
     with _connection(root) as db:
         db.execute("BEGIN IMMEDIATE")

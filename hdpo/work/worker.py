@@ -15,7 +15,9 @@ import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -45,26 +47,21 @@ def start(role: str, root: Path | None = None, lifeline: int | None = None) -> s
     lifeline: of the app (`hdpo.processes`). When that is gone the worker ends too, after the work that it has.
     """
     root = root or runs_root()
-    path = os.pathsep.join(p for p in (str(HOME), os.environ.get("PYTHONPATH", "")) if p)
+    path = os.pathsep.join(filter(None, (str(HOME), os.environ.get("PYTHONPATH"))))
     # All cores: beside a page that takes a quarter of one, that still is the quicker way. Idle threads sleep.
     env = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "HDPO_RUNS": str(root), "PYTHONPATH": path}
-    words = ["--with-app"] if lifeline is not None else []
+    command = [sys.executable, "-m", "hdpo.work.worker", role, *["--with-app"] * (lifeline is not None)]
+    stdin = subprocess.DEVNULL if lifeline is None else lifeline
     log = root / "workers" / f"{role}.log"
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as out:
             return subprocess.Popen(
-                [sys.executable, "-m", "hdpo.work.worker", role, *words],
-                stdin=subprocess.DEVNULL if lifeline is None else lifeline,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                env=env,
-                start_new_session=True,
+                command, stdin=stdin, stdout=out, stderr=subprocess.STDOUT, env=env, start_new_session=True
             )
     except OSError as e:
-        raise HdpoError(
-            f"{role} worker: expected to start it with logs in {log.parent}, found '{e.strerror or e}'. Free some space or memory, then reload."
-        ) from e
+        words = f"expected to start it with logs in {log.parent}, found '{e.strerror or e}'"
+        raise HdpoError(f"{role} worker: {words}. Free some space or memory, then reload.") from e
 
 
 def trainer(root: Path, idle: float = IDLE, app_gone: Event | None = None) -> int:
@@ -106,20 +103,24 @@ def _let_it_begin(root: Path) -> None:
         time.sleep(10 * POLL)
 
 
-def _wait(root: Path, idle: float, app_gone: Event | None = None) -> jobs.Job | None:
-    """The next heavy job, or None after `idle` seconds without one, or where the app or the runs folder is gone."""
+def _wait(
+    root: Path,
+    idle: float,
+    app_gone: Event | None = None,
+    lane: str = jobs.HEAVY,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> jobs.Job | None:
+    """The next job of a lane, or None after `idle` seconds without one, or where the app or the runs folder is gone."""
     since = time.monotonic()
     while root.is_dir():
-        if (job := jobs.claim(jobs.HEAVY, root)) is not None:
+        meanwhile()
+        if (job := jobs.claim(lane, root)) is not None:
             return job
-        if _over(since, idle, app_gone) and jobs.retire(jobs.HEAVY, root):
+        over = time.monotonic() - since > idle or (app_gone is not None and app_gone.is_set())
+        if over and jobs.retire(lane, root):
             return None
         time.sleep(POLL)
     return None
-
-
-def _over(since: float, idle: float, app_gone: Event | None) -> bool:
-    return time.monotonic() - since > idle or (app_gone is not None and app_gone.is_set())
 
 
 def _log_to(path: Path) -> None:
@@ -128,8 +129,7 @@ def _log_to(path: Path) -> None:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
             os.dup2(log.fileno(), stream.fileno())
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+            stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
 
 
 def interactive(root: Path, idle: float = IDLE, app_gone: Event | None = None) -> int:
@@ -142,18 +142,13 @@ def interactive(root: Path, idle: float = IDLE, app_gone: Event | None = None) -
     desk, room = Desk(), Room(root)
     if not room.needed_elsewhere():
         desk.warm_up()
-    since = time.monotonic()
-    while root.is_dir():
+
+    def step_aside() -> None:
         if room.needed_elsewhere() and desk.drop():
             print(room.sentence, flush=True)
-        job = jobs.claim(jobs.INTERACTIVE, root)
-        if job is not None:
-            answer(desk, room, job, root)
-            since = time.monotonic()
-        elif _over(since, idle, app_gone) and jobs.retire(jobs.INTERACTIVE, root):
-            break
-        else:
-            time.sleep(POLL)
+
+    while (job := _wait(root, idle, app_gone, jobs.INTERACTIVE, step_aside)) is not None:
+        answer(desk, room, job, root)
     return 0
 
 
@@ -161,47 +156,37 @@ class Room:
     """Whether a heavy job needs the memory that the interactive model takes; then until that job ends."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root
-        self.sentence = ""
-        self._looked = float("-inf")
-        self._yielded_to = 0
+        self.root, self.sentence = root, ""
+        self._looked, self._yielded_to = float("-inf"), 0
 
     def needed_elsewhere(self) -> bool:
         """Looks at the job table once a second, and at once while the answer is yes."""
-        if self._yielded_to or time.monotonic() - self._looked > 1.0:
-            self._looked = time.monotonic()
-            self._look()
-        return bool(self._yielded_to)
-
-    def _look(self) -> None:
+        if not self._yielded_to and time.monotonic() - self._looked < 1.0:
+            return False
+        self._looked = time.monotonic()
         heavy = jobs.pending_heavy(self.root)
         if any(j.id == self._yielded_to for j in heavy):
-            return
+            return True
         free = psutil.virtual_memory().available
         short = next((j for j in heavy if still_needed(j) > free), None)
         self._yielded_to = short.id if short else 0
         if short:
-            self.sentence = (
-                f"The run {short.payload['run']} needs {still_needed(short) / 2**30:.1f} GiB of memory and "
-                f"{free / 2**30:.1f} GiB are free, so the model for questions stepped aside. Ask again when the run has ended, or stop it."
-            )
+            need = f"{still_needed(short) / 2**30:.1f} GiB of memory and {free / 2**30:.1f} GiB are free"
+            aside = "the model for questions stepped aside. Ask again when the run has ended, or stop it."
+            self.sentence = f"The run {short.payload['run']} needs {need}, so {aside}"
+        return short is not None
 
 
 def still_needed(job: jobs.Job) -> int:
     """Bytes that a heavy job has yet to take: what it announced without what its process holds already."""
-    try:
-        held = psutil.Process(job.pid).memory_info().rss if job.pid else 0
-    except psutil.Error:
-        held = 0
-    return job.memory_bytes - held
+    with suppress(psutil.Error):
+        return job.memory_bytes - (psutil.Process(job.pid).memory_info().rss if job.pid else 0)
+    return job.memory_bytes
 
 
 def answer(desk: Any, room: Room, job: jobs.Job, root: Path) -> None:
     """Answer one request; its events end with done or error, whatever happens."""
-
-    def emit(event: dict[str, Any]) -> None:
-        jobs.emit(job.id, event, root)
-
+    emit = partial(jobs.emit, job.id, root=root)
     state, words = State.FAILED, ""
     try:
         if room.needed_elsewhere():

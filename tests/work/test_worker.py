@@ -40,9 +40,9 @@ def root(tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     yield tmp_path
     for role in ("trainer", "training", "interactive"):
-        for w in jobs.live_workers(role):
-            if w.pid != os.getpid():
-                psutil.Process(w.pid).kill()
+        for pid in jobs.live_workers(role):
+            if pid != os.getpid():
+                psutil.Process(pid).kill()
 
 
 def wait_for(what: Callable[[], object]) -> object:
@@ -71,7 +71,7 @@ def test_a_trainer_runs_one_job_logs_it_and_leaves_a_spare(root):
     assert trainer.wait(30) == 0
     assert jobs.job(job).state is State.DONE
     assert "done." in (run.path / "log.txt").read_text()
-    assert [w.pid for w in jobs.live_workers("trainer")] != [trainer.pid]
+    assert jobs.live_workers("trainer") != [trainer.pid]
     assert [r["step"] for r in run.metrics("step")] == [1, 2]
 
 
@@ -171,7 +171,7 @@ def test_whatever_happens_a_question_ends_with_done_or_error(root, script, event
 
 
 def test_a_question_that_cannot_be_answered_for_a_full_disk_ends_all_the_same(root, monkeypatch):
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise HdpoError("events.jsonl: no space")
 
     job = jobs.submit("interactive", {"request": "info"})

@@ -187,8 +187,8 @@ def test_a_real_worker_answers(runs_folder: Path, monkeypatch: pytest.MonkeyPatc
         new, offset = launch.answer(job, offset)
         events += new
         time.sleep(0.1)
-    for worker in jobs.live_workers("interactive"):
-        psutil.Process(worker.pid).kill()
+    for pid in jobs.live_workers("interactive"):
+        psutil.Process(pid).kill()
     assert events and events[-1]["event"] == "done", events
     assert events[-1]["result"]["parameters"] > 0
 
