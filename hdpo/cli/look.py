@@ -4,9 +4,10 @@ what a session would take here."""
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hdpo.cli.args import add_knobs, add_preset, command, config_from, some
 from hdpo.cli.results import table
@@ -17,9 +18,6 @@ from hdpo.records import Outcome, Problem
 from hdpo.work import jobs
 from hdpo.work.libraries import prepare_libraries
 from hdpo.work.preflight import UNREAD, check
-
-if TYPE_CHECKING:
-    from hdpo.work.bench import Bench
 
 PHASES = {
     "sample": "the student's rollouts",
@@ -68,70 +66,52 @@ def show_bench(args: Any) -> int:
     if (running := jobs.running_heavy()) is not None:
         say(f"{running.payload['run']} runs at the same time: what is measured now is slower than this machine.")
     found = bench(config)
-    print(json.dumps(asdict(found)) if args.json else bench_text(found, config))
+    print(json.dumps(found) if args.json else bench_text(found, config))
     return 0
 
 
-def bench_text(b: Bench, config: TrainConfig) -> str:
+def bench_text(b: Mapping[str, Any], config: TrainConfig) -> str:
     """What was measured, a line each."""
     c, e = config.step, config.evaluation
-    spread = f"{b.step_low:.2f} to {b.step_high:.2f} over {b.steps} steps of {c.prompts_per_step} × {c.rollouts}"
+    spread = (
+        f"{b['step_low']:.2f} to {b['step_high']:.2f} over {b['steps']} steps of {c.prompts_per_step} × {c.rollouts}"
+    )
     part = f"{e.eval_problems} problems × {e.eval_samples} and greedy, scaled from a part, without the probe set"
     whole = f"{c.steps} steps and an evaluation each {e.eval_every}; answers can grow longer on the way"
-    away = f"its products alone, at {b.gflops:.0f} GFLOP/s measured at this width: {b.step / b.floor:.1f} × away"
+    times = b["step"] / b["floor"]
+    away = f"its products alone, at {b['gflops']:.0f} GFLOP/s measured at this width: {times:.1f} × away"
+    left = f"{b['memory_left'] / 1e9:.1f} GB left; {b['parameters']:,} weights"
     rows = [
-        ("one step", f"{b.step:.2f} s", spread),
-        *((f"  {name}", f"{s:.2f} s", PHASES[name]) for name, s in b.phases.items()),
-        ("rollouts", f"{b.rollout_tokens_per_s:,.0f} tokens/s", "of the student"),
-        ("one evaluation", f"{b.evaluation:.1f} s", part),
-        ("the session", f"{b.session:.0f} s", whole),
-        ("the limit of a step", f"{b.floor:.2f} s", away),
-        ("memory held", f"{b.memory / 1e9:.2f} GB", f"{b.memory_left / 1e9:.1f} GB left; {b.parameters:,} weights"),
+        ("one step", f"{b['step']:.2f} s", spread),
+        *((f"  {name}", f"{s:.2f} s", PHASES[name]) for name, s in b["phases"].items()),
+        ("rollouts", f"{b['rollout_tokens_per_s']:,.0f} tokens/s", "of the student"),
+        ("one evaluation", f"{b['evaluation']:.1f} s", part),
+        ("the session", f"{b['session']:.0f} s", whole),
+        ("the limit of a step", f"{b['floor']:.2f} s", away),
+        ("memory held", f"{b['memory'] / 1e9:.2f} GB", left),
     ]
-    head = f"{b.device}, {b.threads} thread(s), torch {b.torch}"
-    return f"{head}\n{table(('what', 'measured', 'of'), [dict(zip(('what', 'measured', 'of'), r, strict=True)) for r in rows])}"
+    head = f"{b['device']}, {b['threads']} thread(s), torch {b['torch']}"
+    return f"{head}\n{table(('what', 'measured', 'of'), rows)}"
 
 
-class Look:
-    """One desk, the settings, and the chosen problems."""
+@contextmanager
+def looking(args: Any) -> Iterator[tuple[list[Problem], Callable[..., Any]]]:
+    """The chosen problems, and ask(request, problem, **fields): what the app's worker would answer under the settings."""
+    config: ScanConfig = config_from(args, ScanConfig())
+    check(config)
+    prepare_libraries()
+    from hdpo.work.interactive import Desk
 
-    def __init__(self, args: Any) -> None:
-        self.config: ScanConfig = config_from(args, ScanConfig())
-        check(self.config)
-        prepare_libraries()
-        from hdpo.work.interactive import Desk
+    common: dict[str, Any] = {name: to_json(getattr(config, name)) for name in ("model", "prompts", "sampling")}
+    common |= {"checkpoint": args.checkpoint or "", "k": config.rollouts, "seed": config.seed}
+    desk = Desk()
 
-        self.args, self.desk = args, Desk()
-        self.problems = chosen(self.config, args.problem)
+    def ask(request: str, problem: Problem, **fields: Any) -> Any:
+        payload = {**common, "request": request, "problem": asdict(problem), **fields}
+        return desk.answer(payload, lambda event: None, lambda: False)
 
-    def ask(self, request: str, problem: Problem, **fields: Any) -> Any:
-        """What the app's worker would answer."""
-        payload = {
-            "request": request,
-            "model": to_json(self.config.model),
-            "checkpoint": self.args.checkpoint or "",
-            "problem": asdict(problem),
-            "prompts": to_json(self.config.prompts),
-            **fields,
-        }
-        return self.desk.answer(payload, lambda event: None, lambda: False)
-
-    def rollouts(self, problem: Problem, sides: Sequence[str], greedy: bool = False) -> dict[str, Any]:
-        return self.ask(
-            "rollouts",
-            problem,
-            sampling=to_json(self.config.sampling),
-            sides=list(sides),
-            k=self.config.rollouts,
-            seed=self.config.seed,
-            greedy=greedy,
-        )
-
-    def __enter__(self) -> Look:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.desk.verifier.close()
+    with desk.verifier:
+        yield chosen(config, args.problem), ask
 
 
 def chosen(config: ScanConfig, ids: Sequence[str]) -> list[Problem]:
@@ -143,10 +123,8 @@ def chosen(config: ScanConfig, ids: Sequence[str]) -> list[Problem]:
         return list(problems[: config.data.limit or 1])
     by_id = {p.id: p for p in problems}
     if unknown := [i for i in ids if i not in by_id]:
-        known = ", ".join(list(by_id)[:5])
-        raise BadInput(
-            f"problem: expected ids of {config.data.problems}, found {', '.join(unknown)}. The first ones are {known}."
-        )
+        words = f"expected ids of {config.data.problems}, found {', '.join(unknown)}"
+        raise BadInput(f"problem: {words}. The first ones are {', '.join(list(by_id)[:5])}.")
     return [by_id[i] for i in ids]
 
 
@@ -154,9 +132,9 @@ def chosen(config: ScanConfig, ids: Sequence[str]) -> list[Problem]:
 
 
 def show_rollouts(args: Any) -> int:
-    sides = ("student", "privileged", "wrong") if args.wrong else ("student", "privileged")
-    with Look(args) as look:
-        found = [(p, look.rollouts(p, sides, args.greedy)) for p in look.problems]
+    sides = ["student", "privileged", *["wrong"] * args.wrong]
+    with looking(args) as (problems, ask):
+        found = [(p, ask("rollouts", p, sides=sides, greedy=args.greedy)) for p in problems]
     if args.json:
         print(json.dumps([{"problem": asdict(p), "sides": answer} for p, answer in found], ensure_ascii=False))
     else:
@@ -184,13 +162,10 @@ def rollouts_text(problem: Problem, answer: Mapping[str, Any]) -> str:
 
 def show_gap(args: Any) -> int:
     found = []
-    with Look(args) as look:
-        for problem in look.problems:
-            trace = first_correct(look.rollouts(problem, [args.trace])[args.trace], problem)
-            lens = look.ask(
-                "lens", problem, token_ids=trace["token_ids"], against=args.against, side_of_trace=args.trace
-            )
-            found.append((problem, trace, lens))
+    with looking(args) as (problems, ask):
+        for problem in problems:
+            trace = first_correct(ask("rollouts", problem, sides=[args.trace])[args.trace], problem)
+            found.append((problem, trace, ask("lens", problem, token_ids=trace["token_ids"], against=args.against)))
     if args.json:
         rows = [{"problem": asdict(p), "trace": t, "gap": lens} for p, t, lens in found]
         print(json.dumps(rows, ensure_ascii=False))
@@ -202,9 +177,10 @@ def show_gap(args: Any) -> int:
 
 def first_correct(side: Mapping[str, Any], problem: Problem) -> dict[str, Any]:
     if not side["rollouts"]:
-        raise BadInput(
-            f"{problem.id}: expected a prompt that fits the context, found {side['prompt_tokens']} tokens and the new ones beside it. Lower max-new-tokens."
+        words = (
+            f"expected a prompt that fits the context, found {side['prompt_tokens']} tokens and the new ones beside it"
         )
+        raise BadInput(f"{problem.id}: {words}. Lower max-new-tokens.")
     right = [r for r in side["rollouts"] if Outcome(r["outcome"]).is_correct]
     return dict((right or side["rollouts"])[0])
 
@@ -212,20 +188,18 @@ def first_correct(side: Mapping[str, Any], problem: Problem) -> dict[str, Any]:
 def gap_text(problem: Problem, trace: Mapping[str, Any], lens: Mapping[str, Any], side: str) -> str:
     """One line a token, and the mean and sum below."""
     names = ("kl", "jsd", "range_bound", "lemma1", "mismatch")
+    columns = ("token", *names, "teacher's next", "student's next")
     rows = [
-        {
-            "token": repr(piece)[1:-1],
-            **{n: f"{lens[n][t]:.4f}" for n in names},
-            "teacher's next": likely(lens["teacher_top"][t]),
-            "student's next": likely(lens["student_top"][t]),
-        }
+        [
+            repr(piece)[1:-1],
+            *(f"{lens[n][t]:.4f}" for n in names),
+            likely(lens["teacher_top"][t]),
+            likely(lens["student_top"][t]),
+        ]
         for t, piece in enumerate(lens["piece"])
     ]
-    for word, key in (("mean", "means"), ("sum", "sums")):
-        rows.append(
-            {"token": word, **{n: f"{lens[key][n]:.4f}" for n in names}, "teacher's next": "", "student's next": ""}
-        )
-    columns = ("token", *names, "teacher's next", "student's next")
+    for word in ("mean", "sum"):
+        rows.append([word, *(f"{lens[f'{word}s'][n]:.4f}" for n in names), "", ""])
     head = f"{problem.id}  {problem.text}\n{side} trace [{trace['outcome']}], {trace['tokens']} tokens"
     return f"{head}\n{table(columns, rows)}"
 

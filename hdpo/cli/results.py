@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from hdpo.config import ScanConfig, TrainConfig
@@ -14,6 +15,11 @@ from hdpo.record.folder import Run, State, Status
 
 CUT_OFF = 0.2  # share of the rollouts above which the length limit is the story
 OUTCOMES = {"correct": "correct", "wrong": "wrong", "no_answer": "without an answer", "truncated": "cut off"}
+WHY = {  # no step of a training had a signal
+    "groups_solved": "were solved by every rollout",
+    "groups_cliff_lost": "were cliffs also with the privileged prompt",
+}
+ROWS_OF = {"scan": "scan_group", "train": "step", "sweep": "eval", "evaluate": "eval"}
 
 
 def result_of(run: Run) -> dict[str, Any]:
@@ -34,19 +40,18 @@ def numbers(run: Run) -> dict[str, Any]:
         doubtful = sum(bool(r["doubt"]) for r in rows)
         return {"problems": len(rows), "groups": groups, "doubtful": doubtful, "rollouts": outcomes(rows)}
     evals, steps = run.metrics("eval"), run.metrics("step")
-    found = (
-        {"first_evaluation": evals[0], "last_evaluation": evals[-1], "best_evaluation": best(evals)} if evals else {}
-    )
-    return {**found, "last_step": steps[-1]} if steps else found
+    found = {"last_step": steps[-1]} if steps else {}
+    if not evals:
+        return found
+    best = max(evals, key=lambda e: list(e["pass_at"].values())[-1]["value"])  # the first of several
+    return {"first_evaluation": evals[0], "last_evaluation": evals[-1], "best_evaluation": best, **found}
 
 
 def is_run(run: Run) -> bool:
     """Whether its config.json can be read."""
-    try:
-        run.frozen()
-    except BadInput:
-        return False
-    return True
+    with suppress(BadInput):
+        return bool(run.frozen())
+    return False
 
 
 def outcomes(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
@@ -55,16 +60,9 @@ def outcomes(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     >>> outcomes([{"n": 8, "correct": 1, "truncated": 5, "no_answer": 0, "grader_errors": 0}])["wrong"]
     2
     """
-    total = {
-        name: sum(r.get(name, 0) for r in rows) for name in ("n", "correct", "truncated", "no_answer", "grader_errors")
-    }
-    wrong = total["n"] - total["correct"] - total["truncated"] - total["no_answer"]
-    return total | {"wrong": wrong}
-
-
-def best(evals: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The evaluation with the highest pass@k of the largest k, the first of several."""
-    return max(evals, key=lambda e: list(e["pass_at"].values())[-1]["value"])
+    names = ("n", "correct", "truncated", "no_answer", "grader_errors")
+    total = {name: sum(r.get(name, 0) for r in rows) for name in names}
+    return total | {"wrong": total["n"] - total["correct"] - total["truncated"] - total["no_answer"]}
 
 
 def result_text(run: Run) -> str:
@@ -88,18 +86,16 @@ def result_text(run: Run) -> str:
     return "\n  ".join(lines)
 
 
-ROWS_OF = {"scan": "scan_group", "train": "step", "sweep": "eval", "evaluate": "eval"}
-
-
 def next_command(run: Run, status: Status) -> str:
     """What a person may do now: a command that works in this state."""
+    resume = f"{run.kind} --resume {run.id}"
     by_state = {
         State.DONE: f"runs export {run.id} --kind {ROWS_OF[run.kind]}",
         State.RUNNING: f"runs stop {run.id}",
-        State.UNHEARD: f"{run.kind} --resume {run.id} --take-over",
-        State.FAILED: f"runs delete {run.id}" if status.bad_input else f"{run.kind} --resume {run.id}",
+        State.UNHEARD: f"{resume} --take-over",
+        State.FAILED: f"runs delete {run.id}" if status.bad_input else resume,
     }
-    return f"python -m hdpo {by_state.get(status.state, f'{run.kind} --resume {run.id}')}"
+    return f"python -m hdpo {by_state.get(status.state, resume)}"
 
 
 def evaluation_words(found: Mapping[str, Any]) -> str:
@@ -142,19 +138,15 @@ def sentences(run: Run) -> list[str]:
     if bad := sum(r.get("ungradable", 0) for r in [*data, *run.metrics("eval")[:1]]):
         found.append(f"{bad} problems are left out: their gold answer cannot be parsed.")
     for r in run.metrics("not_evaluated"):
-        found.append(
-            f"The evaluation at step {r['step']} is left out: the grader failed on {r['grader_errors']} answers to its {r['problems']} problems."
-        )
+        why = f"the grader failed on {r['grader_errors']} answers to its {r['problems']} problems"
+        found.append(f"The evaluation at step {r['step']} is left out: {why}.")
     if isinstance(config, TrainConfig):
         found += about_steps(run.metrics("step"), config)
         if (step := run.best()) is not None:
-            on, read = (
-                next(r for r in run.metrics("eval") if r["step"] == step).get(k) for k in ("chosen_on", "read_on")
-            )
-            value = "not known" if read is None else f"{read:.3f}"
-            found.append(
-                f"{run.id}@best is step {step}: pass@1 {on:.3f} on the half of the problems that chose it, {value} on the other."
-            )
+            row = next(r for r in run.metrics("eval") if r["step"] == step)
+            value = "not known" if (read := row.get("read_on")) is None else f"{read:.3f}"
+            halves = f"pass@1 {row['chosen_on']:.3f} on the half of the problems that chose it, {value} on the other"
+            found.append(f"{run.id}@best is step {step}: {halves}.")
     elif isinstance(config, ScanConfig) and (rows := run.metrics("scan_group")):
         found += about_length(outcomes(rows), config.sampling.max_new_tokens)
     return found
@@ -167,10 +159,8 @@ def about_length(rollouts: Mapping[str, int], limit: int) -> list[str]:
     ['31 of 32 rollouts were cut off at 64 tokens and count as wrong: raise --max-new-tokens.']
     """
     cut, of = rollouts["truncated"], rollouts.get("rollouts", rollouts.get("n", 0))
-    many = of and cut / of > CUT_OFF
-    return [
-        f"{cut} of {of} rollouts were cut off at {limit} tokens and count as wrong: raise --max-new-tokens."
-    ] * bool(many)
+    words = f"{cut} of {of} rollouts were cut off at {limit} tokens and count as wrong: raise --max-new-tokens."
+    return [words] if of and cut / of > CUT_OFF else []
 
 
 def about_steps(steps: Sequence[Mapping[str, Any]], config: TrainConfig) -> list[str]:
@@ -178,27 +168,17 @@ def about_steps(steps: Sequence[Mapping[str, Any]], config: TrainConfig) -> list
     still = [r for r in steps if not r.get("updated", True)]
     if not steps or len(still) < len(steps):
         return []
-    total = {
-        name: sum(r.get(name, 0) for r in steps)
-        for name in ("rollouts", "truncated", "groups_solved", "groups_cliff_lost")
-    }
-    why = [
-        f"{total[name]} groups {words}"
-        for name, words in (
-            ("groups_solved", "were solved by every rollout"),
-            ("groups_cliff_lost", "were cliffs also with the privileged prompt"),
-        )
-        if total[name]
-    ]
+    names = ("rollouts", "truncated", "groups_solved", "groups_cliff_lost")
+    total = {name: sum(r.get(name, 0) for r in steps) for name in names}
+    why = [f"{total[name]} groups {words}" for name, words in WHY.items() if total[name]]
     if config.objective.lambda_ == 0:
         why.append("at λ = 0 cliffs give none")
     said = f"None of the {len(steps)} steps had a signal, so the weights never moved{': ' * bool(why)}{', '.join(why)}."
     return [said, *about_length(total, config.sampling.max_new_tokens)]
 
 
-def table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
+def table(columns: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
     """Aligned text; a long cell is kept whole, since it may be what is looked for."""
-    cells = [[str(r[c]) for c in columns] for r in rows]
-    widths = [max(len(x) for x in column) for column in zip(columns, *cells, strict=True)]
-    lines = [columns, *cells]
-    return "\n".join("  ".join(x.ljust(w) for x, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+    lines = [columns, *([str(x) for x in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)

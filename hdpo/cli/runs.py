@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from dataclasses import asdict
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def list_runs(args: Any) -> int:
     elif not found:
         print("No runs yet. This makes one: python -m hdpo train --steps 5")
     else:
-        print(table(COLUMNS, found))
+        print(table(COLUMNS, map(itemgetter(*COLUMNS), found)))
         for r in found:
             if r["kind"] == "damaged":
                 say(f"{r['message']} python -m hdpo runs delete {r['run']} takes it away.")
@@ -98,12 +99,9 @@ def show(args: Any) -> int:
     print(result_text(run))
     print(f"Command: {run.frozen().get('command') or 'none noted'}")
     print("\n".join(run.damage()) or "Nothing is damaged.")
-    default = {k.path: k.default for k in knobs(type(run.load_config())())}
-    changed = [
-        {"setting": k.flag, "value": plain(k.default), "default": plain(default[k.path])}
-        for k in knobs(run.load_config())
-        if k.default != default[k.path]
-    ]
+    config = run.load_config()
+    pairs = zip(knobs(config), knobs(type(config)()), strict=True)
+    changed = [(k.flag, plain(k.default), plain(d.default)) for k, d in pairs if k.default != d.default]
     print(table(("setting", "value", "default"), changed) if changed else "All settings at their defaults.")
     return 0
 
@@ -111,20 +109,20 @@ def show(args: Any) -> int:
 def compare(args: Any) -> int:
     """Only settings that differ; one that a run has not is shown as absent. Then what came out, and the paired difference."""
     a, b = find_run(args.run), find_run(args.other)
-    sides = [settings(a), settings(b)]
-    differing = [
-        {"setting": name, **{r.id: side.get(name, "absent") for r, side in zip((a, b), sides, strict=True)}}
-        for name in dict.fromkeys([*sides[0], *sides[1]])
-        if sides[0].get(name, "absent") != sides[1].get(name, "absent")
-    ]
+    left, right = settings(a), settings(b)
+    names = [n for n in {**left, **right} if left.get(n, "absent") != right.get(n, "absent")]
+    differing = [{"setting": n, a.id: left.get(n, "absent"), b.id: right.get(n, "absent")} for n in names]
     measured, found = comparison_words(a.fingerprint, b.fingerprint), results(a, b)
     if args.json:
         print(json.dumps({"settings": differing, "measured": measured, "results": found}, ensure_ascii=False))
         return 0
-    print(table(("setting", a.id, b.id), differing) if differing else "The two runs have the same settings.")
+    columns = ("setting", a.id, b.id)
+    same = "The two runs have the same settings."
+    print(table(columns, map(itemgetter(*columns), differing)) if differing else same)
     print(f"\nResults: {measured if found else f'none to compare. {measured}'}")
     if found:
-        print(table(("at the end", a.id, b.id, "difference"), found))
+        ends = ("at the end", a.id, b.id, "difference")
+        print(table(ends, map(itemgetter(*ends), found)))
     return 0
 
 

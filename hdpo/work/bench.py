@@ -11,7 +11,6 @@ import sys
 import tempfile
 import time
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -32,33 +31,11 @@ STEPS = 4  # after a first one that is not counted
 PHASES = ("sample", "verify", "privileged", "update")
 
 
-@dataclass(frozen=True)
-class Bench:
-    """Medians over `steps` steps, in seconds; memory in bytes; gflops is the rate of plain matrix products.
-
-    floor: what the arithmetic of one step would take at that rate. step_low, step_high: the fastest and the slowest.
-    """
-
-    steps: int
-    step: float
-    step_low: float
-    step_high: float
-    phases: dict[str, float]
-    rollout_tokens_per_s: float
-    evaluation: float
-    session: float
-    floor: float
-    gflops: float
-    parameters: int
-    memory: int
-    memory_left: int
-    device: str
-    threads: int
-    torch: str
-
-
-def bench(config: TrainConfig, steps: int = STEPS) -> Bench:
-    """Measure. Raises BadInput as the session itself would."""
+def bench(config: TrainConfig, steps: int = STEPS) -> dict[str, Any]:
+    """Measure, in seconds: a step and its phases (medians over `steps` steps, and the fastest and slowest of them), an
+    evaluation, the session; floor: what the arithmetic of one step would take at the rate of plain matrix products,
+    which gflops is. memory is what this process has held and memory_left what is free, in bytes. Raises BadInput as the
+    session itself would."""
     with tempfile.TemporaryDirectory() as folder, VerifierPool() as verifier:
         writer = RunWriter.create("train", config, root=Path(folder), command="python -m hdpo bench")
         training = start(writer, config, Report(writer), verifier)
@@ -66,28 +43,27 @@ def bench(config: TrainConfig, steps: int = STEPS) -> Bench:
             rows = [take_step(training, step) for step in range(1, steps + 2)][1:]
             evaluation = seconds_of_evaluation(training)
     policy, c = training.learner.policy, config
-    whole = [r["seconds"] for r in rows]
-    tokens = [r["tokens_student"] / r["seconds_sample"] for r in rows]
-    rate = matrix_rate(policy.causal.config.get_text_config().hidden_size, policy.device)
-    parameters = weights_of(policy)
-    return Bench(
-        steps=steps,
-        step=median(whole),
-        step_low=min(whole),
-        step_high=max(whole),
-        phases={p: median(r[f"seconds_{p}"] for r in rows) for p in PHASES},
-        rollout_tokens_per_s=median(tokens),
-        evaluation=evaluation,
-        session=c.step.steps * median(whole) + c.evaluation_count * evaluation,
-        floor=median(operations(r, parameters, c.step.prompts_per_step) for r in rows) / rate,
-        gflops=rate / 1e9,
-        parameters=parameters,
-        memory=memory_held(policy.device),
-        memory_left=memory_left(policy.device),
-        device=str(policy.device),
-        threads=torch.get_num_threads(),
-        torch=torch.__version__,
-    )
+    device, whole = policy.device, [r["seconds"] for r in rows]
+    rate, parameters = matrix_rate(policy.causal.config.get_text_config().hidden_size, device), weights_of(policy)
+    on_gpu = device.type == "cuda"
+    return {
+        "steps": steps,
+        "step": median(whole),
+        "step_low": min(whole),
+        "step_high": max(whole),
+        "phases": {p: median(r[f"seconds_{p}"] for r in rows) for p in PHASES},
+        "rollout_tokens_per_s": median(r["tokens_student"] / r["seconds_sample"] for r in rows),
+        "evaluation": evaluation,
+        "session": c.step.steps * median(whole) + c.evaluation_count * evaluation,
+        "floor": median(operations(r, parameters, c.step.prompts_per_step) for r in rows) / rate,
+        "gflops": rate / 1e9,
+        "parameters": parameters,
+        "memory": memory_held(device),
+        "memory_left": int(torch.cuda.mem_get_info()[0] if on_gpu else psutil.virtual_memory().available),
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
 
 
 def seconds_of_evaluation(t: Training) -> float:
@@ -135,9 +111,3 @@ def memory_held(device: torch.device) -> int:
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def memory_left(device: torch.device) -> int:
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info()[0])
-    return int(psutil.virtual_memory().available)

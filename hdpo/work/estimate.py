@@ -34,22 +34,23 @@ class Timing:
 def duration(config: TrainConfig | SweepConfig) -> Duration:
     """Seconds of a training or of a whole sweep, each member from the nearest timed run of the same model."""
     members = config.members() if isinstance(config, SweepConfig) else (config,)
-    timings = [nearest(m) for m in members]
-    timing = timings[-1]
-    if timing is None:
+    timings = [t for m in members if (t := nearest(m)) is not None]
+    if len(timings) < len(members):
         return Duration(None, "No run of this model has been timed yet: the first steps will tell.")
-    seconds = sum(session_seconds(m, t) for m, t in zip(members, timings, strict=True) if t is not None)
-    return Duration(seconds, source_of(timing, members[-1]))
+    return Duration(sum(map(session_seconds, members, timings)), source_of(timings[-1], members[-1]))
 
 
 def source_of(timing: Timing, config: TrainConfig) -> str:
-    shape = timing.config.step
-    words = f"Measured in {timing.run.name}: {timing.step:.1f} s a step of {shape.prompts_per_step} × {shape.rollouts} rollouts"
+    shape, run = timing.config.step, timing.run
+    words = (
+        f"Measured in {run.name}: {timing.step:.1f} s a step of {shape.prompts_per_step} × {shape.rollouts} rollouts"
+    )
     if timing.evaluation is not None:
         words += f", {timing.evaluation:.1f} s an evaluation"
+    if run.recorded:
+        words += ", on the machine that recorded it"
     same = (shape.prompts_per_step, shape.rollouts) == (config.step.prompts_per_step, config.step.rollouts)
-    place = ", on the machine that recorded it" if timing.run.recorded else ""
-    return f"{words}{place}{'' if same else '; scaled by prompts × rollouts'}."
+    return f"{words}{'' if same else '; scaled by prompts × rollouts'}."
 
 
 def session_seconds(config: TrainConfig, timing: Timing) -> float:
@@ -73,8 +74,7 @@ def nearest(config: TrainConfig) -> Timing | None:
         return same_model and other.sampling.max_new_tokens == config.sampling.max_new_tokens
 
     found = [t for run in all_runs() if (t := timed(run)) is not None and alike(t.config)]
-    size = math.log(config.step.prompts_per_step * config.step.rollouts)
-    lam = config.objective.lambda_
+    size, lam = math.log(config.step.prompts_per_step * config.step.rollouts), config.objective.lambda_
 
     def distance(t: Timing) -> tuple[float, ...]:
         other = t.config.objective.lambda_

@@ -10,6 +10,7 @@ This file is long: one short function a request, each with its checks.
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -113,10 +114,8 @@ class Ask:
         """A field of the payload. Raises BadInput where it is missing or of another type."""
         value = self.payload.get(name)
         if not isinstance(value, kinds) or isinstance(value, bool) and bool not in kinds:
-            wanted = " or ".join(k.__name__ for k in kinds)
-            raise BadInput(
-                f"{name}: expected {wanted} in a {self.payload['request']} request, found {value!r}. Give one."
-            )
+            wanted = f"{' or '.join(k.__name__ for k in kinds)} in a {self.payload['request']} request"
+            raise BadInput(f"{name}: expected {wanted}, found {value!r}. Give one.")
         return value
 
     @property
@@ -124,26 +123,34 @@ class Ask:
         return _problem(self.get("problem", dict))
 
     @property
-    def prompts(self) -> PromptConfig:
-        return from_json(PromptConfig, self.get("prompts", dict))
-
-    @property
     def sampling(self) -> SamplingConfig:
         return from_json(SamplingConfig, self.get("sampling", dict))
 
     def prompt(self, side: str) -> tuple[str, tuple[int, ...]]:
         """One side's prompt as text and as token ids. wrong: the other problem's solution, else a changed answer."""
-        problem, prompts = self.problem, self.prompts
-        wording = prompts.wording()
+        problem, prompts = self.problem, from_json(PromptConfig, self.get("prompts", dict))
         if side == "student":
-            return render(self.policy.tokenizer, student_messages(problem, wording))
-        given = self.payload.get("other")
+            return render(self.policy.tokenizer, student_messages(problem, prompts.wording()))
+        given, information = self.payload.get("other"), prompts.information
         other = _problem(given) if given else None
-        information = prompts.information
         if side == "wrong":
             information = Information.WRONG_OTHER if other else Information.WRONG_ANSWER
         shown = reference(problem, information, prompts.fraction, other)
-        return render(self.policy.tokenizer, privileged_messages(problem, wording, shown))
+        return render(self.policy.tokenizer, privileged_messages(problem, prompts.wording(), shown))
+
+    def token_ids(self, given: Sequence[Any]) -> tuple[int, ...]:
+        """Checked, because a stale trace of another model would index beyond the vocabulary."""
+        most = self.policy.vocabulary
+        if not given or not all(isinstance(t, int) and 0 <= t < most for t in given):
+            words = f"expected one or more ids below {most}, found others"
+            raise BadInput(f"token_ids: {words}. Was the trace written by another model?")
+        return tuple(given)
+
+    def check_length(self, longest: int) -> None:
+        """Raises BadInput for a prompt and trace, together `longest` tokens, that no position exists for."""
+        if longest > self.policy.context:
+            words = f"expected a prompt and trace of at most {self.policy.context} tokens, found {longest}"
+            raise BadInput(f"{self.payload['request']}: {words}. Choose a shorter trace or prompt.")
 
     def choice(self, name: str, options: Sequence[str]) -> str:
         value = self.get(name, str)
@@ -156,9 +163,8 @@ def _problem(data: Any) -> Problem:
     try:
         return Problem(**data)
     except TypeError as e:
-        raise BadInput(
-            f"problem: expected id, text, solution, answer, source and level, found another shape ({e})."
-        ) from None
+        words = f"expected id, text, solution, answer, source and level, found another shape ({e})"
+        raise BadInput(f"problem: {words}.") from None
 
 
 def _info(ask: Ask) -> dict[str, Any]:
@@ -216,7 +222,7 @@ def _rollouts(ask: Ask) -> dict[str, Any]:
 
 def _streamer(ask: Ask, sides: Sequence[str]) -> OnToken:
     """Turns tokens into events as they are drawn, and stops where nobody waits."""
-    streams: dict[tuple[int, int], PieceStream] = {}
+    streams = defaultdict[tuple[int, int], PieceStream](lambda: PieceStream(ask.policy.tokenizer, skip_special=True))
     looked = time.monotonic()
 
     def hear(side: int, rollout: int, token: int) -> None:
@@ -225,8 +231,7 @@ def _streamer(ask: Ask, sides: Sequence[str]) -> OnToken:
             looked = time.monotonic()
             if ask.cancelled():
                 raise Stopped("Cancelled while it was sampling.")
-        stream = streams.setdefault((side, rollout), PieceStream(ask.policy.tokenizer, skip_special=True))
-        if piece := stream.push(token):
+        if piece := streams[side, rollout].push(token):
             ask.emit({"event": "token", "side": sides[side], "rollout": rollout, "piece": piece})
 
     return hear
@@ -281,12 +286,11 @@ def pieces(tokenizer: Any, token_ids: Sequence[int]) -> list[str]:
 
 def _lens(ask: Ask) -> dict[str, Any]:
     """One trace under the student's prompt and the teacher's: per token in nats, and both lists of next tokens."""
-    token_ids = _token_ids(ask.policy, ask.get("token_ids", list, tuple))
+    token_ids = ask.token_ids(ask.get("token_ids", list, tuple))
     against = ask.choice("against", AGAINST)
     student = Trace(ask.prompt("student")[1], token_ids)
     teacher = Trace(ask.prompt("wrong" if against == "wrong" else "privileged")[1], token_ids)
-    longest = max(len(student), len(teacher))
-    _check_length(ask, longest)
+    ask.check_length(max(len(student), len(teacher)))
     teachers = Weights.INITIAL if against == "frozen" else Weights.CURRENT
     ask.emit({"event": "phase", "text": "comparing the two prompts"})
     lens = Lens(teacher=teachers, topk=MASS_TOPK, tops=TOPS)
@@ -297,52 +301,31 @@ def _lens(ask: Ask) -> dict[str, Any]:
     return {
         "piece": pieces(ask.policy.tokenizer, token_ids),
         **{name: v.tolist() for name, v in values.items()},
-        **{f"{side}_top": _named(ask.policy, probs, ids) for side, (ids, probs) in found.tops.items()},
+        **{f"{side}_top": _named(ask.policy.tokenizer, *top) for side, top in found.tops.items()},
         "means": {name: v.mean().item() for name, v in values.items()},
         "sums": {name: v.sum().item() for name, v in values.items()},
     }
 
 
-def _named(policy: Policy, probs: np.ndarray, ids: np.ndarray) -> list[list[list[Any]]]:
+def _named(tokenizer: Any, ids: np.ndarray, probs: np.ndarray) -> list[list[list[Any]]]:
     """(T, k) → for each token its list of [piece, probability]."""
-    return [
-        [[policy.tokenizer.decode([i]), round(p, 6)] for p, i in zip(ps, row, strict=True)]
-        for ps, row in zip(probs.tolist(), ids.tolist(), strict=True)
-    ]
-
-
-def _token_ids(policy: Policy, given: Sequence[Any]) -> tuple[int, ...]:
-    """Checked, because a stale trace of another model would index beyond the vocabulary."""
-    if not given or not all(isinstance(t, int) and 0 <= t < policy.vocabulary for t in given):
-        raise BadInput(
-            f"token_ids: expected one or more ids below {policy.vocabulary}, found others. Was the trace written by another model?"
-        )
-    return tuple(given)
-
-
-def _check_length(ask: Ask, longest: int) -> None:
-    """Raises BadInput for a prompt and trace, together `longest` tokens, that no position exists for."""
-    if longest > ask.policy.context:
-        raise BadInput(
-            f"{ask.payload['request']}: expected a prompt and trace of at most {ask.policy.context} tokens, found {longest}. Choose a shorter trace or prompt."
-        )
+    rows = zip(ids.tolist(), probs.tolist(), strict=True)
+    return [[[tokenizer.decode([i]), round(p, 6)] for i, p in zip(*row, strict=True)] for row in rows]
 
 
 def _gradient(ask: Ask) -> dict[str, Any]:
     """Advantages under the given rewards, and the norm of this group's GRPO gradient: on a cliff exactly 0."""
     problem, traces, rewards = ask.problem, ask.get("rollouts", list, tuple), ask.get("rewards", list, tuple)
     if len(traces) != len(rewards):
-        raise BadInput(
-            f"rewards: expected one for each of the {len(traces)} rollouts, found {len(rewards)}. Give as many."
-        )
-    ids = [_token_ids(ask.policy, t["token_ids"]) for t in traces]
-    # The sampler's log-probs only serve to log its mismatch, which is not asked for here.
-    rollouts = tuple(
-        Rollout(problem.id, i, t, (0.0,) * len(t), "", Outcome(given["outcome"]))
-        for i, (t, given) in enumerate(zip(ids, traces, strict=True))
-    )
-    group = Group(problem, ask.prompt("student")[1], rollouts)
-    _check_length(ask, len(group.prompt_ids) + max(map(len, ids), default=0))
+        words = f"expected one for each of the {len(traces)} rollouts, found {len(rewards)}"
+        raise BadInput(f"rewards: {words}. Give as many.")
+    ids = [ask.token_ids(t["token_ids"]) for t in traces]
+    rollouts = []
+    for i, (t, given) in enumerate(zip(ids, traces, strict=True)):
+        # The sampler's log-probs only serve to log its mismatch, which is not asked for here.
+        rollouts.append(Rollout(problem.id, i, t, (0.0,) * len(t), "", Outcome(given["outcome"])))
+    group = Group(problem, ask.prompt("student")[1], tuple(rollouts))
+    ask.check_length(len(group.prompt_ids) + max(map(len, ids), default=0))
     objective = ObjectiveConfig(advantage=Advantage(ask.choice("advantage", [a.value for a in Advantage])))
     scale = Scale(1, 0, ask.sampling.temperature, StepConfig().micro_batch_tokens)
     ask.emit({"event": "phase", "text": "one backward pass"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import fields
 from typing import Any
 
@@ -65,21 +66,12 @@ def model_words(config: fit.Config, found: Facts | None) -> str:
     if found.shape is not None and isinstance(config, TrainConfig | SweepConfig):
         said += f"; LoRA of rank {model.rank} trains {found.shape.adapter(model.rank) / 1e6:,.2f} M"
     if is_hub_id(model.model):
-        size = found.parameters * 2 / 1e9
-        said += (
-            ". In the cache."
-            if in_cache(model.model, model.revision)
-            else f". Not in the cache: fetched at the start (about {size:.1f} GB)."
-        )
+        where = f"Not in the cache: fetched at the start (about {found.parameters * 2 / 1e9:.1f} GB)."
+        with suppress(BadInput):
+            cached(model.model, model.revision)
+            where = "In the cache."
+        said += f". {where}"
     return said
-
-
-def in_cache(model: str, revision: str) -> bool:
-    try:
-        cached(model, revision)
-    except BadInput:
-        return False
-    return True
 
 
 def work(config: fit.Config) -> dict[str, int]:
@@ -125,11 +117,10 @@ def memory_words(config: fit.Config, found: Facts | None) -> list[str]:
     need = on_cpu if here == fit.MAIN else on_gpu
     verdict = "fits" if need.total <= total else "does not fit: lower micro-batch-tokens, or take a smaller model"
     free = f", {psutil.virtual_memory().available / GIB:.1f} free" if here == fit.MAIN else ""
-    apart = on_cpu != on_gpu
-    where, more = (
-        " on a GPU" * apart,
-        f" On a CPU {on_cpu.total / GIB:.1f} GiB: what was freed stays with the process." * apart,
-    )
+    where, more = "", ""
+    if on_cpu != on_gpu:
+        where = " on a GPU"
+        more = f" On a CPU {on_cpu.total / GIB:.1f} GiB: what was freed stays with the process."
     return [
         f"Memory of one process, estimated: {on_gpu.total / GIB:.1f} GiB{where} ({parts}).{more}",
         f"Here: {total / GIB:.1f} GiB of {here}{free}: {verdict}.",

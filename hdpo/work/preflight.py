@@ -53,9 +53,8 @@ def idle(config: Config) -> dict[str, str]:
     if inner.prompts.information is not Information.FRACTION:
         found["fraction"] = "with --information fraction alone"
     if data.problems.startswith(BUNDLED):
-        found |= dict.fromkeys(
-            ("split_seed", "validation_share"), "for a set that is not bundled: those have their splits"
-        )
+        why = "for a set that is not bundled: those have their splits"
+        found |= dict.fromkeys(("split_seed", "validation_share"), why)
     if isinstance(inner, ScanConfig | EvaluateConfig) and not model.adapter:
         found |= dict.fromkeys(("rank", "alpha", "targets"), "with --adapter, or in a training")
     return found
@@ -90,8 +89,9 @@ def check(config: Config) -> None:
     wanted = inner.step.prompts_per_step  # read no further than one step needs
     few = {"limit": min(inner.data.limit or wanted, wanted), "eval_problems": 2}
     if (found := len(training_problems(replace_knobs(inner, few))[0].problems)) < wanted:
+        words = f"at least {wanted} training problems, one step's worth, found {found} in {inner.data.problems}"
         raise BadInput(
-            f"prompts-per-step: expected at least {wanted} training problems, one step's worth, found {found} in {inner.data.problems}. Lower --prompts-per-step to {found}, or give more problems."
+            f"prompts-per-step: expected {words}. Lower --prompts-per-step to {found}, or give more problems."
         )
 
 
@@ -102,9 +102,8 @@ def check_model(inner: Any) -> None:
         check_adapter(model, place)
     found = known(model.model, model.revision)
     if found is not None and 0 < found.context <= new:
-        raise BadInput(
-            f"max-new-tokens: expected room for the prompt in the {found.context} tokens of {model.model}, found {new} new ones. Lower --max-new-tokens to {found.context // 2}."
-        )
+        words = f"room for the prompt in the {found.context} tokens of {model.model}, found {new} new ones"
+        raise BadInput(f"max-new-tokens: expected {words}. Lower --max-new-tokens to {found.context // 2}.")
     if model.device not in ("auto", "cpu"):
         from hdpo.model.policy import choose_device
 
