@@ -10,7 +10,8 @@ import json
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -23,18 +24,24 @@ LOGS_REMEMBERED = 100
 SEEN = 64  # bytes before the place where reading stopped, by which a log is known again
 
 
-def write_aside(path: Path, text: str) -> None:
-    """Whole or not at all: write beside, flush to the disk, rename."""
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """Whole or not at all: a place to write, renamed to `path` after the block. Raises HdpoError for a full disk."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with aside.open("w", encoding="utf-8") as f:
-            f.write(text)
-            f.flush()
-            os.fsync(f.fileno())
+        yield aside
         os.replace(aside, path)
     except OSError as e:
         aside.unlink(missing_ok=True)
         raise disk_error(path, e) from e
+
+
+def write_aside(path: Path, text: str) -> None:
+    """Flushed to the disk before it is renamed."""
+    with _beside(path) as aside, aside.open("w", encoding="utf-8") as f:
+        f.write(text)
+        f.flush()
+        os.fsync(f.fileno())
 
 
 def disk_error(path: Path, e: Exception) -> HdpoError:
@@ -90,40 +97,26 @@ def _log(path: Path) -> _Log:
             if (os.fstat(f.fileno()).st_ino, f.read(len(log.seen))) != (log.inode, log.seen):
                 f.seek(0)
                 log = _Log(os.fstat(f.fileno()).st_ino)
-            _take(log, f.read())
+            whole, newline, rest = f.read().rpartition(b"\n")
     except OSError:
         return _Log()
+    for line in whole.split(b"\n") if newline else ():
+        log.lines += 1
+        with suppress(ValueError, RecursionError):
+            if is_row(row := json.loads(line)):
+                log.rows.append(row)
+    log.torn, log.end = bool(rest), log.end + len(whole + newline)
+    log.seen = (log.seen + whole + newline)[-SEEN:]
     _logs[path] = log
     if len(_logs) > LOGS_REMEMBERED:
         _logs.popitem(last=False)
     return log
 
 
-def _take(log: _Log, fresh: bytes) -> None:
-    """Add the whole lines of what is new."""
-    whole, newline, rest = fresh.rpartition(b"\n")
-    log.torn = bool(rest)
-    if not newline:
-        return
-    for line in whole.split(b"\n"):
-        log.lines += 1
-        try:
-            row = json.loads(line)
-            if is_row(row):
-                log.rows.append(row)
-        except (ValueError, RecursionError):
-            continue
-    log.end += len(whole) + 1
-    log.seen = (log.seen + whole + newline)[-SEEN:]
-
-
 def cut_torn_line(path: Path) -> None:
     """Before appending again: drop what a crash left after the last newline."""
     if path.exists():
-        data = path.read_bytes()
-        if data and not data.endswith(b"\n"):
-            with path.open("rb+") as f:
-                f.truncate(data.rfind(b"\n") + 1)
+        os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
 
 
 def read_json(path: Path) -> Any:
@@ -136,26 +129,20 @@ def read_json(path: Path) -> Any:
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    import pyarrow.parquet
 
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        pq.write_table(pa.Table.from_pylist([dict(r) for r in rows]), aside, compression="zstd")
-        os.replace(aside, path)
-    except OSError as e:
-        aside.unlink(missing_ok=True)
-        raise disk_error(path, e) from e
+    with _beside(path) as aside:
+        table = pyarrow.Table.from_pylist([dict(r) for r in rows])
+        pyarrow.parquet.write_table(table, aside, compression="zstd")
 
 
 def read_table(path: Path) -> list[dict[str, Any]]:
     """Rows of a closed table; a damaged file gives none (`Run.damage` names it)."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    import pyarrow.parquet
 
     try:
-        return pq.ParquetFile(path).read().to_pylist()
-    except (OSError, pa.ArrowException):
+        return pyarrow.parquet.ParquetFile(path).read().to_pylist()
+    except (OSError, pyarrow.ArrowException):
         return []
 
 
@@ -170,11 +157,9 @@ def readable_table(path: Path) -> bool:
 
 @lru_cache(maxsize=50_000)
 def _readable(path: Path, size: int, changed: int) -> bool:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    import pyarrow.parquet
 
     try:
-        pq.ParquetFile(path)
-        return True
-    except pa.ArrowException:
+        return pyarrow.parquet.ParquetFile(path).metadata is not None
+    except pyarrow.ArrowException:
         return False
