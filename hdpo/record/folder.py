@@ -11,11 +11,10 @@
       log.txt                what the process printed
       lock                   held by the process that writes (`hdpo.processes.holding`)
 
-One process writes at a time: whoever executes the run holds `lock`, and the system frees it with that process. A status
-cannot be left lying by a crash: `running` with a dead process reads as `killed`, one of another machine that has long
-been silent as `not heard of`; a person may take that over. After a resume the rows
-beyond the checkpoint are superseded: each row carries its attempt, a `resume` row says from which step, and the
-reader keeps the last.
+One process writes at a time: whoever executes the run holds `lock`, and the system frees it with that process. A crash
+leaves no lying status: `running` with a dead process reads as `killed`, on another machine that has long been silent as
+`not heard of`; a person may take that over. After a resume the rows beyond the checkpoint are superseded: each row
+carries its attempt, a `resume` row says from which step, and the reader keeps the last.
 
 This file is long: what is written and how it is read are held together here.
 """
@@ -25,16 +24,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import lru_cache
-from importlib import metadata
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -46,18 +44,7 @@ from hdpo.assets import ASSETS
 from hdpo.config import KINDS, from_json, to_json
 from hdpo.errors import BadInput, HdpoError
 from hdpo.processes import Life, Start, held, host_of, life, me
-from hdpo.record.files import (
-    append_line,
-    broken_lines,
-    cut_torn_line,
-    disk_error,
-    read_json,
-    read_lines,
-    read_table,
-    readable_table,
-    write_aside,
-    write_table,
-)
+from hdpo.record import files
 from hdpo.record.fingerprint import Fingerprint, read_fingerprint
 from hdpo.record.shapes import STATUS, is_frozen, is_member, is_status
 from hdpo.records import Group, GroupKind
@@ -106,37 +93,34 @@ def runs_root() -> Path:
 @lru_cache
 def code_version() -> str:
     """The project's version, and a digest of the engine's sources."""
-    found = hashlib.sha256()
-    folder = Path(hdpo.__file__).parent
-    for file in sorted(folder.rglob("*.py")):
-        found.update(file.read_bytes())
-    return f"{hdpo.__version__}+{found.hexdigest()[:8]}"
+    sources = b"".join(file.read_bytes() for file in sorted(Path(hdpo.__file__).parent.rglob("*.py")))
+    return f"{hdpo.__version__}+{hashlib.sha256(sources).hexdigest()[:8]}"
 
 
 def versions() -> dict[str, str]:
     """Of everything that can change a number."""
+    from importlib import metadata  # of all that is imported here the slowest, and only a new run asks
+
     found = {"hdpo": code_version()}
     for name in ("torch", "transformers", "peft", "math-verify", "numpy", "safetensors"):
-        try:
+        found[name] = "absent"
+        with suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "absent"
     return found
 
 
 def new_id(kind: str, root: Path) -> str:
     """Readable, sortable by time, and free: `20261122-101500-train-3f2a`."""
-    while True:
-        run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{kind}-{secrets.token_hex(2)}"
-        if not (root / run_id).exists():
-            return run_id
+    run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{kind}-{secrets.token_hex(2)}"
+    return new_id(kind, root) if (root / run_id).exists() else run_id
 
 
+@dataclass
 class RunWriter:
     """The only writer of a run folder. One process holds it at a time."""
 
-    def __init__(self, path: Path, attempt: int) -> None:
-        self.path, self.attempt = path, attempt
+    path: Path
+    attempt: int
 
     @classmethod
     def create(cls, kind: str, config: Any, root: Path | None = None, name: str = "", command: str = "") -> RunWriter:
@@ -150,93 +134,67 @@ class RunWriter:
             raise HdpoError(
                 f"runs: expected to write to {root}, found '{e.strerror or e}'. Choose another place with HDPO_RUNS."
             ) from e
-        frozen = {
-            "kind": kind,
-            "config": to_json(config),
-            "versions": versions(),
-            "created": time.time(),
-            "command": command,
-        }
-        write_aside(path / "config.json", json.dumps(frozen, indent=1))
+        made = {"versions": versions(), "created": time.time(), "command": command}
+        files.write_aside(path / "config.json", json.dumps({"kind": kind, "config": to_json(config), **made}, indent=1))
         if name:
-            write_aside(path / "name.txt", name)
+            files.write_aside(path / "name.txt", name)
         writer = cls(path, 1)
         writer.status(State.QUEUED, phase="waiting for its turn")
         return writer
 
     @classmethod
     def resume(cls, path: Path, step: int, passed_over: Sequence[str] = ()) -> RunWriter:
-        """Open for a further attempt that goes on after `step`; rows beyond it are superseded from now on.
-
-        passed_over: what was wrong with checkpoints beyond that step.
-        """
-        run = Run(path)
+        """Open for a further attempt that goes on after `step`; rows beyond it are superseded from now on. passed_over:
+        what was wrong with checkpoints beyond that step."""
+        Run(path).load_config()  # what cannot be read is refused before anything changes
         sweep_up(path)
-        rows = read_lines(path / "metrics.jsonl")
-        attempt = 1 + max((int(r.get("attempt", 0)) for r in rows), default=0)
-        run.load_config()
+        writer = cls(path, 1 + max((r["attempt"] for r in files.read_lines(path / "metrics.jsonl")), default=0))
         for name in ("metrics.jsonl", "rollouts/parts.jsonl"):
-            cut_torn_line(path / name)
-        writer = cls(path, attempt)
-        if attempt > 1:
+            files.cut_torn_line(path / name)
+        if writer.attempt > 1:
             writer.metric("resume", step, passed_over=list(passed_over))
         return writer
 
     def pin(self, **facts: Any) -> None:
         """Put what the first attempt found out (a hub model's commit, the fingerprint) into config.json."""
-        write_aside(self.path / "config.json", json.dumps({**Run(self.path).frozen(), **facts}, indent=1))
+        files.write_aside(self.path / "config.json", json.dumps({**Run(self.path).frozen(), **facts}, indent=1))
 
     def status(self, state: State, **facts: Any) -> None:
         """phase, done, total, seconds_left, message; the process adds itself."""
         pid, start = me()
         row = {"state": state.value, **facts, "pid": pid, "pid_start": start, "updated": time.time()}
-        write_aside(self.path / "status.json", json.dumps(row))
+        files.write_aside(self.path / "status.json", json.dumps(row))
 
     def metric(self, kind: str, step: int, **values: Any) -> None:
         """Append one row to metrics.jsonl; the line is whole or, after a crash, ignored."""
-        append_line(self.path / "metrics.jsonl", {"kind": kind, "step": step, "attempt": self.attempt, **values})
+        files.append_line(self.path / "metrics.jsonl", {"kind": kind, "step": step, "attempt": self.attempt, **values})
 
     def rollouts(self, step: int, groups: Sequence[Group], role: str, **extra: Sequence[Any]) -> None:
-        """Close one Parquet part with the rollouts of `groups`; role is 'student' or 'privileged'.
-
-        extra: further columns, one value a rollout (advantages, accepted).
-        """
-        name = f"step-{step:06d}-{role}-a{self.attempt}.parquet"
-        rows = [
-            {
-                "step": step,
-                "role": role,
-                "problem_id": g.problem.id,
-                "source": g.problem.source,
-                "level": g.problem.level,
-                "problem": g.problem.text,
-                "gold": g.problem.answer,
-                "kind": g.kind.value,
-                "doubt": g.doubt.value,
-                "index": r.index,
-                "text": r.text,
-                "outcome": r.outcome.value,
-                "answer": r.answer,
-                "tokens": len(r.token_ids),
-                "token_ids": list(r.token_ids),
-                "logprob_sum": float(sum(r.logprobs)),
-            }
-            for g in groups
-            for r in g.rollouts
-        ]
+        """Close one Parquet part with the rollouts of `groups`; role is 'student' or 'privileged', extra are further
+        columns, one value a rollout (advantages, accepted)."""
+        rows: list[dict[str, Any]] = []
+        for g in groups:
+            p = g.problem
+            asked = {"step": step, "role": role, "problem_id": p.id, "source": p.source, "level": p.level}
+            asked |= {"problem": p.text, "gold": p.answer, "kind": g.kind.value, "doubt": g.doubt.value}
+            for r in g.rollouts:
+                said = {"index": r.index, "text": r.text, "outcome": r.outcome.value, "answer": r.answer}
+                said |= {"tokens": len(r.token_ids), "token_ids": r.token_ids, "logprob_sum": float(sum(r.logprobs))}
+                rows.append(asked | said)
         for key, values in extra.items():
             for row, value in zip(rows, values, strict=True):
                 row[key] = value
+        part = f"step-{step:06d}-{role}-a{self.attempt}.parquet" if rows else ""
         if rows:
-            write_table(self.path / "rollouts" / name, rows)
+            files.write_table(self.path / "rollouts" / part, rows)
         kinds = {k.value: sum(g.kind is k for g in groups) for k in GroupKind}
-        summary = {"step": step, "attempt": self.attempt, "role": role, "part": name if rows else "", "rows": len(rows)}
-        append_line(self.path / "rollouts" / "parts.jsonl", {**summary, "groups": kinds})
+        summary = {"step": step, "attempt": self.attempt, "role": role, "part": part, "rows": len(rows)}
+        files.append_line(self.path / "rollouts" / "parts.jsonl", {**summary, "groups": kinds})
 
     def table(self, name: str, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Close one table, `tables/<name>-step-N.parquet`; written again by a resumed run, it is replaced."""
         if rows:
-            write_table(self.path / "tables" / f"{name}-step-{step:06d}.parquet", rows)
+            files.write_table(self.path / "tables" / f"{name}-step-{step:06d}.parquet", rows)
 
     def drop_tables(self, name: str) -> None:
         for path in Run(self.path).tables(name).values():
@@ -245,14 +203,13 @@ class RunWriter:
     @contextmanager
     def checkpoint(self, step: int, keep: int = 2) -> Iterator[Path]:
         """A folder to write a checkpoint into, `state.json` among it; after the block it is flushed, stands in its place,
-        and all but the newest `keep` and the best are dropped. Whatever goes wrong, nothing half stays; raises HdpoError for a full disk.
-        """
+        and all but the newest `keep` and the best are dropped. Nothing half stays; raises HdpoError for a full disk."""
         aside = self.path / "checkpoints" / f".step-{step:06d}.{os.getpid()}.tmp"
         final = aside.with_name(f"step-{step:06d}")
         try:
             aside.mkdir(parents=True)
             yield aside
-            state = {**read_json(aside / "state.json"), "files": sorted(f.name for f in aside.iterdir())}
+            state = {**files.read_json(aside / "state.json"), "files": sorted(f.name for f in aside.iterdir())}
             (aside / "state.json").write_text(json.dumps(state), encoding="utf-8")
             for f in aside.iterdir():
                 with f.open("rb+") as handle:
@@ -260,7 +217,7 @@ class RunWriter:
             shutil.rmtree(final, ignore_errors=True)
             os.replace(aside, final)
         except (OSError, SafetensorError) as e:  # a full disk is either's, by who was writing
-            raise disk_error(final, e) from e
+            raise files.disk_error(final, e) from e
         finally:
             shutil.rmtree(aside, ignore_errors=True)
         run = Run(self.path)
@@ -272,23 +229,10 @@ class RunWriter:
 class SilentWriter(RunWriter):
     """What every rank but the first has in hand: it knows the folder, and writes nothing into it."""
 
-    def pin(self, **facts: Any) -> None:
+    def _nothing(self, *args: Any, **kwargs: Any) -> None:
         pass
 
-    def status(self, state: State, **facts: Any) -> None:
-        pass
-
-    def metric(self, kind: str, step: int, **values: Any) -> None:
-        pass
-
-    def rollouts(self, step: int, groups: Sequence[Group], role: str, **extra: Sequence[Any]) -> None:
-        pass
-
-    def table(self, name: str, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
-        pass
-
-    def drop_tables(self, name: str) -> None:
-        pass
+    pin = status = metric = rollouts = table = drop_tables = _nothing
 
 
 @dataclass(frozen=True)
@@ -308,18 +252,16 @@ class Run:
 
     @property
     def name(self) -> str:
-        try:
+        with suppress(OSError, UnicodeDecodeError):
             return (self.path / "name.txt").read_text(encoding="utf-8").strip() or self.id
-        except (OSError, UnicodeDecodeError):
-            return self.id
+        return self.id
 
     @property
     def is_member(self) -> bool:
         """Whether a sweep made it."""
-        try:
-            return str(self.frozen().get("command")).startswith("member of ")
-        except BadInput:
-            return False
+        with suppress(BadInput):
+            return self.frozen().get("command", "").startswith("member of ")
+        return False
 
     def rename(self, name: str) -> None:
         """Raises BadInput for a recorded run, and a name that is taken or is no single line of text."""
@@ -332,11 +274,11 @@ class Run:
             raise BadInput(f"name: expected one line of text, found {name!r}. Give one.")
         if taken := [r.id for r in all_runs(self.path.parent) if name in (r.id, r.name) and r.path != self.path]:
             raise BadInput(f"name: expected one that no run has, found {name!r}, which is {taken[0]}. Take another.")
-        write_aside(self.path / "name.txt", name)
+        files.write_aside(self.path / "name.txt", name)
 
     def frozen(self) -> dict[str, Any]:
         """The whole config.json: kind, config, versions, created (seconds since 1970), command."""
-        data = read_json(self.path / "config.json")
+        data = files.read_json(self.path / "config.json")
         if not is_frozen(data) or data["kind"] not in KINDS:
             raise BadInput(
                 f"{self.id}: expected a run's config.json, found something else. The folder is no run, or is damaged."
@@ -355,7 +297,7 @@ class Run:
     def load_config(self) -> Any:
         """The config object that ran."""
         data = self.frozen()
-        return from_json(KINDS[data["kind"]], data.get("config"))
+        return from_json(KINDS[data["kind"]], data["config"])
 
     def status(self) -> Status:
         """The state now: a running process that is gone reads as killed, an unreadable file as failed."""
@@ -375,80 +317,68 @@ class Run:
 
     def _noted(self) -> Status:
         """What status.json says. Raises BadInput or ValueError where it cannot be read."""
-        data = read_json(self.path / "status.json")
+        data = files.read_json(self.path / "status.json")
         if not is_status(data):
             raise BadInput("status.json: expected a run's status, found something else. Its state is not known.")
         return Status(State(data["state"]), **{k: v for k, v in data.items() if k in STATUS})
 
     def metrics(self, *kinds: str) -> list[dict[str, Any]]:
         """Rows of metrics.jsonl that still stand, of these kinds (all without): superseded ones are left out."""
-        rows = still_standing(read_lines(self.path / "metrics.jsonl"))
+        rows = still_standing(files.read_lines(self.path / "metrics.jsonl"))
         return [r for r in rows if "kind" in r and (not kinds or r["kind"] in kinds)]
 
     def parts(self) -> list[dict[str, Any]]:
         """The summaries of the rollout parts that still stand: step, role, part, rows, groups by kind."""
-        resumes = [r for r in read_lines(self.path / "metrics.jsonl") if r.get("kind") == "resume"]
-        parts = [p for p in read_lines(self.path / "rollouts" / "parts.jsonl") if "part" in p]
-        return still_standing(parts, resumes)
+        parts = [p for p in files.read_lines(self.path / "rollouts" / "parts.jsonl") if "part" in p]
+        return still_standing(parts, files.read_lines(self.path / "metrics.jsonl"))
 
     def rollouts(self, step: int | None = None, role: str | None = None) -> list[dict[str, Any]]:
         """Rollout rows of one step (all without), one role (both without)."""
         wanted = [p for p in self.parts() if p["part"] and step in (None, p["step"]) and role in (None, p["role"])]
-        return [row for p in wanted for row in read_table(self.path / "rollouts" / p["part"])]
+        return [row for p in wanted for row in files.read_table(self.path / "rollouts" / p["part"])]
 
     def tables(self, name: str) -> dict[int, Path]:
         """step → closed table of that name, steps ascending."""
-        found = {}
-        for f in sorted((self.path / "tables").glob(f"{name}-step-*.parquet")):
-            if m := re.fullmatch(rf"{re.escape(name)}-step-(\d+)\.parquet", f.name):
-                found[int(m[1])] = f
-        return found
+        found = sorted((self.path / "tables").glob(f"{name}-step-*.parquet"))
+        return {int(number): f for f in found if (number := f.stem.removeprefix(f"{name}-step-")).isdecimal()}
 
     def table(self, name: str, step: int) -> list[dict[str, Any]]:
         path = self.tables(name).get(step)
-        return read_table(path) if path else []
+        return files.read_table(path) if path else []
 
     def checkpoints(self) -> list[Path]:
         """Closed checkpoints, oldest first."""
-        folder = self.path / "checkpoints"
-        return sorted(p for p in folder.glob("step-*") if (p / "state.json").exists()) if folder.is_dir() else []
+        return sorted(f.parent for f in (self.path / "checkpoints").glob("step-*/state.json"))
 
     def members(self) -> list[dict[str, Any]]:
         """The members of a sweep so far: id (a folder beside this one), lambda, seed. Empty for any other run."""
-        try:
-            rows = read_json(self.path / "members.json")
-        except BadInput:
-            return []
-        return [r for r in rows if is_member(r)] if isinstance(rows, list) else []
+        with suppress(BadInput):
+            rows = files.read_json(self.path / "members.json")
+            return [r for r in rows if is_member(r)] if isinstance(rows, list) else []
+        return []
 
     def newest_checkpoint(self) -> tuple[int, Path | None, list[str]]:
-        """(step, folder) of the newest checkpoint that is whole, (-1, None) without one; and what is wrong with newer
-        ones."""
+        """(step, folder) of the newest whole checkpoint, (-1, None) without one; and what is wrong with newer ones."""
         damaged: list[str] = []
         for folder in reversed(self.checkpoints()):
             if not (fault := checkpoint_fault(folder)):
-                return int(read_json(folder / "state.json")["step"]), folder, damaged
+                return int(files.read_json(folder / "state.json")["step"]), folder, damaged
             damaged.append(fault)
         return -1, None, damaged
 
     def chunks(self) -> list[list[dict[str, Any]]]:
         """The problem rows of a scan or evaluation by chunk, as far as every chunk is whole on the disk."""
-        found: list[list[dict[str, Any]]] = []
         if self.kind == "evaluate":
-            while rows := self.table(CHUNK_TABLE, len(found)):
-                found.append(rows)
-            return found
-        rows = self.metrics("scan_group")
-        parts = {p["step"]: p for p in self.parts()}
-        while (number := len(found)) in parts:
-            chunk, part = [r for r in rows if r["step"] == number], parts[number]
-            if len(chunk) != sum(part["groups"].values()) or not self._whole(part["part"]):
+            return list(takewhile(bool, (self.table(CHUNK_TABLE, number) for number in count())))
+        rows, parts = self.metrics("scan_group"), {p["step"]: p for p in self.parts()}
+        found: list[list[dict[str, Any]]] = []
+        while part := parts.get(len(found)):
+            chunk = [r for r in rows if r["step"] == len(found)]
+            broken = part["part"] and not files.readable_table(self.path / "rollouts" / part["part"])
+            if broken or len(chunk) != sum(part["groups"].values()):
                 break
             found.append(chunk)
         return found
-
-    def _whole(self, part: str) -> bool:
-        return not part or readable_table(self.path / "rollouts" / part)
 
     def best(self) -> int | None:
         """The step of the best checkpoint that is kept, by pass@1 on the half of the validation problems that chooses."""
@@ -470,21 +400,18 @@ class Run:
             except (BadInput, ValueError) as e:
                 found.append(str(e))
         for name in ("metrics.jsonl", "rollouts/parts.jsonl"):
-            if broken := broken_lines(self.path / name):
+            if broken := files.broken_lines(self.path / name):
                 found.append(f"{name}: {broken} line(s) cannot be read and are left out.")
         log, book = self.path / "metrics.jsonl", self.path / "members.json"
         if not log.is_file() and (log.exists() or (self.status().done and not book.exists())):
             found.append("metrics.jsonl: expected the run's rows, found no such file. What was measured is lost.")
-        if book.exists() and not (self.members() and len(self.members()) == len(read_json(book))):
+        if book.exists() and not (self.members() and len(self.members()) == len(files.read_json(book))):
             found.append("members.json: expected the members of a sweep, found something else; those are left out.")
-        parts = [self.path / "rollouts" / p["part"] for p in self.parts() if p["part"]]
         found += [fault for c in self.checkpoints() if (fault := checkpoint_fault(c))]
-        for f in [*parts, *(self.path / "tables").glob("*.parquet")]:
-            if not readable_table(f):
-                found.append(
-                    f"{f.parent.name}/{f.name}: expected a whole Parquet file, found a damaged or missing one; it is left out."
-                )
-        return found
+        parts = [self.path / "rollouts" / p["part"] for p in self.parts() if p["part"]]
+        unread = [f for f in [*parts, *(self.path / "tables").glob("*.parquet")] if not files.readable_table(f)]
+        words = "expected a whole Parquet file, found a damaged or missing one; it is left out."
+        return found + [f"{f.parent.name}/{f.name}: {words}" for f in unread]
 
 
 def all_runs(root: Path | None = None) -> list[Run]:
@@ -518,7 +445,7 @@ def find_run(name: str, root: Path | None = None) -> Run:
 def checkpoint_fault(folder: Path) -> str:
     """What is wrong with a checkpoint, in words; '' for a whole one."""
     try:
-        state = read_json(folder / "state.json")
+        state = files.read_json(folder / "state.json")
         int(state["step"])
         for name in state.get("files", ()):
             if not (folder / name).is_file():
@@ -551,23 +478,18 @@ def stop_requested(path: Path) -> bool:
     return (path / "stop").exists()
 
 
-def still_standing(
-    rows: Iterable[dict[str, Any]], resumes: Iterable[dict[str, Any]] | None = None
-) -> list[dict[str, Any]]:
-    """Drop what a later attempt supersedes: rows beyond the step from which that attempt went on, and what
-    each attempt says again.
+def still_standing(rows: Sequence[dict[str, Any]], log: Sequence[dict[str, Any]] = ()) -> list[dict[str, Any]]:
+    """Drop what a later attempt supersedes: rows beyond the step from which that attempt went on, as the log says (the
+    rows themselves where none is given), and what each attempt says again.
 
     >>> rows = [{"kind": "step", "step": s, "attempt": 1} for s in (1, 2, 3)]
     >>> rows += [{"kind": "resume", "step": 2, "attempt": 2}, {"kind": "step", "step": 3, "attempt": 2}]
     >>> [(r["step"], r["attempt"]) for r in still_standing(rows) if r["kind"] == "step"]
     [(1, 1), (2, 1), (3, 2)]
     """
-    rows = list(rows)
-    cuts = [
-        (r["attempt"], r["step"]) for r in (rows if resumes is None else resumes) if r.get("kind", "resume") == "resume"
-    ]
+    cuts = [(r["attempt"], r["step"]) for r in log or rows if r.get("kind") == "resume"]
     if not cuts:
-        return rows
+        return list(rows)
     rows = [r for r in rows if not any(a > r["attempt"] and r["step"] > s for a, s in cuts)]
     first = {(r["kind"], r["step"]): r for r in reversed(rows) if r.get("kind") in ONCE}
     return [r for r in rows if first.get((r.get("kind"), r["step"]), r) is r]
