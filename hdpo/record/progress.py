@@ -44,11 +44,8 @@ class Report:
     def __init__(
         self, writer: RunWriter, also: Also | None = None, watch: tuple[Path, ...] = (), ranks: Ranks = ALONE
     ) -> None:
-        """watch: further run folders whose stop counts as one for this run (the sweep that it belongs to).
-        ranks: rank 0 decides whether a stop was asked for.
-        """
-        self.ranks = ranks
-        self.writer, self.also, self.watch = writer, also, (writer.path, *watch)
+        """watch: further run folders whose stop counts as one for this run (the sweep that it belongs to); rank 0 looks."""
+        self.writer, self.also, self.watch, self.ranks = writer, also, (writer.path, *watch), ranks
         self.last = Progress("starting", 0, 0)
         self._told = self._written = float("-inf")
         self._clocks: dict[tuple[str, int], tuple[float, int]] = {}
@@ -59,9 +56,9 @@ class Report:
         start, first = self._clocks.get((unit, total), (now, done))
         if done <= first:
             start = now
+        elif left is None:
+            left = (now - start) * (total - done) / (done - first)
         self._clocks[unit, total] = start, first
-        if left is None:
-            left = seconds_left(now - start, done - first, total - first)
         self.tell(Progress(phase, done, total, unit, left))
         if self.ranks.agree(self.stop_asked()):
             raise Stopped(f"Stopped on request at {done} of {total} {unit}.")
@@ -85,16 +82,6 @@ class Report:
 
     def stop_asked(self) -> bool:
         return any(stop_requested(p) for p in self.watch)
-
-
-def seconds_left(elapsed: float, done: int, total: int) -> float | None:
-    """
-    >>> seconds_left(10.0, 1, 5)
-    40.0
-    >>> seconds_left(10.0, 0, 5) is None
-    True
-    """
-    return elapsed * (total - done) / done if done > 0 else None
 
 
 def time_left(steps: Sequence[float], evaluations: Sequence[float], more: int, evaluations_more: int) -> float | None:

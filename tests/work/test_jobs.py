@@ -16,7 +16,7 @@ import pytest
 from hdpo.config import TrainConfig
 from hdpo.errors import BadInput, Busy, HdpoError, Stopped
 from hdpo.record.folder import Run, RunWriter, State, request_stop, stop_requested
-from hdpo.record.progress import Progress, Report, seconds_left
+from hdpo.record.progress import Progress, Report
 from hdpo.work import jobs
 
 HOME = Path(__file__).resolve().parents[2]
@@ -325,11 +325,6 @@ def test_the_job_table_needs_no_torch():
 # --- progress ---------------------------------------------------------------------------------------------------------
 
 
-def test_time_left_is_elapsed_over_what_was_done_since_it_began():
-    assert seconds_left(30.0, 3, 12) == pytest.approx(90.0)
-    assert seconds_left(30.0, 12, 12) == 0.0
-
-
 def test_a_report_writes_the_status_and_stops_where_it_was_asked(root):
     writer = RunWriter.create("train", TrainConfig())
     seen: list[Progress] = []
@@ -339,6 +334,8 @@ def test_a_report_writes_the_status_and_stops_where_it_was_asked(root):
     time.sleep(0.02)
     report("sampling", 31, 60)
     assert 0.02 * 29 * 0.9 < seen[-1].seconds_left < 60
+    report("sampling", 60, 60)
+    assert seen[-1].seconds_left == 0.0
     status = Run(writer.path).status()
     assert (status.state, status.done, status.total) == (State.RUNNING, 30, 60)
     request_stop(writer.path)
