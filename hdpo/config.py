@@ -12,29 +12,11 @@ from dataclasses import dataclass
 from enum import Enum
 
 from hdpo.errors import BadInput
-from hdpo.knobs import Knob, check, from_json, knob, knobs, replace_knobs, to_json
-
-__all__ = [
-    "KINDS",
-    "Divergence",
-    "EvalConfig",
-    "EvaluateConfig",
-    "Knob",
-    "ModelConfig",
-    "ObjectiveConfig",
-    "ProblemConfig",
-    "PromptConfig",
-    "SamplingConfig",
-    "ScanConfig",
-    "StepConfig",
-    "SweepConfig",
-    "Teacher",
-    "TrainConfig",
-    "from_json",
-    "knobs",
-    "replace_knobs",
-    "to_json",
-]
+from hdpo.knobs import Knob as Knob
+from hdpo.knobs import check, knob, replace_knobs
+from hdpo.knobs import from_json as from_json
+from hdpo.knobs import knobs as knobs
+from hdpo.knobs import to_json as to_json
 
 
 class Advantage(str, Enum):
@@ -58,36 +40,6 @@ class Information(str, Enum):
     FRACTION = "fraction"  # its first steps, never the final box
     WRONG_OTHER = "wrong-other"  # control: another problem's solution
     WRONG_ANSWER = "wrong-answer"  # control: the own solution with another final answer
-
-
-@dataclass(frozen=True)
-class Wording:
-    """Templates of the user turn, with {problem} and, in the privileged one, {reference}. Other braces are plain text."""
-
-    student: str
-    privileged: str
-
-    def __post_init__(self) -> None:
-        for name, template, needed in (
-            ("student's", self.student, ("{problem}",)),
-            ("privileged", self.privileged, ("{problem}", "{reference}")),
-        ):
-            missing = [mark for mark in needed if mark not in template]
-            if missing:
-                raise BadInput(f"The {name} wording must contain {' and '.join(missing)}; found {template!r}. Add it.")
-        if "{reference}" in self.student:
-            raise BadInput(
-                "The student's wording must not contain {reference}: it would show the ground truth. Remove it."
-            )
-
-
-PLAIN = Wording("{problem}", "{problem}\nReference solution: {reference}")
-INSTRUCT = Wording(
-    "{problem}\n\nReason step by step, and put your final answer within \\boxed{}.",
-    "{problem}\n\nHere is a reference solution:\n{reference}\n\n"
-    "With its help, write your own full solution of the problem. "
-    "Reason step by step, and put your final answer within \\boxed{}.",
-)
 
 
 class Teacher(str, Enum):
@@ -184,11 +136,14 @@ class ProblemConfig:
         return {k.strip(): v.strip() for k, _, v in pairs}
 
 
+MARKS = ("{problem}", "{reference}")  # filled in; other braces are plain text
+
+
 @dataclass(frozen=True)
 class PromptConfig:
-    student: str = knob(PLAIN.student)
+    student: str = knob("{problem}")
     """Wording of the student's prompt, with {problem}."""
-    privileged: str = knob(PLAIN.privileged)
+    privileged: str = knob("{problem}\nReference solution: {reference}")
     """Wording of the privileged prompt x ⊕ y*, with {problem} and {reference}."""
     information: Information = knob(Information.SOLUTION)
     """What the privileged prompt reveals. Paper: solution."""
@@ -197,10 +152,21 @@ class PromptConfig:
 
     def __post_init__(self) -> None:
         check(self)
-        self.wording()
+        for name, wording, marks in (("student's", self.student, MARKS[:1]), ("privileged", self.privileged, MARKS)):
+            if missing := [mark for mark in marks if mark not in wording]:
+                raise BadInput(f"The {name} wording must contain {' and '.join(missing)}; found {wording!r}. Add it.")
+        if "{reference}" in self.student:
+            raise BadInput(
+                "The student's wording must not contain {reference}: it would show the ground truth. Remove it."
+            )
 
-    def wording(self) -> Wording:
-        return Wording(self.student, self.privileged)
+
+INSTRUCT = PromptConfig(
+    "{problem}\n\nReason step by step, and put your final answer within \\boxed{}.",
+    "{problem}\n\nHere is a reference solution:\n{reference}\n\n"
+    "With its help, write your own full solution of the problem. "
+    "Reason step by step, and put your final answer within \\boxed{}.",
+)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any
 
 from hdpo.errors import BadInput
 
@@ -34,12 +34,12 @@ def documented(section: type) -> dict[str, tuple[str, str]]:
     >>> documented(StepConfig)["warmup"]
     ('Steps over which the learning rate rises from 0.1× to 1×', '50')
     """
-    body = cast(ast.ClassDef, ast.parse(inspect.getsource(section)).body[0]).body
-    found = {}
-    for line, below in itertools.pairwise(body):
-        if isinstance(line, ast.AnnAssign) and isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
-            text, _, paper = str(below.value.value).removesuffix(".").partition(". Paper: ")
-            found[cast(ast.Name, line.target).id] = text, paper
+    source, found = ast.parse(inspect.getsource(section)).body[0], {}
+    for pair in itertools.pairwise(ast.iter_child_nodes(source)):
+        match pair:
+            case ast.AnnAssign(target=ast.Name(name)), ast.Expr(ast.Constant(str(told))):
+                text, _, paper = told.removesuffix(".").partition(". Paper: ")
+                found[name] = text, paper
     return found
 
 
@@ -76,13 +76,9 @@ def knobs(config: Any, path: tuple[str, ...] = ()) -> Iterator[Knob]:
             yield from knobs(value, (*path, f.name))
         else:
             m, hint = f.metadata, hints[f.name]
+            options = tuple(hint) if isinstance(hint, type) and issubclass(hint, Enum) else m["options"]
             told = documented(config.__class__)[f.name]
-            options = options_of(hint, m["options"])
             yield Knob(f.name, (*path, f.name), hint, value, *told, m["low"], m["high"], options)
-
-
-def options_of(hint: Any, options: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(hint) if isinstance(hint, type) and issubclass(hint, Enum) else options
 
 
 def replace_knobs(config: Any, values: Mapping[str, Any]) -> Any:
@@ -92,13 +88,12 @@ def replace_knobs(config: Any, values: Mapping[str, Any]) -> Any:
     >>> replace_knobs(TrainConfig(), {"lambda_": 0.1, "steps": 5}).objective.lambda_
     0.1
     """
-    data, left = to_json(config), dict(values)
-    for k in knobs(config):
-        if k.name in left:
-            place = data
-            for part in k.path[:-1]:
-                place = place[part]
-            place[k.name] = plain(left.pop(k.name))
+    left = dict(values)
+
+    def changed(data: dict[str, Any]) -> dict[str, Any]:
+        return {name: changed(v) if isinstance(v, dict) else plain(left.pop(name, v)) for name, v in data.items()}
+
+    data = changed(to_json(config))
     if left:
         raise BadInput(
             f"settings: {', '.join(sorted(left))} is no setting of {type(config).__name__}. Remove it or mend the name."
@@ -114,23 +109,19 @@ def check(section: Any) -> None:
         if dataclasses.is_dataclass(value):
             continue
         name = f.name.rstrip("_").replace("_", "-")
-        items = value if isinstance(value, tuple) else (value,)
         want = (typing.get_args(hints[f.name]) or (hints[f.name],))[0]
-        for item in items:
+        low, high, options = (f.metadata[limit] for limit in ("low", "high", "options"))
+        for item in value if isinstance(value, tuple) else (value,):
             if isinstance(item, bool) or not isinstance(item, (int, float) if want is float else want):
                 raise BadInput(f"{name}: expected {words(want)}, found {item!r}. Give {words(want)}.")
-            check_limits(name, item, f.metadata)
-
-
-def check_limits(name: str, item: Any, meta: Mapping[str, Any]) -> None:
-    low, high, options = meta.get("low"), meta.get("high"), meta.get("options")
-    if isinstance(item, float) and not math.isfinite(item):
-        raise BadInput(f"{name}: expected a finite number, found {item}. Give a finite number.")
-    if low is not None and item < low or high is not None and item > high:
-        span = f"at least {low}" if high is None else f"at most {high}" if low is None else f"{low} to {high}"
-        raise BadInput(f"{name}: expected {span}, found {item}. Give a value in that range.")
-    if options and item not in options:
-        raise BadInput(f"{name}: expected one of {', '.join(map(str, options))}, found {item!r}. Choose one of them.")
+            if isinstance(item, float) and not math.isfinite(item):
+                raise BadInput(f"{name}: expected a finite number, found {item}. Give a finite number.")
+            if low is not None and item < low or high is not None and item > high:
+                span = f"at least {low}" if high is None else f"{low} to {high}"
+                raise BadInput(f"{name}: expected {span}, found {item}. Give a value in that range.")
+            if options and item not in options:
+                known = ", ".join(map(str, options))
+                raise BadInput(f"{name}: expected one of {known}, found {item!r}. Choose one of them.")
 
 
 def words(t: type) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from hdpo.assets import ASSETS
@@ -25,7 +25,7 @@ class Preset:
 def settings_in(name: str) -> dict[str, Any]:
     """Of one table, what it begins with included."""
     if name == "wording":
-        return asdict(INSTRUCT)
+        return {"student": INSTRUCT.student, "privileged": INSTRUCT.privileged}
     before = settings_in(TABLES[name]["as"]) if "as" in TABLES[name] else {}
     return before | {k: v for k, v in TABLES[name].items() if k not in ("as", "help", "differs")}
 

@@ -16,7 +16,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any, Protocol
 
-from hdpo.config import Information, Wording
+from hdpo.config import Information, PromptConfig
 from hdpo.errors import BadInput, first_line
 from hdpo.grading.boxes import last_box
 from hdpo.records import Problem
@@ -43,14 +43,14 @@ class ChatTokenizer(Protocol):
     def __call__(self, text: str, **options: Any) -> Any: ...
 
 
-def student_messages(problem: Problem, wording: Wording) -> Messages:
+def student_messages(problem: Problem, prompts: PromptConfig) -> Messages:
     """One user message with the problem alone."""
-    return _user(wording.student, {"{problem}": problem.text})
+    return _user(prompts.student, {"{problem}": problem.text})
 
 
-def privileged_messages(problem: Problem, wording: Wording, reference: str) -> Messages:
+def privileged_messages(problem: Problem, prompts: PromptConfig, reference: str) -> Messages:
     """One user message with the problem and the reference text that `reference()` chose."""
-    return _user(wording.privileged, {"{problem}": problem.text, "{reference}": reference})
+    return _user(prompts.privileged, {"{problem}": problem.text, "{reference}": reference})
 
 
 def _user(template: str, values: dict[str, str]) -> Messages:

@@ -34,14 +34,14 @@ class Collector:
 
     def student_ids(self, problem: Problem) -> tuple[int, ...]:
         """The student's prompt, as token ids."""
-        return render(self.policy.tokenizer, student_messages(problem, self.prompts.wording()))[1]
+        return render(self.policy.tokenizer, student_messages(problem, self.prompts))[1]
 
     def privileged_ids(self, problem: Problem) -> tuple[int, ...]:
         """x ⊕ y*, as token ids, with the information that the config chooses."""
         wrong = self.prompts.information is Information.WRONG_OTHER
         other = pick_other(problem, self.others, seed=0) if wrong else None
         shown = reference(problem, self.prompts.information, self.prompts.fraction, other)
-        return render(self.policy.tokenizer, privileged_messages(problem, self.prompts.wording(), shown))[1]
+        return render(self.policy.tokenizer, privileged_messages(problem, self.prompts, shown))[1]
 
     def collect(self, problems: Sequence[Problem], draw: Draw, *, privileged: bool = False) -> list[Group]:
         """One graded group of draw.n rollouts a problem. A prompt that does not fit the context is sampled from never."""

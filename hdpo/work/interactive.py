@@ -130,13 +130,13 @@ class Ask:
         """One side's prompt as text and as token ids. wrong: the other problem's solution, else a changed answer."""
         problem, prompts = self.problem, from_json(PromptConfig, self.get("prompts", dict))
         if side == "student":
-            return render(self.policy.tokenizer, student_messages(problem, prompts.wording()))
+            return render(self.policy.tokenizer, student_messages(problem, prompts))
         given, information = self.payload.get("other"), prompts.information
         other = _problem(given) if given else None
         if side == "wrong":
             information = Information.WRONG_OTHER if other else Information.WRONG_ANSWER
         shown = reference(problem, information, prompts.fraction, other)
-        return render(self.policy.tokenizer, privileged_messages(problem, prompts.wording(), shown))
+        return render(self.policy.tokenizer, privileged_messages(problem, prompts, shown))
 
     def token_ids(self, given: Sequence[Any]) -> tuple[int, ...]:
         """Checked, because a stale trace of another model would index beyond the vocabulary."""

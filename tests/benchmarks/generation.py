@@ -60,7 +60,7 @@ class Generate:
 
 
 def prompts_of(policy: Policy, problems: Sequence[Problem]) -> list[Prompt]:
-    return [Prompt(p.id, render(policy.tokenizer, student_messages(p, PromptConfig().wording()))[1]) for p in problems]
+    return [Prompt(p.id, render(policy.tokenizer, student_messages(p, PromptConfig()))[1]) for p in problems]
 
 
 def collector_for(policy: Policy, verifier: VerifierPool, problems: Sequence[Problem]) -> Collector:

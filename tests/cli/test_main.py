@@ -138,7 +138,7 @@ def test_bench_measures_the_session_that_is_asked_for(root):
 def test_another_model_is_asked_in_the_words_of_instruct_models(root, monkeypatch, capsys):
     monkeypatch.setattr("hdpo.cli.main.run_here", lambda run, *rest: (_ for _ in ()).throw(KeyboardInterrupt))
     assert main(["train", "--model", "team/qwen"]) == 130
-    assert only_run(root).load_config().prompts.wording() == INSTRUCT
+    assert only_run(root).load_config().prompts == INSTRUCT
     assert "--student" in capsys.readouterr().err
 
 

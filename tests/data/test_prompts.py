@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from hdpo.config import INSTRUCT, PLAIN, Information, Wording
+from hdpo.config import INSTRUCT, Information, PromptConfig
 from hdpo.data.problems import bundled
 from hdpo.data.prompts import fits, pick_other, privileged_messages, reference, render, student_messages
 from hdpo.errors import BadInput
 from hdpo.grading.boxes import last_box
 from hdpo.records import Problem
 
+PLAIN = PromptConfig()
 MODEL = Path(__file__).resolve().parents[2] / "assets" / "model"
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -151,7 +152,7 @@ def test_braces_and_placeholders_of_a_problem_stay_as_they_are():
 )
 def test_a_wording_without_its_marks_is_refused(student, privileged, sentence):
     with pytest.raises(BadInput, match=sentence):
-        Wording(student, privileged)
+        PromptConfig(student, privileged)
 
 
 def test_the_ids_are_those_of_the_template(tokenizer):

@@ -53,8 +53,7 @@ def one(random: Random, folder: Path) -> str:
     try:
         chosen, _ = following(settings, {"rank", "alpha", "targets", "adapter"})
         policy = load_policy(ModelConfig(**{"rank": 4, **settings, **chosen}))
-        wording = PromptConfig().wording()
-        ids = render(policy.tokenizer, student_messages(PROBLEMS[0], wording))[1]
+        ids = render(policy.tokenizer, student_messages(PROBLEMS[0], PromptConfig()))[1]
         key = DrawKey(0, Purpose.SCAN)
         drawn = TransformersSampler(policy).sample([Prompt("p", ids)], HOW_SHORT, Draw(2, key))[0]
         assert all(0 <= i < policy.vocabulary for c in drawn for i in c.token_ids), "tokens beyond the vocabulary"

@@ -134,9 +134,7 @@ def model_picker(page: str) -> ModelChoice:
 
 def fitting(model: ModelConfig) -> PromptConfig:
     """The wording that a model knows: the bundled one's own, else the one for instruct models."""
-    if model.model == BUNDLED:
-        return PromptConfig()
-    return PromptConfig(student=INSTRUCT.student, privileged=INSTRUCT.privileged)
+    return PromptConfig() if model.model == BUNDLED else INSTRUCT
 
 
 def problem_source(page: str) -> ProblemSource:
