@@ -6,6 +6,7 @@ the host, the boot and the ticks since that boot; elsewhere the system keeps the
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import signal
@@ -57,11 +58,7 @@ def life(pid: int, start: Start) -> Life:
         if boot != _boot() or (not boot and host != _host()):
             return Life.DEAD if host == _host() else Life.ELSEWHERE  # a boot that is over, or another machine's
         return Life.ALIVE if ticks and ticks == _ticks(pid) else Life.DEAD
-    with suppress(psutil.Error, ValueError, OverflowError):
-        process = psutil.Process(pid)
-        if abs(process.create_time() - start) < 1.0 and process.status() != psutil.STATUS_ZOMBIE:
-            return Life.ALIVE
-    return Life.DEAD
+    return Life.ALIVE if abs(_created(pid) - start) < 1.0 else Life.DEAD
 
 
 def host_of(start: Start) -> str:
@@ -84,15 +81,20 @@ def _boot() -> str:
 
 def _ticks(pid: int) -> str:
     """When a process started; '' for one that is gone or waits to be buried."""
-    if _boot():
-        with suppress(OSError, ValueError):
-            fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-            return "" if fields[0] in b"ZX" else fields[19].decode()
-        return ""
+    if not _boot():
+        return str(created) if (created := _created(pid)) > 0.0 else ""
+    with suppress(OSError, ValueError):
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        return "" if fields[0] in b"ZX" else fields[19].decode()
+    return ""
+
+
+def _created(pid: int) -> float:
+    """When a process started, by the system's clock; -inf for one that is gone or waits to be buried."""
     with suppress(psutil.Error, ValueError, OverflowError):
         process = psutil.Process(pid)
-        return "" if process.status() == psutil.STATUS_ZOMBIE else str(process.create_time())
-    return ""
+        return -math.inf if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
+    return -math.inf
 
 
 # --- who holds a folder -----------------------------------------------------------------------------------------------
