@@ -1,13 +1,13 @@
 """Estimates with honest intervals. numpy and scipy.special only: pages import this.
 
-Conventions: counts are `(n, c)` pairs, n rollouts of one prompt of which c are correct. The prompt is the
-unit: a standard error is the spread of the per-prompt values over √P, never over √(P·n) (Miller 2024, arXiv
-2411.00640). Arms are compared prompt by prompt. Every interval is two-sided, 95 %. Rates are fractions, not
-per cent. How often the intervals hold the truth is simulated by `python -m tests.simulations`.
+Conventions: counts are `(n, c)` pairs, n rollouts of one prompt of which c are correct. The prompt is the unit: a
+standard error is the spread of the per-prompt values over √P, never over √(P·n) (Miller 2024, arXiv 2411.00640). Arms
+are compared prompt by prompt. Every interval is two-sided, 95 %. Rates are fractions, not per cent. How often the
+intervals hold the truth is simulated by `python -m tests.simulations`.
 
-The spread of a few values in a known range is often too small: the rare prompt that would widen it was not
-drawn. So half an unseen prompt at each end of the range joins it (`_variance`), which moves no mean, weighs
-nothing at 240 prompts and much at 8, and makes P equal values no certainty.
+The spread of a few values in a known range is often too small: the rare prompt that would widen it was not drawn. So
+half an unseen prompt at each end of the range joins it (`_variance`), which moves no mean, weighs nothing at 240
+prompts and much at 8, and makes P equal values no certainty.
 
 This file is long: every interval that a page shows is here.
 """
@@ -18,6 +18,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,11 +36,8 @@ Values = Sequence[float] | NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its 95 % interval [low, high].
-
-    n_prompts: prompts behind it (P). n_samples: rollouts behind it over all prompts, None where only
-    per-prompt values were given. k: that of pass@k, where there is one.
-    """
+    """A value with its 95 % interval [low, high]. n_prompts: prompts behind it (P). n_samples: rollouts behind it over
+    all prompts, None where only per-prompt values were given. k: that of pass@k, where there is one."""
 
     value: float
     low: float
@@ -53,10 +51,9 @@ class Estimate:
 class Spread:
     """What a difference between two arms varies by: standard deviations, fractions.
 
-    problems: of the effect over prompts, gains on some and losses on others. seeds: of a whole training. rest:
-    of one training on one prompt, rollouts and all. Assumed where no pair is at hand: about that of the
-    recorded pairs, λ = 0.3 and 3 against 0 on the steep mix at step 60, with .25 (pass@1) and .35 (pass@8), 0
-    to .013, and .1 and .2.
+    problems: of the effect over prompts, gains on some and losses on others. seeds: of a whole training. rest: of one
+    training on one prompt, rollouts and all. Assumed where no pair is at hand: about that of the recorded pairs, λ =
+    0.3 and 3 against 0 on the steep mix at step 60, with .25 (pass@1) and .35 (pass@8), 0 to .013, and .1 and .2.
     """
 
     problems: float = 0.3
@@ -73,15 +70,14 @@ class Detectable:
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:
-    """Chance that k of n rollouts, drawn without replacement, hold a correct one: `1 - C(n-c,k)/C(n,k)`.
-
-    Unbiased for 1-(1-p)^k (Chen et al. 2021, arXiv 2107.03374), exact integers up to the last division.
-    Raises BadInput unless 0 ≤ c ≤ n and 1 ≤ k ≤ n: with fewer rollouts than k no unbiased estimate exists.
+    """Chance that k of n rollouts, drawn without replacement, hold a correct one: `1 - C(n-c,k)/C(n,k)`, in integers
+    up to the division. Unbiased for 1-(1-p)^k (Chen et al. 2021, arXiv 2107.03374). Raises BadInput unless 0 ≤ c ≤ n
+    and 1 ≤ k ≤ n: with fewer rollouts than k no unbiased estimate exists.
 
     >>> pass_at_k(4, 1, 2), pass_at_k(4, 3, 2), pass_at_k(8, 0, 8)
     (0.5, 1.0, 0.0)
     """
-    _check_count(n, c)
+    _checked([(n, c)])
     if not 1 <= k <= n:
         raise BadInput(f"pass@{k} needs k between 1 and the rollouts per prompt, {n}: sample at least {k}, or lower k.")
     return (math.comb(n, k) - math.comb(n - c, k)) / math.comb(n, k)
@@ -90,34 +86,33 @@ def pass_at_k(n: int, c: int, k: int) -> float:
 def mean_pass_at_k(counts: Counts, k: int) -> Estimate:
     """Mean of the per-prompt pass@k with the interval of Korn and Graubard (1998).
 
-    That is `rate_interval` at the number of yes-or-no prompts that would vary as much: P·m(1-m)/s², less what
-    Student's t says of a spread from P values, and at most the rollouts there are. It holds for few and for
-    skewed prompts, where ±t is too narrow on the side of the prompts not drawn.
+    That is `rate_interval` at the number of yes-or-no prompts that would vary as much: P·m(1-m)/s², less what Student's
+    t says of a spread from P values, and at most the rollouts there are. It holds for few and for skewed prompts, where
+    ±t is too narrow on the side of the prompts not drawn.
 
     >>> mean_pass_at_k([(4, 0), (4, 4)], 1).value
     0.5
     """
-    values = np.array([pass_at_k(n, c, k) for n, c in _some(counts)])
+    values = np.array([pass_at_k(n, c, k) for n, c in _checked(counts)])
     prompts, samples = len(values), sum(n for n, _ in counts)
     mean, variance = float(values.mean()), _variance(values, 0.0, 1.0)
     centre = (float(values.sum()) + 0.5) / (prompts + 1)  # with the half prompts, as in the variance
     effective = prompts * centre * (1.0 - centre) / variance * (_t_quantile(math.inf) / _t_quantile(prompts)) ** 2
     effective = min(effective, float(samples))
-    low, high = _exact(mean * effective, effective)
-    return Estimate(mean, low, high, prompts, samples, k)
+    return Estimate(mean, *_exact(mean * effective, effective), prompts, samples, k)
 
 
 def rate_interval(c: int, n: int) -> tuple[float, float]:
     """Interval for a plain rate of c in n: one prompt's pass rate, or a share of prompts.
 
-    Clopper and Pearson's exact one, with all 5 % on the one side that is left where c is 0 or n: 0 of 8 says
-    p < 0.31, one bound in every table and sentence. It holds the truth at least 93.1 times in 100, whatever
-    the rate and n; Wilson's falls to 83 at rates near 0.01.
+    Clopper and Pearson's exact one, with all 5 % on the one side that is left where c is 0 or n: 0 of 8 says p < 0.31,
+    one bound in every table and sentence. It holds the truth at least 93.1 times in 100, whatever the rate and n;
+    Wilson's falls to 83 at rates near 0.01.
 
     >>> [round(x, 3) for x in rate_interval(0, 8)], [round(x, 3) for x in rate_interval(4, 8)]
     ([0.0, 0.312], [0.157, 0.843])
     """
-    _check_count(n, c)
+    _checked([(n, c)])
     return _exact(c, n)
 
 
@@ -131,9 +126,8 @@ def cliff_fraction(counts: Counts) -> Estimate:
 
 
 def cover_at(counts: Counts, tau: float) -> Estimate:
-    """Cover@τ: share of prompts whose pass rate c/n is at least τ (arXiv 2510.08325).
-
-    Unlike pass@k at a large k it does not reward guessing. Plug-in: c/n stands for the rate. τ in (0, 1].
+    """Cover@τ: share of prompts whose pass rate c/n is at least τ, in (0, 1] (arXiv 2510.08325). Unlike pass@k at a
+    large k it does not reward guessing. Plug-in: c/n stands for the rate.
 
     >>> cover_at([(8, 0), (8, 2), (8, 4), (8, 8)], 0.5).value
     0.5
@@ -160,8 +154,8 @@ def mean_value(values: Values) -> Estimate:
 def paired_difference(a: Values, b: Values) -> Estimate:
     """How much a exceeds b: mean over prompts of a - b, the same prompts in the same order. Not cut at 0.
 
-    The values are shares, between 0 and 1. Covers the sampling of prompts and rollouts; training noise is a
-    second level (`seeds_difference`), of which one seed knows nothing.
+    The values are shares, between 0 and 1. Covers the sampling of prompts and rollouts; training noise is a second level
+    (`seeds_difference`), of which one seed knows nothing.
 
     >>> paired_difference([0.5, 0.75, 1.0], [0.25, 0.5, 0.5]).value
     0.3333333333333333
@@ -172,13 +166,13 @@ def paired_difference(a: Values, b: Values) -> Estimate:
 def seeds_difference(a: Sequence[Values], b: Sequence[Values]) -> Estimate:
     """How much arm a exceeds arm b over training seeds: one array of per-prompt shares a seed, paired.
 
-    d[s, p] = a[s][p] - b[s][p]; the value is its mean. Seeds and prompts are crossed random effects (every
-    seed is evaluated on the same prompts), so Var(mean) = σ²_seed/S + σ²_prompt/P + σ²_rest/(SP). The
-    variance of the seed means over S plus that of the prompt means over P estimates this and counts the last
-    part twice: wide rather than narrow. Each part keeps the t of its own degrees, `√(t²V_seed + t²V_prompt)`:
-    Banerjee's interval (1960), which never covers less than it says. Pooled degrees (Satterthwaite's) do when
-    two seeds happen to agree: 10 to 14 % false claims. The price is the width: two seeds know the training
-    noise by one degree, t = 12.7; three by 4.3. With one seed training noise is not covered: say so.
+    d[s, p] = a[s][p] - b[s][p]; the value is its mean. Seeds and prompts are crossed random effects (every seed is
+    evaluated on the same prompts), so Var(mean) = σ²_seed/S + σ²_prompt/P + σ²_rest/(SP). The variance of the seed means
+    over S plus that of the prompt means over P estimates this and counts the last part twice: wide rather than narrow.
+    Each part keeps the t of its own degrees, `√(t²V_seed + t²V_prompt)`: Banerjee's interval (1960), which never covers
+    less than it says. Pooled degrees (Satterthwaite's) do when two seeds happen to agree: 10 to 14 % false claims. The
+    price is the width: two seeds know the training noise by one degree, t = 12.7; three by 4.3. With one seed training
+    noise is not covered: say so.
 
     >>> seeds_difference([[0.5, 1.0], [0.5, 0.5]], [[0.0, 0.5], [0.5, 0.5]]).value
     0.25
@@ -189,10 +183,8 @@ def seeds_difference(a: Sequence[Values], b: Sequence[Values]) -> Estimate:
 
 
 def detectable_again(a: Sequence[Values], b: Sequence[Values], power: float = 0.8) -> Detectable:
-    """From which true difference on a comparison like this one shows it, by the variances of these very pairs.
-
-    Always beyond the half width of `seeds_difference`, so it cannot contradict the interval beside it. With
-    one seed training noise is not in it.
+    """From which true difference on a comparison like this one shows it, by the variances of these very pairs: always
+    beyond the half width of `seeds_difference`, which it cannot contradict. With one seed training noise is not in it.
     """
     d = _differences(a, b)
     if d.shape[1] < FEWEST:
@@ -202,10 +194,8 @@ def detectable_again(a: Sequence[Values], b: Sequence[Values], power: float = 0.
 
 
 def spread_of(a: Sequence[Values], b: Sequence[Values]) -> Spread:
-    """How pairs of runs varied, for the plan of more of them; the moments' estimates, cut at 0.
-
-    One seed cannot tell what is the problem's from what is the training's: all goes to the problems.
-    """
+    """How pairs of runs varied, for the plan of more of them; the moments' estimates, cut at 0. One seed cannot tell what
+    is the problem's from what is the training's: all goes to the problems."""
     d = _differences(a, b)
     seeds, prompts = d.shape
     rest = 0.0
@@ -229,11 +219,11 @@ def detectable_difference(
 ) -> Detectable:
     """Smallest true rise of pass@k that `seeds_difference` shows with this power, planned from a baseline's counts.
 
-    The variances are those of that interval. The spread is an assumption, to be said; its seeds count from two
-    on, as in the interval, and its rest is at least what n_samples rollouts a prompt in both arms make at the
-    baseline's rates, which is estimated without bias and takes 2k rollouts a prompt. prompts: how many will be
-    evaluated, as many as the baseline by default. Where only a few rollouts or problems tell of the effect it
-    shows more often than it says, up to 90 times in 100: such means are skewed.
+    The variances are those of that interval. The spread is an assumption, to be said; its seeds count from two on, as in
+    the interval, and its rest is at least what n_samples rollouts a prompt in both arms make at the baseline's rates,
+    which is estimated without bias and takes 2k rollouts a prompt. prompts: how many will be evaluated, as many as the
+    baseline by default. Where only a few rollouts or problems tell of the effect it shows more often than it says, up to
+    90 times in 100: such means are skewed.
 
     >>> round(detectable_difference([(32, 16)] * 50, 16, 1, spread=Spread(0.0, 0.0, 0.0)).value, 3)
     0.086
@@ -259,11 +249,7 @@ def first_divergence(a: Sequence[int], b: Sequence[int]) -> int | None:
     >>> first_divergence([5, 6, 7], [5, 9, 7]), first_divergence([5], [5, 6]), first_divergence([5], [5])
     (1, 1, None)
     """
-    shorter = min(len(a), len(b))
-    for i in range(shorter):
-        if a[i] != b[i]:
-            return i
-    return None if len(a) == len(b) else shorter
+    return next((i for i, (x, y) in enumerate(zip_longest(a, b)) if x != y), None)
 
 
 def verdict_words(difference: Estimate) -> str:
@@ -284,8 +270,8 @@ def verdict_words(difference: Estimate) -> str:
 
 
 def _share(hits: Sequence[bool], counts: Counts) -> Estimate:
-    low, high = rate_interval(sum(hits), len(hits))
-    return Estimate(sum(hits) / len(hits), low, high, len(hits), sum(n for n, _ in counts))
+    interval = rate_interval(sum(hits), len(hits))
+    return Estimate(sum(hits) / len(hits), *interval, len(hits), sum(n for n, _ in counts))
 
 
 def _exact(c: float, n: float) -> tuple[float, float]:
@@ -364,23 +350,13 @@ def _sampling_variance(counts: Counts, m: int, k: int) -> float:
     return max(total / len(counts), 0.0)
 
 
-def _some(counts: Counts) -> Counts:
-    if not len(counts):
-        raise BadInput(
-            "Expected the counts of at least one prompt, found none: no prompt was gradable, or none was run."
-        )
-    return counts
-
-
 def _checked(counts: Counts) -> Counts:
-    for n, c in _some(counts):
-        _check_count(n, c)
+    if not len(counts):
+        raise BadInput("Expected counts of at least one prompt, found none: no prompt was gradable, or none was run.")
+    for n, c in counts:
+        if n < 1 or not 0 <= c <= n:
+            raise BadInput(f"Expected c correct of n rollouts with 0 ≤ c ≤ n and n ≥ 1, found c = {c} and n = {n}.")
     return counts
-
-
-def _check_count(n: int, c: int) -> None:
-    if n < 1 or not 0 <= c <= n:
-        raise BadInput(f"Expected c correct of n rollouts with 0 ≤ c ≤ n and n ≥ 1, found c = {c} and n = {n}.")
 
 
 def _finite(values: Values, which: str, length: int | None = None) -> NDArray[np.float64]:
