@@ -43,9 +43,6 @@ class Life(Enum):
     ELSEWHERE = "on another machine"
 
 
-# --- who lives --------------------------------------------------------------------------------------------------------
-
-
 def me() -> tuple[int, str]:
     """This process: its pid and its start."""
     return os.getpid(), f"{_host()} {_boot()} {_ticks(os.getpid())}"
@@ -97,17 +94,12 @@ def _created(pid: int) -> float:
     return -math.inf
 
 
-# --- who holds a folder -----------------------------------------------------------------------------------------------
-
-
 @contextmanager
 def holding(folder: Path) -> Iterator[None]:
     """Hold a folder by a lock on its file `lock` until the block ends, or the process does, however it ends. Raises
-    Busy where another process holds it.
-
-    The lock is the system's own and looks at no clock. Over NFS it counts between machines from version 4 on; where a
-    file system has no locks at all, that is said on standard error, and the liveness of the last writer is all there is.
-    """
+    Busy where another process holds it. The lock is the system's own and looks at no clock. Over NFS it counts between
+    machines from version 4 on; where a file system has no locks at all, that is said on standard error, and the liveness
+    of the last writer is all there is."""
     with (folder / "lock").open("ab") as file:
         until = time.monotonic() + HOLD_PATIENCE
         try:
@@ -143,9 +135,6 @@ def _lock(file: IO[bytes], look: bool = False) -> bool:
     return True
 
 
-# --- who ends with whom -----------------------------------------------------------------------------------------------
-
-
 @cache
 def lifeline() -> int:
     """For the stdin of a child that shall know when this process is gone: a pipe that is open as long as it lives."""
@@ -165,10 +154,7 @@ def when_parent_ends(do: Callable[[], object]) -> None:
 
 def end_group(group: subprocess.Popen[Any], ask: bool = True) -> None:
     """End a process that was started with start_new_session, and all that it started: asked first, if so, then killed.
-
-    On Windows, which has no groups of this kind, its descendants are looked up; those of a child that is gone are not
-    found.
-    """
+    On Windows, which has no such groups, its descendants are looked up; those of a child that is gone are not found."""
     for asking in (True, False) if ask else (False,):
         if sys.platform == "win32":
             with suppress(psutil.Error):

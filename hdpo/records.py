@@ -29,10 +29,6 @@ class Outcome(str, Enum):
         return self is Outcome.CORRECT
 
     @property
-    def is_truncated(self) -> bool:
-        return self is Outcome.TRUNCATED
-
-    @property
     def is_graded(self) -> bool:
         """Whether there is a verdict; without one a rollout is no sample."""
         return self is not Outcome.GRADER_ERROR
@@ -47,10 +43,6 @@ class GroupKind(str, Enum):
     NO_SIGNAL = "no signal"  # fewer than two gradable rollouts are left
     TOO_LONG = "prompt too long"  # prompt + new tokens exceed the context; never cut
     UNGRADABLE = "gold unparsable"  # leaves every count, visibly
-
-    @property
-    def is_regime(self) -> bool:
-        return self in (GroupKind.CLIFF, GroupKind.MIXED, GroupKind.SOLVED)
 
     @property
     def is_measured(self) -> bool:
@@ -68,8 +60,7 @@ class Doubt(str, Enum):
 
 @dataclass(frozen=True)
 class Problem:
-    """One problem. `solution` is the worked ground truth y*, "" where the set has none; `answer` is its final answer, which the verifier
-    checks."""
+    """`solution` is the worked ground truth y*, "" where the set has none; `answer` its final answer, which is verified."""
 
     id: str
     text: str
@@ -81,11 +72,8 @@ class Problem:
 
 @dataclass(frozen=True)
 class TopK:
-    """The K largest raw log-probs (T = 1, before top-p) at each completion position, in nats.
-
-    ids, logprobs: numpy arrays (T, K). `weights` names the weights that computed them; they stand for
-    the teacher only while that is the teacher's name.
-    """
+    """The K largest raw log-probs (T = 1, before top-p) at each completion position, in nats. ids, logprobs: numpy arrays
+    (T, K). `weights` names the weights that computed them, which stand for the teacher while that is its name."""
 
     ids: object
     logprobs: object
@@ -94,11 +82,8 @@ class TopK:
 
 @dataclass(frozen=True)
 class Rollout:
-    """One sampled completion and its verdict.
-
-    token_ids end with the end token unless truncated. logprobs are those of the sampling distribution at its
-    temperature (nats, one a token). `answer` is what the verifier extracted, "" where nothing was found.
-    """
+    """One sampled completion and its verdict. token_ids end with the end token unless truncated. logprobs are those of the
+    sampling distribution at its temperature (nats, one a token). `answer` is what the verifier found, "" for nothing."""
 
     problem_id: str
     index: int
@@ -156,4 +141,4 @@ class Group:
         outcomes = [r.outcome for r in self.rollouts]
         if not all(o.is_graded for o in outcomes):
             return Doubt.GRADER
-        return Doubt.TRUNCATION if any(o.is_truncated for o in outcomes) else Doubt.NONE
+        return Doubt.TRUNCATION if Outcome.TRUNCATED in outcomes else Doubt.NONE

@@ -25,10 +25,9 @@ def rows(run: Run, *kinds: str) -> list[dict[str, Any]]:
         who = {"run": member.id, "lambda": facts["lambda"], "seed": facts["seed"]}
         found += [who | row for row in member.metrics()]
     here = list(dict.fromkeys(r["kind"] for r in found))
-    if unknown := [k for k in kinds if k not in here]:
-        raise BadInput(
-            f"kind: expected kinds of rows that {run.id} has ({', '.join(here) or 'none yet'}), found {', '.join(unknown)}. Choose from these."
-        )
+    if unknown := ", ".join(k for k in kinds if k not in here):
+        has = f"kinds of rows that {run.id} has ({', '.join(here) or 'none yet'})"
+        raise BadInput(f"kind: expected {has}, found {unknown}. Choose from these.")
     return [r for r in found if not kinds or r["kind"] in kinds]
 
 

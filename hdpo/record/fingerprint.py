@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 UNKNOWN = ""
+Names = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,7 @@ def read_fingerprint(noted: Any) -> Fingerprint:
     return Fingerprint(**{f.name: v for f in fields(Fingerprint) if isinstance(v := known.get(f.name), str)})
 
 
-def differences(
-    a: Fingerprint, b: Fingerprint, among: Sequence[str] = MEASURED
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def differences(a: Fingerprint, b: Fingerprint, among: Sequence[str] = MEASURED) -> tuple[Names, Names]:
     """Names of the fields that differ, and of those that one of the two does not know.
 
     >>> differences(Fingerprint(split="test", model="a"), Fingerprint(split="train"), ("split", "model", "grader"))

@@ -36,9 +36,8 @@ def is_row(row: Any) -> bool:
     match row.get("kind", ""):
         case "eval":
             slices = [row.get("by_level") or {}, row.get("by_source") or {}]
-            return _is_evaluation(row) and all(
-                isinstance(s, dict) and all(map(_is_evaluation, s.values())) for s in slices
-            )
+            whole = all(isinstance(s, dict) and all(map(_is_evaluation, s.values())) for s in slices)
+            return whole and _is_evaluation(row)
         case "scan_group":
             counts = dict.fromkeys(("n", "correct", "truncated", "no_answer", "grader_errors"), 0)
             return has(row, problem_id=str, group=str, doubt=str) and has(counts | row, **dict.fromkeys(counts, int))
@@ -51,11 +50,8 @@ def is_row(row: Any) -> bool:
 
 
 def _is_evaluation(row: Any) -> bool:
-    return (
-        has(row, pass_at=dict, cliff=dict)
-        and bool(row["pass_at"])
-        and all(map(_is_interval, [*row["pass_at"].values(), row["cliff"]]))
-    )
+    measured = has(row, pass_at=dict, cliff=dict) and row["pass_at"]
+    return bool(measured) and all(map(_is_interval, [*row["pass_at"].values(), row["cliff"]]))
 
 
 def _is_interval(value: Any) -> bool:
@@ -75,8 +71,5 @@ def is_status(data: Any) -> bool:
 
 def is_frozen(data: Any) -> bool:
     """What config.json holds around the config itself."""
-    return (
-        has(data, kind=str, config=dict)
-        and is_plain(data)
-        and has({"created": 0, "command": "", "versions": {}} | data, created=NUMBER, command=str, versions=dict)
-    )
+    whole = has(data, kind=str, config=dict) and {"created": 0, "command": "", "versions": {}} | data
+    return has(whole, created=NUMBER, command=str, versions=dict) and is_plain(data)

@@ -10,7 +10,7 @@ from hdpo.records import GroupKind, Outcome
 from workbench.components.rollouts import cards_of, raw_text, rollout_list
 from workbench.data import catalog
 
-KINDS = [k.value for k in GroupKind if k.is_regime]
+KINDS = [k.value for k in (GroupKind.CLIFF, GroupKind.MIXED, GroupKind.SOLVED)]
 
 
 def browse(members: list[Run]) -> None:

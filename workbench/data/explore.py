@@ -158,7 +158,7 @@ def sample_sentence(student: Sequence[Outcome], privileged: Sequence[Outcome]) -
     doubt = ""
     if len(graded) < len(student):
         return f"No graded rollout is correct, but the verifier failed on {len(student) - len(graded)}: a doubtful cliff, which is not distilled."
-    if any(o.is_truncated for o in student):
+    if Outcome.TRUNCATED in student:
         doubt = " It is doubtful, because a rollout was cut off; it is distilled and counted apart."
     return (
         f"A cliff in this sample: {cliff_sentence(len(graded))} Of the privileged rollouts {accepted} of {len(privileged)} "
