@@ -21,19 +21,7 @@ from hdpo.model.defaults import following
 from hdpo.presets import PRESETS, settings_of
 from hdpo.work.preflight import refuse_idle
 
-SECTIONS = {
-    "model": "model",
-    "data": "problems",
-    "prompts": "prompts",
-    "sampling": "sampling",
-    "objective": "objective",
-    "step": "steps",
-    "evaluation": "evaluation",
-    "train": "run",
-    "": "run",
-}
-
-
+SECTIONS = {"data": "problems", "step": "steps", "train": "run", "": "run"}  # headings that are not the section's name
 PROG = "hdpo" if Path(sys.argv[0]).stem == "hdpo" else "python -m hdpo"  # as it was called
 
 
@@ -41,24 +29,15 @@ def command(
     commands: Any, words: str, help: str, run: Callable[[Any], int], arguments: Sequence[str] = ()
 ) -> argparse.ArgumentParser:
     """One command; words lead to it, help is its line in the list and the head of its own help."""
-    name = words.split()[-1]
-    usage = " ".join([PROG, words, *(a.upper() for a in arguments), "[options]"])
+    prog = f"{PROG} {words}"
+    usage, description = " ".join([prog, *map(str.upper, arguments), "[options]"]), f"{help[0].upper()}{help[1:]}."
     p: argparse.ArgumentParser = commands.add_parser(
-        name,
-        help=help,
-        description=f"{help[0].upper()}{help[1:]}.",
-        allow_abbrev=False,
-        usage=usage,
-        prog=f"{PROG} {words}",
+        words.split()[-1], help=help, description=description, allow_abbrev=False, usage=usage, prog=prog
     )
     for argument in arguments:
         p.add_argument(argument, metavar=argument.upper(), type=some)
-    p.add_argument(
-        "--json",
-        action="store_true",
-        default=argparse.SUPPRESS,
-        help="one JSON object on standard output, nothing else",
-    )
+    only = "one JSON object on standard output, nothing else"
+    p.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=only)
     p.set_defaults(handler=run, parser=p)
     p.error = partial(refuse, p)  # type: ignore[method-assign]
     return p
@@ -100,21 +79,19 @@ def add_knobs(parser: argparse.ArgumentParser, config: Any, without: tuple[str, 
     """A flag for every setting, grouped by section; one that is not given keeps the default shown."""
     groups: dict[str, Any] = {}
     for k in knobs(config):
-        if k.name in without:
-            continue
-        section = SECTIONS[k.path[-2] if len(k.path) > 1 else ""]
-        group = groups.setdefault(section, None) or parser.add_argument_group(section)
-        groups[section] = group
-        group.add_argument(
-            k.flag, dest=k.name, type=reader(k), default=argparse.SUPPRESS, metavar=metavar(k), help=help_text(k)
-        )
+        if k.name not in without:
+            section = k.path[-2] if len(k.path) > 1 else ""
+            section = SECTIONS.get(section, section)
+            group = groups[section] = groups.get(section) or parser.add_argument_group(section)
+            group.add_argument(
+                k.flag, dest=k.name, type=reader(k), default=argparse.SUPPRESS, metavar=metavar(k), help=help_text(k)
+            )
 
 
 def add_preset(parser: argparse.ArgumentParser) -> None:
     """--preset, and the list of presets below the help."""
-    parser.add_argument(
-        "--preset", metavar="NAME", type=some, help="settings that belong together, listed below; a flag beside it wins"
-    )
+    words = "settings that belong together, listed below; a flag beside it wins"
+    parser.add_argument("--preset", metavar="NAME", type=some, help=words)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = "\n".join(["presets:", *(f"  {name:22}{preset.help}" for name, preset in PRESETS.items())])
 
@@ -150,8 +127,8 @@ def written(value: Any) -> str:
 
 def reader(k: Knob) -> Callable[[str], Any]:
     """From text to the setting's type; limits are checked by the config itself. A wrong one is a sentence."""
-    inner = k.type.__args__[0] if hasattr(k.type, "__args__") else k.type
-
+    several_values = hasattr(k.type, "__args__")
+    inner = k.type.__args__[0] if several_values else k.type
     if inner is str:
         return some
 
@@ -160,13 +137,12 @@ def reader(k: Knob) -> Callable[[str], Any]:
             whole = inner is int and float(text) == int(float(text))  # 1e3 steps are 1000
             return int(float(text)) if whole else inner(text)
         except ValueError:
-            wanted = words(inner)
-            raise argparse.ArgumentTypeError(f"expected {wanted}, found {text!r}. Give {wanted}.") from None
+            raise argparse.ArgumentTypeError(f"expected {words(inner)}, found {text!r}. Give {words(inner)}.") from None
 
     def several(text: str) -> tuple[Any, ...]:
         return tuple(one(t.strip()) for t in some(text).split(",") if t.strip())
 
-    return several if hasattr(k.type, "__args__") else one
+    return several if several_values else one
 
 
 def given_settings(args: Any, config: Any) -> dict[str, Any]:

@@ -3,7 +3,6 @@ what a session would take here."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -11,7 +10,7 @@ from typing import Any
 
 from hdpo.cli.args import add_knobs, add_preset, command, config_from, some
 from hdpo.cli.results import table
-from hdpo.cli.terminal import say
+from hdpo.cli.terminal import say, tell
 from hdpo.config import ScanConfig, TrainConfig, to_json
 from hdpo.errors import BadInput
 from hdpo.records import Outcome, Problem
@@ -32,7 +31,7 @@ AGAINST = {
 }
 
 
-def add_commands(commands: Any) -> None:
+def add_commands(commands: Any, asked: str | None) -> None:
     for name, help, run in (
         ("rollouts", "unprivileged and privileged rollouts of problems, with verdicts", show_rollouts),
         ("gap", "the realizability gap of one trace a problem, token by token, in nats", show_gap),
@@ -49,11 +48,13 @@ def add_commands(commands: Any) -> None:
             p.add_argument("--against", choices=[*AGAINST], default="drifting", help="the teacher (default drifting)")
             whose = "whose completion is looked at: the first correct one, else the first (default privileged)"
             p.add_argument("--trace", choices=("privileged", "student"), default="privileged", help=whose)
-        add_knobs(p, ScanConfig(), UNREAD[name])
+        if asked in (None, name):
+            add_knobs(p, ScanConfig(), UNREAD[name])
     words = "what this machine does with a session: seconds by phase, how long, how much memory"
     p = command(commands, "bench", words, show_bench)
     add_preset(p)
-    add_knobs(p, TrainConfig(), UNREAD["bench"])
+    if asked in (None, "bench"):
+        add_knobs(p, TrainConfig(), UNREAD["bench"])
 
 
 def show_bench(args: Any) -> int:
@@ -66,8 +67,7 @@ def show_bench(args: Any) -> int:
     if (running := jobs.running_heavy()) is not None:
         say(f"{running.payload['run']} runs at the same time: what is measured now is slower than this machine.")
     found = bench(config)
-    print(json.dumps(found) if args.json else bench_text(found, config))
-    return 0
+    return tell(args, found, bench_text(found, config))
 
 
 def bench_text(b: Mapping[str, Any], config: TrainConfig) -> str:
@@ -135,11 +135,8 @@ def show_rollouts(args: Any) -> int:
     sides = ["student", "privileged", *["wrong"] * args.wrong]
     with looking(args) as (problems, ask):
         found = [(p, ask("rollouts", p, sides=sides, greedy=args.greedy)) for p in problems]
-    if args.json:
-        print(json.dumps([{"problem": asdict(p), "sides": answer} for p, answer in found], ensure_ascii=False))
-    else:
-        print("\n\n".join(rollouts_text(p, answer) for p, answer in found))
-    return 0
+    facts = [{"problem": asdict(p), "sides": answer} for p, answer in found]
+    return tell(args, facts, "\n\n".join(rollouts_text(p, answer) for p, answer in found))
 
 
 def rollouts_text(problem: Problem, answer: Mapping[str, Any]) -> str:
@@ -166,13 +163,10 @@ def show_gap(args: Any) -> int:
         for problem in problems:
             trace = first_correct(ask("rollouts", problem, sides=[args.trace])[args.trace], problem)
             found.append((problem, trace, ask("lens", problem, token_ids=trace["token_ids"], against=args.against)))
-    if args.json:
-        rows = [{"problem": asdict(p), "trace": t, "gap": lens} for p, t, lens in found]
-        print(json.dumps(rows, ensure_ascii=False))
-    else:
+    if not args.json:
         say(f"Teacher {args.against}: {AGAINST[args.against]}. Nats; top lists and masses at temperature 1.")
-        print("\n\n".join(gap_text(p, t, lens, args.trace) for p, t, lens in found))
-    return 0
+    facts = [{"problem": asdict(p), "trace": t, "gap": lens} for p, t, lens in found]
+    return tell(args, facts, "\n\n".join(gap_text(p, t, lens, args.trace) for p, t, lens in found))
 
 
 def first_correct(side: Mapping[str, Any], problem: Problem) -> dict[str, Any]:

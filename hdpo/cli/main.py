@@ -21,7 +21,7 @@ from hdpo.cli import look as cli_look
 from hdpo.cli import runs as cli_runs
 from hdpo.cli.args import PROG, add_knobs, add_preset, command, config_from, given_settings, refuse, some, unknown
 from hdpo.cli.results import result_of, result_text
-from hdpo.cli.terminal import run_here, say
+from hdpo.cli.terminal import run_here, say, tell
 from hdpo.config import EvaluateConfig, ScanConfig, SweepConfig, TrainConfig, replace_knobs, to_json
 from hdpo.errors import BAD_INPUT, BUSY, FAILED, OK, STOPPED, BadInput, Busy, HdpoError
 from hdpo.record.folder import Run, RunWriter, find_run
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in given
     try:
-        parser = make_parser()
+        parser = make_parser(next((word for word in given if not word.startswith("-")), ""))
         if not given:
             parser.print_help()
             return OK
@@ -53,9 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if extras:
             unknown(args.parser, extras)
         args.json = as_json
-        args.command_line = shlex.join(
-            ["python", "-m", "hdpo", *(a for a in given if a not in ("--json", "--no-wait"))]
-        )
+        words = [a for a in given if a not in ("--json", "--no-wait")]
+        args.command_line = shlex.join(["python", "-m", "hdpo", *words])
         return int(args.handler(args))
     except HdpoError as e:
         if as_json:
@@ -70,7 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return OK
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser(asked: str | None = None) -> argparse.ArgumentParser:
+    """asked: the one command whose settings become flags, since all of them take longer to read than `runs` does."""
     parser = argparse.ArgumentParser(prog=PROG, description="Find cliffs, look at them, train over them.")
     parser.add_argument("--version", action="version", version=f"hdpo {hdpo.__version__}")
     parser.error = partial(refuse, parser)  # type: ignore[method-assign]
@@ -85,8 +85,9 @@ def make_parser() -> argparse.ArgumentParser:
         p.add_argument("--take-over", action="store_true", help=take_over)
         add_preset(p)
         p.add_argument("--dry-run", action="store_true", help="print plan, memory and commands, and start nothing")
-        add_knobs(p, config, UNREAD[kind])
-    cli_look.add_commands(commands)
+        if asked in (None, kind):
+            add_knobs(p, config, UNREAD[kind])
+    cli_look.add_commands(commands, asked)
     cli_runs.add_commands(commands)
     return parser
 
@@ -117,16 +118,13 @@ def run_heavy(args: Any) -> int:
     check(config)
     if args.dry_run:
         found = plan(config, args.preset, args.command_line)
-        print(json.dumps(found) if args.json else found["text"])
-        return OK
+        return tell(args, found, found["text"])
     if not args.resume:
         run = Run(RunWriter.create(args.kind, config, command=args.command_line).path)
     say(f"Run folder: {run.path}")
     ending = run_here(run, config, bool(args.resume), not args.no_wait, ranks)
-    if args.json:
-        print(json.dumps(result_of(run), ensure_ascii=False))
-    else:
-        print(result_text(run))
+    tell(args, result_of(run), result_text(run))
+    if not args.json:
         say(f"See it in the app: python -m workbench, page Runs, {run.id}")
     if ending.message:
         say(ending.message)
@@ -147,10 +145,8 @@ def extended(run: Run, steps: int) -> Any:
 def refuse_settings(args: Any, run: Run, values: dict[str, Any]) -> None:
     """A resumed run keeps its settings, and its kind."""
     if values:
-        raise BadInput(
-            f"resume: expected no settings, found {', '.join(sorted(values))}. A resumed run keeps its own; start a new one to change them."
-        )
+        words = f"expected no settings, found {', '.join(sorted(values))}"
+        raise BadInput(f"resume: {words}. A resumed run keeps its own; start a new one to change them.")
     if run.kind != args.kind:
-        raise BadInput(
-            f"resume: expected a run of kind {args.kind}, found {run.id} of kind {run.kind}. Use python -m hdpo {run.kind} --resume."
-        )
+        words = f"expected a run of kind {args.kind}, found {run.id} of kind {run.kind}"
+        raise BadInput(f"resume: {words}. Use python -m hdpo {run.kind} --resume.")

@@ -8,7 +8,6 @@ from contextlib import suppress
 from typing import Any
 
 from hdpo.config import ScanConfig, TrainConfig
-from hdpo.data.problems import told
 from hdpo.errors import BadInput
 from hdpo.record.export import members
 from hdpo.record.folder import Run, State, Status
@@ -129,6 +128,8 @@ def interval(e: Mapping[str, float]) -> str:
 
 def sentences(run: Run) -> list[str]:
     """What was left out of the problems, and why nothing was learned or found, each with what to do about it."""
+    from hdpo.data.problems import told  # a list of runs does without
+
     try:
         config = run.load_config()
     except BadInput as e:

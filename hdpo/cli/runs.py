@@ -12,7 +12,7 @@ from typing import Any
 
 from hdpo.cli.args import command, some
 from hdpo.cli.results import interval, is_run, result_of, result_text, table
-from hdpo.cli.terminal import say
+from hdpo.cli.terminal import say, tell
 from hdpo.config import knobs, model_of
 from hdpo.errors import BadInput
 from hdpo.knobs import plain
@@ -56,16 +56,12 @@ def add_commands(commands: Any) -> None:
 
 def list_runs(args: Any) -> int:
     found = [brief(r) for r in all_runs()]
-    if args.json:
-        print(json.dumps(found, ensure_ascii=False))
-    elif not found:
-        print("No runs yet. This makes one: python -m hdpo train --steps 5")
-    else:
-        print(table(COLUMNS, map(itemgetter(*COLUMNS), found)))
+    if not args.json:
         for r in found:
             if r["kind"] == "damaged":
                 say(f"{r['message']} python -m hdpo runs delete {r['run']} takes it away.")
-    return 0
+    rows = table(COLUMNS, map(itemgetter(*COLUMNS), found))
+    return tell(args, found, rows if found else "No runs yet. This makes one: python -m hdpo train --steps 5")
 
 
 def brief(run: Run) -> dict[str, Any]:
@@ -93,17 +89,16 @@ def brief(run: Run) -> dict[str, Any]:
 
 def show(args: Any) -> int:
     run = find_run(args.run)
-    if args.json:
-        print(json.dumps({**result_of(run), **run.frozen(), "damage": run.damage()}, ensure_ascii=False))
-        return 0
-    print(result_text(run))
-    print(f"Command: {run.frozen().get('command') or 'none noted'}")
-    print("\n".join(run.damage()) or "Nothing is damaged.")
+    facts = {**result_of(run), **run.frozen(), "damage": run.damage()}
+    if args.json:  # which a config that cannot be read does not hinder
+        return tell(args, facts, "")
     config = run.load_config()
     pairs = zip(knobs(config), knobs(type(config)()), strict=True)
     changed = [(k.flag, plain(k.default), plain(d.default)) for k, d in pairs if k.default != d.default]
-    print(table(("setting", "value", "default"), changed) if changed else "All settings at their defaults.")
-    return 0
+    words = [result_text(run), f"Command: {facts.get('command') or 'none noted'}"]
+    words += facts["damage"] or ["Nothing is damaged."]
+    words += [table(("setting", "value", "default"), changed) if changed else "All settings at their defaults."]
+    return tell(args, facts, "\n".join(words))
 
 
 def compare(args: Any) -> int:
@@ -113,24 +108,20 @@ def compare(args: Any) -> int:
     names = [n for n in {**left, **right} if left.get(n, "absent") != right.get(n, "absent")]
     differing = [{"setting": n, a.id: left.get(n, "absent"), b.id: right.get(n, "absent")} for n in names]
     measured, found = comparison_words(a.fingerprint, b.fingerprint), results(a, b)
-    if args.json:
-        print(json.dumps({"settings": differing, "measured": measured, "results": found}, ensure_ascii=False))
-        return 0
-    columns = ("setting", a.id, b.id)
+    columns, ends = ("setting", a.id, b.id), ("at the end", a.id, b.id, "difference")
     same = "The two runs have the same settings."
-    print(table(columns, map(itemgetter(*columns), differing)) if differing else same)
-    print(f"\nResults: {measured if found else f'none to compare. {measured}'}")
-    if found:
-        ends = ("at the end", a.id, b.id, "difference")
-        print(table(ends, map(itemgetter(*ends), found)))
-    return 0
+    words = [table(columns, map(itemgetter(*columns), differing)) if differing else same]
+    words += [f"\nResults: {measured if found else f'none to compare. {measured}'}"]
+    words += [table(ends, map(itemgetter(*ends), found))] if found else []
+    return tell(args, {"settings": differing, "measured": measured, "results": found}, "\n".join(words))
 
 
 def settings(run: Run) -> dict[str, Any]:
     """Every setting by its flag, and what else can change a number: kind, fingerprint and versions."""
-    found = {"kind": run.kind, **{k.flag: plain(k.default) for k in knobs(run.load_config())}}
-    found |= {f"fingerprint: {spoken((name,))}": v or "unknown" for name, v in asdict(run.fingerprint).items()}
-    return found | {f"version of {name}": v for name, v in run.frozen().get("versions", {}).items()}
+    settings = {k.flag: plain(k.default) for k in knobs(run.load_config())}
+    made_of = {f"fingerprint: {spoken((name,))}": v or "unknown" for name, v in asdict(run.fingerprint).items()}
+    versions = {f"version of {name}": v for name, v in run.frozen().get("versions", {}).items()}
+    return {"kind": run.kind, **settings, **made_of, **versions}
 
 
 def results(a: Run, b: Run) -> list[dict[str, str]]:
@@ -145,12 +136,13 @@ def results(a: Run, b: Run) -> list[dict[str, str]]:
     left, right = (
         {r["problem_id"]: (r["n"], r["correct"]) for r in run.table("eval", e["step"])} for run, e in ((a, x), (b, y))
     )
-    found = [("cliffs", x["cliff"], y["cliff"], "")]
-    for k in reversed([k for k in x["pass_at"] if k in y["pass_at"]]):
+    found = []
+    for k in [k for k in x["pass_at"] if k in y["pass_at"]]:
         both = [p for p in left if p in right and min(left[p][0], right[p][0]) >= int(k)]
         values = ([pass_at_k(*side[p], int(k)) for p in both] for side in (right, left))
         said = verdict_words(paired_difference(*values)) if len(both) > 1 else "no problems in common"
-        found.insert(0, (f"pass@{k}", x["pass_at"][k], y["pass_at"][k], said))
+        found.append((f"pass@{k}", x["pass_at"][k], y["pass_at"][k], said))
+    found.append(("cliffs", x["cliff"], y["cliff"], ""))
     return [{"at the end": n, a.id: interval(u), b.id: interval(v), "difference": d} for n, u, v, d in found]
 
 
@@ -163,17 +155,15 @@ def export(args: Any) -> int:
         text = as_csv(rows(run, *args.kind))
     else:
         text = json.dumps(rows(run, *args.kind) if args.kind else everything(run), indent=1, ensure_ascii=False)
-    if args.out:
-        out = Path(args.out)
-        if not out.parent.is_dir() or out.is_dir():
-            found = "a folder" if out.is_dir() else "no folder that it could lie in"
-            raise BadInput(f"out: expected a file to write, found {found}: {args.out}. Give a file's path.")
-        write_aside(out, text)
-        facts = {"run": run.id, "format": form, "out": str(out)}
-        print(json.dumps(facts, ensure_ascii=False) if args.json else f"{run.id} is written to {out}.")
-    else:
+    if not args.out:
         print(text, end="" if text.endswith("\n") else "\n")
-    return 0
+        return 0
+    out = Path(args.out)
+    if not out.parent.is_dir() or out.is_dir():
+        found = "a folder" if out.is_dir() else "no folder that it could lie in"
+        raise BadInput(f"out: expected a file to write, found {found}: {args.out}. Give a file's path.")
+    write_aside(out, text)
+    return tell(args, {"run": run.id, "format": form, "out": str(out)}, f"{run.id} is written to {out}.")
 
 
 def everything(run: Run) -> dict[str, Any]:
@@ -194,9 +184,8 @@ def rename(args: Any) -> int:
 def stop(args: Any) -> int:
     run = find_run(args.run)
     if (state := run.status().state).ended:
-        raise BadInput(
-            f"{run.id}: expected a run that waits or runs, found it {state.value}. Nothing is to be stopped."
-        )
+        words = f"expected a run that waits or runs, found it {state.value}"
+        raise BadInput(f"{run.id}: {words}. Nothing is to be stopped.")
     jobs.stop(run)
     now = "has left the queue" if run.status().state is State.STOPPED else "stops at its next step edge"
     return done(args, [run], f"{run.id} {now}. Go on with it later: python -m hdpo {run.kind} --resume {run.id}")
@@ -207,9 +196,8 @@ def delete(args: Any) -> int:
     with_members = f" and its {n} members" if (n := len(members(run))) else ""
     if not args.yes:
         if args.json or not sys.stdin.isatty():
-            raise BadInput(
-                f"delete: expected --yes where nobody can be asked, found neither. Add it to delete {run.id}."
-            )
+            words = "expected --yes where nobody can be asked, found neither"
+            raise BadInput(f"delete: {words}. Add it to delete {run.id}.")
         print(f"Delete {run.id}{with_members}? [y/N] ", end="", file=sys.stderr, flush=True)
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             say("Nothing was deleted.")
@@ -226,5 +214,4 @@ def undelete(args: Any) -> int:
 
 def done(args: Any, runs: list[Run], words: str) -> int:
     facts = [{"run": r.id, "name": r.name, "path": str(r.path), "state": r.status().state.value} for r in runs]
-    print(json.dumps({**facts[0], "runs": facts}, ensure_ascii=False) if args.json else words)
-    return 0
+    return tell(args, {**facts[0], "runs": facts}, words)

@@ -5,6 +5,7 @@ The first Ctrl-C asks for a stop at the next step edge, the second ends at once.
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import sys
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from hdpo.cli.follow import Bar
-from hdpo.errors import Busy, HdpoError
+from hdpo.errors import OK, Busy, HdpoError
 from hdpo.model import fit
 from hdpo.record.folder import Run, RunWriter, State, request_stop
 from hdpo.record.ranks import ALONE, Ranks
@@ -33,6 +34,12 @@ def say(words: str) -> None:
     print(words, file=sys.stderr, flush=True)
 
 
+def tell(args: Any, facts: Any, words: str) -> int:
+    """On standard output: with --json the facts as one object, else the words for a person. Returns 0, for done."""
+    print(json.dumps(facts, ensure_ascii=False) if args.json else words)
+    return OK
+
+
 def run_here(run: Run, config: fit.Config, resume: bool, wait: bool, ranks: Ranks = ALONE) -> Ending:
     """Submit the run, wait for its turn, and execute it in this process.
 
@@ -40,17 +47,16 @@ def run_here(run: Run, config: fit.Config, resume: bool, wait: bool, ranks: Rank
     again.
     """
     root, job_id, found = run.path.parent, 0, fit.need(config)
+    payload = {"run": run.id, "resume": resume}
     try:
-        payload = {"run": run.id, "resume": resume}
         job_id = jobs.submit(jobs.HEAVY, payload, found.total if found else 0, root, own=True)
         if resume:
             was = run.status()
             RunWriter(run.path, 0).status(State.QUEUED, phase="waiting for its turn", done=was.done, total=was.total)
         _take_turn(run, job_id, wait)
     except (HdpoError, KeyboardInterrupt):
-        if job_id:
-            with suppress(HdpoError):
-                jobs.cancel(job_id, root)
+        with suppress(HdpoError):
+            jobs.cancel(job_id, root)
         if not resume:
             shutil.rmtree(run.path)  # it was made a moment ago and holds nothing
         raise
@@ -84,7 +90,8 @@ def _who_is_first(root: Path, job_id: int) -> str:
     status = run.status()
     name = run.id if run.name == run.id else f"{run.id} ({run.name})"
     left = f", about {status.seconds_left:.0f} s left" if status.seconds_left else ""
-    return f"One heavy job runs at a time, and {name} is {first.state.value}: {status.phase} {status.done} of {status.total}{left}."
+    now = f"{first.state.value}: {status.phase} {status.done} of {status.total}{left}"
+    return f"One heavy job runs at a time, and {name} is {now}."
 
 
 @contextmanager

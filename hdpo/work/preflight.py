@@ -18,7 +18,6 @@ from hdpo.config import (
     model_of,
     replace_knobs,
 )
-from hdpo.data.problems import BUNDLED, load_problems, training_problems
 from hdpo.errors import BadInput
 from hdpo.hub import is_hub_id
 from hdpo.model.adapter import check_adapter
@@ -41,6 +40,8 @@ UNREAD: dict[str, tuple[str, ...]] = {
 
 def idle(config: Config) -> dict[str, str]:
     """Settings that do nothing beside the others of this config, and when they would do something."""
+    from hdpo.data.problems import BUNDLED
+
     inner: Any = config.train if isinstance(config, SweepConfig) else config
     model, data = inner.model, inner.data
     found: dict[str, str] = {}
@@ -77,6 +78,8 @@ def changed(config: Config) -> set[str]:
 def check(config: Config) -> None:
     """Raises BadInput for what the run would refuse: model, device, sampler, context, problems, columns, split, and too few
     problems for a step. What lies on a hub is not asked for: the run fetches it."""
+    from hdpo.data.problems import load_problems, training_problems  # the readers, which `runs` does without
+
     inner: Any = config.train if isinstance(config, SweepConfig) else config
     check_model(inner)
     if isinstance(config, SweepConfig) and config.ray and find_spec("ray") is None:
