@@ -93,14 +93,8 @@ def signal_accounting(groups: Sequence[Group], cliffs: Sequence[Group], peeked: 
 
     cliffs: those that were to be distilled; peeked: their privileged groups, in the same order.
     """
-    kinds = {
-        "mixed": GroupKind.MIXED,
-        "solved": GroupKind.SOLVED,
-        "no_signal": GroupKind.NO_SIGNAL,
-        "too_long": GroupKind.TOO_LONG,
-        "ungradable": GroupKind.UNGRADABLE,
-    }
-    found = {f"groups_{name}": sum(g.kind is kind for g in groups) for name, kind in kinds.items()}
+    found = {f"groups_{kind.name.lower()}": sum(g.kind is kind for g in groups) for kind in GroupKind}
+    del found["groups_cliff"]  # told apart below
     recovered = {g.problem.id for g, _ in accepted(peeked)}
     tried = {g.problem.id for g, p in zip(cliffs, peeked, strict=True) if p.fits}
     good = [g.problem.id for g in distillable(groups)]

@@ -14,23 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
+
 from hdpo.config import ModelConfig
 from hdpo.errors import BadInput
-from hdpo.model.find import BUNDLED, Place, header, read
+from hdpo.model.find import BUNDLED, Place, read
 from hdpo.record.folder import find_run
 
 WEIGHTS, OLD_WEIGHTS = "adapter_model.safetensors", "adapter.safetensors"
 DIGEST = "base_digest"  # in the header of the weights
 SAMPLES, SAMPLE = 1024, 4096  # pieces of a weights file by which it is known again, and bytes of each
-BEYOND = (
-    "use_dora",
-    "use_rslora",
-    "rank_pattern",
-    "alpha_pattern",
-    "modules_to_save",
-    "lora_bias",
-    "target_parameters",
-)
+MORE = ("use_dora", "use_rslora", "rank_pattern", "alpha_pattern", "modules_to_save", "lora_bias", "target_parameters")
 
 
 @dataclass(frozen=True)
@@ -79,15 +73,19 @@ def read_adapter(folder: Path) -> Adapter:
 def _peft(folder: Path) -> Adapter:
     said, weights = read(folder / "adapter_config.json"), folder / WEIGHTS
     rank, alpha, targets = said.get("r"), said.get("lora_alpha"), said.get("target_modules") or []
-    beyond = [name for name in BEYOND if said.get(name)]
-    if said.get("peft_type") != "LORA" or beyond or not all(isinstance(n, int) for n in (rank, alpha)):
-        found = ", ".join(beyond) or f"{said.get('peft_type')} with r {rank} and lora_alpha {alpha}"
+    more = [name for name in MORE if said.get(name)]
+    if said.get("peft_type") != "LORA" or more or not all(isinstance(n, int) for n in (rank, alpha)):
+        found = ", ".join(more) or f"{said.get('peft_type')} with r {rank} and lora_alpha {alpha}"
         way = "Merge it into its base and give that with --model."
         raise refused("plain LoRA of one rank and alpha", f"{found} in {folder.name}", way)
     if not weights.is_file():
         raise refused(f"{WEIGHTS} in {folder.name}", "none")
+    try:
+        with safe_open(weights, "numpy") as f:
+            digest = (f.metadata() or {}).get(DIGEST, "")
+    except (OSError, SafetensorError) as e:
+        raise refused(f"a whole {WEIGHTS}", f"'{e}' in {folder.name}") from e
     names = targets if isinstance(targets, str) else ",".join(sorted(map(str, targets)))
-    digest = str((header(weights).get("__metadata__") or {}).get(DIGEST, ""))
     base = str(said.get("base_model_name_or_path") or "")
     return Adapter(folder, weights, {"rank": rank, "alpha": alpha, "targets": names}, base, digest)
 

@@ -30,10 +30,9 @@ def load_base(config: ModelConfig) -> tuple[Path, Any, Any]:
     place, told = taken(config)
     folder = converted(place, told) if place.gguf else place.folder
     tokenizer = load_tokenizer(folder, config)
+    how = {**LOCAL, "dtype": getattr(torch, config.dtype), "use_safetensors": True, "output_loading_info": True}
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=getattr(torch, config.dtype), use_safetensors=True, output_loading_info=True, **LOCAL
-        )
+        loaded: Any = AutoModelForCausalLM.from_pretrained(folder, **how)
     except Exception as e:  # transformers raises a dozen classes for the ways in which a folder is no model
         what = f"a {told.architecture} that transformers can load from {config.model!r}"
         raise refused(what, f"'{first_line(e)}'", "Check the folder.") from e
@@ -85,10 +84,9 @@ def check_tokens(base: Any, tokenizer: Any, model: str) -> None:
 
 def end_ids(base: Any, tokenizer: Any) -> frozenset[int]:
     """Tokens that end a completion: the model's and the tokenizer's own."""
-    ids = base.generation_config.eos_token_id
-    ids = [] if ids is None else ids if isinstance(ids, list) else [ids]
-    own = tokenizer.eos_token_id
-    return frozenset([*ids, *([own] if own is not None else [])])
+    said = base.generation_config.eos_token_id
+    ids = [*(said if isinstance(said, list) else [said]), tokenizer.eos_token_id]
+    return frozenset(i for i in ids if i is not None)
 
 
 def converted(place: Place, told: Facts) -> Path:
@@ -101,13 +99,10 @@ def converted(place: Place, told: Facts) -> Path:
         with redirect_stderr(io.StringIO()):  # a bar that no setting silences
             whole = {**LOCAL, "gguf_file": place.gguf}
             AutoTokenizer.from_pretrained(place.folder, **whole).save_pretrained(aside)
-            unpacked = GgufConfig(dequantize=True)
-            AutoModelForCausalLM.from_pretrained(
-                place.folder, dtype=torch.float32, quantization_config=unpacked, **whole
-            ).save_pretrained(aside)
-        (aside / "README.md").write_text(
-            f"---\nlicense: {told.licence}\n---\nMade of {place.gguf}.\n", encoding="utf-8"
-        )
+            whole |= {"dtype": torch.float32, "quantization_config": GgufConfig(dequantize=True)}
+            AutoModelForCausalLM.from_pretrained(place.folder, **whole).save_pretrained(aside)
+        page = f"---\nlicense: {told.licence}\n---\nMade of {place.gguf}.\n"
+        (aside / "README.md").write_text(page, encoding="utf-8")
         os.replace(aside, folder)
     except Exception as e:  # as above; a full disk comes as one of several classes too
         shutil.rmtree(aside, ignore_errors=True)

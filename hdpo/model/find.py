@@ -17,6 +17,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
+
 from hdpo.assets import ASSETS
 from hdpo.config import ModelConfig
 from hdpo.errors import BadInput
@@ -72,15 +74,12 @@ class Facts:
 
 # What the models of the presets say of themselves, so that a plan can be made before anything is fetched.
 KNOWN = {
-    "HuggingFaceTB/SmolLM2-135M-Instruct": Facts(
-        "LlamaForCausalLM", 134_515_008, 49_152, 8192, "apache-2.0", Shape(30, 576, 1536, 576, 192)
-    ),
-    "Qwen/Qwen2.5-0.5B-Instruct": Facts(
-        "Qwen2ForCausalLM", 494_032_768, 151_936, 32_768, "apache-2.0", Shape(24, 896, 4864, 896, 128)
-    ),
-    "Qwen/Qwen2.5-Math-1.5B-Instruct": Facts(
-        "Qwen2ForCausalLM", 1_543_714_304, 151_936, 4096, "apache-2.0", Shape(28, 1536, 8960, 1536, 256)
-    ),
+    name: Facts(f"{family}ForCausalLM", *sizes, "apache-2.0", Shape(*shape))
+    for name, family, sizes, shape in (
+        ("HuggingFaceTB/SmolLM2-135M-Instruct", "Llama", (134_515_008, 49_152, 8192), (30, 576, 1536, 576, 192)),
+        ("Qwen/Qwen2.5-0.5B-Instruct", "Qwen2", (494_032_768, 151_936, 32_768), (24, 896, 4864, 896, 128)),
+        ("Qwen/Qwen2.5-Math-1.5B-Instruct", "Qwen2", (1_543_714_304, 151_936, 4096), (28, 1536, 8960, 1536, 256)),
+    )
 }
 
 
@@ -102,7 +101,7 @@ def find(model: str, revision: str = "") -> Place:
     if (path / "config.json").is_file():
         return Place(path)
     if is_hub_id(model):
-        folder = fetched(model, revision)
+        folder = cached(model, revision, fetch=True)
         return Place(folder, "", folder.name)
     raise BadInput(
         f"model: expected 'bundled', a folder with config.json, weights and tokenizer, a .gguf file or a hub id owner/name, found {model!r}. Check the path."
@@ -116,9 +115,8 @@ def taken(config: ModelConfig) -> tuple[Place, Facts]:
     template = text_of(Path(config.chat_template).expanduser()) if config.chat_template else told.template
     if not template:
         found = f"none in {config.model!r}: a base model does not know a user's turn from its own"
-        raise refused(
-            "a chat template", found, "Give one with --chat-template FILE, or take the model's instruct version."
-        )
+        way = "Give one with --chat-template FILE, or take the model's instruct version."
+        raise refused("a chat template", found, way)
     return place, told
 
 
@@ -131,20 +129,15 @@ def known(model: str, revision: str = "") -> Facts | None:
         return KNOWN.get(model)
 
 
-def cached(model: str, revision: str) -> Path:
-    """The snapshot of a hub model that lies in the cache. Raises BadInput where there is none."""
+def cached(model: str, revision: str, fetch: bool = False) -> Path:
+    """The snapshot of a hub model in the cache, a folder named by the commit; fetch: from the hub where it is not there.
+    Raises BadInput where there is none."""
     from huggingface_hub import snapshot_download
 
     with hub_errors(f"model {model}", "give the folder of a copy with --model"):
-        return Path(snapshot_download(model, revision=revision or None, local_files_only=True))
-
-
-def fetched(model: str, revision: str) -> Path:
-    """The snapshot of a hub model in the cache: its folder is named by the commit."""
-    from huggingface_hub import snapshot_download
-
-    with hub_errors(f"model {model}", "give the folder of a copy with --model"):
-        return Path(snapshot_download(model, revision=revision or None, allow_patterns=HUB_FILES))
+        return Path(
+            snapshot_download(model, revision=revision or None, allow_patterns=HUB_FILES, local_files_only=not fetch)
+        )
 
 
 def facts(place: Place) -> Facts:
@@ -164,22 +157,21 @@ def folder_facts(folder: Path) -> Facts:
     named = config.get("architectures") or [config.get("model_type", "unknown")]
     architecture = str(named[0] if isinstance(named, list) else named)
     if not architecture.endswith(WRITES) or config.get("is_encoder_decoder"):
-        way = "Take a model that goes on with a text."
-        raise refused("a causal language model (…ForCausalLM)", f"{architecture} in {name}", way)
+        what, way = "a causal language model (…ForCausalLM)", "Take a model that goes on with a text."
+        raise refused(what, f"{architecture} in {name}", way)
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         way = "Take the model in that format; pickled weights are never loaded."
         raise refused("weights as safetensors", f"none in {name}", way)
     if not any((folder / file).is_file() for file in TOKENIZERS):
-        raise refused(
-            "a tokenizer", f"none in {name}", "Copy the model's tokenizer.json and tokenizer_config.json into it."
-        )
+        way = "Copy the model's tokenizer.json and tokenizer_config.json into it."
+        raise refused("a tokenizer", f"none in {name}", way)
     text = config["text_config"] if isinstance(config.get("text_config"), dict) else config
     said = text.get("vocab_size"), text.get("max_position_embeddings", text.get("n_positions"))
     vocabulary, context = (n if isinstance(n, int) else 0 for n in said)
     return Facts(
         architecture,
-        sum(parameters_of(f) for f in files),
+        sum(parameters_in(f) for f in files),
         vocabulary,
         context,
         licence_of(folder) or ("apache-2.0" if folder == BUNDLED else ""),
@@ -193,10 +185,9 @@ def shape_of(config: dict[str, Any]) -> Shape | None:
     try:
         hidden, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
         width = int(config.get("head_dim") or hidden // heads)
-        kv = int(config.get("num_key_value_heads") or heads)
-        return Shape(
-            int(config["num_hidden_layers"]), hidden, int(config["intermediate_size"]), heads * width, kv * width
-        )
+        kv = width * int(config.get("num_key_value_heads") or heads)
+        layers, inner = int(config["num_hidden_layers"]), int(config["intermediate_size"])
+        return Shape(layers, hidden, inner, heads * width, kv)
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
         return None
 
@@ -230,9 +221,8 @@ def gguf_facts(place: Place, stamp: tuple[int, int]) -> Facts:
         tokens, context = len(said["tokenizer.ggml.tokens"]), int(said[f"{family}.context_length"])
         hidden, heads = int(said[f"{family}.embedding_length"]), int(said[f"{family}.attention.head_count"])
         kv = hidden // heads * int(said.get(f"{family}.attention.head_count_kv", heads))
-        shape = Shape(
-            int(said[f"{family}.block_count"]), hidden, int(said[f"{family}.feed_forward_length"]), hidden, kv
-        )
+        layers, inner = int(said[f"{family}.block_count"]), int(said[f"{family}.feed_forward_length"])
+        shape = Shape(layers, hidden, inner, hidden, kv)
     except (OSError, ValueError, KeyError, IndexError) as e:
         raise refused("a whole GGUF file of a language model", f"'{e}' in {place.gguf}") from e
     parameters = sum(int(t.n_elements) for t in reader.tensors)
@@ -259,37 +249,23 @@ def read(file: Path) -> dict[str, Any]:
     return found
 
 
-def header(file: Path) -> dict[str, Any]:
-    """What a safetensors file says of its tensors: JSON, preceded by its own length in eight bytes."""
+def parameters_in(file: Path) -> int:
+    """Numbers in one safetensors file, by what it says of its tensors."""
     try:
-        with file.open("rb") as f:
-            length = int.from_bytes(f.read(8), "little")
-            said = json.loads(f.read(length)) if length < 100_000_000 else None
-        if not isinstance(said, dict):
-            raise ValueError("no header")
-        return said
-    except (OSError, ValueError, RecursionError) as e:
-        raise refused("safetensors", f"'{e}' in {file.name}") from e
-
-
-def parameters_of(file: Path) -> int:
-    """Numbers in one safetensors file."""
-    try:
-        return sum(math.prod(t["shape"]) for name, t in header(file).items() if name != "__metadata__")
-    except (KeyError, TypeError) as e:
+        with safe_open(file, "numpy") as f:
+            names = f.keys()
+            return sum(math.prod(f.get_slice(name).get_shape()) for name in names)
+    except (OSError, SafetensorError) as e:
         raise refused("safetensors", f"'{e}' in {file.name}") from e
 
 
 def licence_of(folder: Path) -> str:
     """What the model's page says (the front matter of README.md), or the first line of a licence file, or ''."""
-    page = folder / "README.md"
-    if page.is_file():
-        said = re.search(r"^license:\s*(\S+)\s*$", page.read_text(encoding="utf-8", errors="replace")[:4000], re.M)
-        if said:
-            return said[1]
-    for file in sorted(folder.glob("LICENSE*")):
-        lines = [
-            line.strip() for line in file.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()
-        ]
-        return lines[0][:60] if lines else ""
-    return ""
+
+    def text(file: Path) -> str:
+        return file.read_text(encoding="utf-8", errors="replace")
+
+    page, licences = folder / "README.md", sorted(folder.glob("LICENSE*"))
+    if page.is_file() and (said := re.search(r"^license:\s*(\S+)\s*$", text(page)[:4000], re.M)):
+        return said[1]
+    return text(licences[0]).strip().partition("\n")[0].strip()[:60] if licences else ""

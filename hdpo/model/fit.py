@@ -72,24 +72,21 @@ def need(config: Config, found: Facts | None = None, gpu: bool = False) -> Need 
     width, shape = BYTES[model.dtype], found.shape
     weights = found.parameters * width
     folded = FOLDED_COPIES * weights if found.parameters < FLAT_BELOW else 0
-    rollouts = (
-        inner.evaluation.eval_samples
-        if isinstance(inner, EvaluateConfig)
-        else inner.rollouts
-        if isinstance(inner, ScanConfig)
-        else inner.step.rollouts
-    )
-    prompts = inner.step.prompts_per_step if isinstance(inner, TrainConfig) else PROBLEMS_AT_ONCE
+    prompts, tokens = PROBLEMS_AT_ONCE, 0
+    if isinstance(inner, TrainConfig):
+        step = inner.step
+        prompts, rollouts, tokens = step.prompts_per_step, step.rollouts, step.micro_batch_tokens
+    else:
+        rollouts = inner.rollouts if isinstance(inner, ScanConfig) else inner.evaluation.eval_samples
     sequence = 2 * shape.layers * shape.kv * width * (PROMPT_TOKENS + inner.sampling.max_new_tokens)
-    tokens = inner.step.micro_batch_tokens if isinstance(inner, TrainConfig) else 0
     copies, kept = LOGIT_COPIES * (2 if folded else 1), kept_bytes(shape, width)
+    kept_of_layers = shape.layers * shape.hidden * width + kept if gpu and not folded else shape.layers * kept
     return Need(
         libraries=LIBRARIES,
         weights=2 * weights + folded,  # once as they lie in the file and once as they are cast
         adapter=OPTIMISER_COPIES * 4 * shape.adapter(model.rank) * bool(tokens),
         cache=min(CACHE_BYTES, prompts * rollouts * sequence),
-        activations=tokens
-        * (shape.layers * shape.hidden * width + kept if gpu and not folded else shape.layers * kept),
+        activations=tokens * kept_of_layers,
         logits=copies * 4 * min(CHUNK_ELEMENTS, (tokens or prompts * rollouts) * found.vocabulary),
         vllm=(LIBRARIES + weights + VLLM_CACHE) * (model.sampler == "vllm" and not model.vllm_url),
     )
