@@ -56,11 +56,12 @@ class FoldedWeights:
 
     def leaves(self) -> FoldedWeights:
         """The same numbers, detached and collecting gradients: many backward passes, one way back into the adapter."""
-        collecting = iter([t.detach().requires_grad_(t.requires_grad) for t in self.adapted()])
-        layers = [
-            Layer(next(collecting), x.bias, next(collecting), next(collecting), next(collecting)) for x in self.layers
-        ]
-        return FoldedWeights(self.embedding, tuple(layers), self.norm)
+
+        def leaf(t: Tensor) -> Tensor:
+            return t.detach().requires_grad_(t.requires_grad)
+
+        each = [Layer(leaf(x.qkv), x.bias, leaf(x.out), leaf(x.gate_up), leaf(x.down)) for x in self.layers]
+        return FoldedWeights(self.embedding, tuple(each), self.norm)
 
 
 @dataclass(frozen=True)
@@ -88,9 +89,8 @@ class FlatModel:
             return None
         heads, kv_heads, rotary = config.num_attention_heads, config.num_key_value_heads, causal.model.rotary_emb
         angles = torch.outer(torch.arange(config.max_position_embeddings, device=causal.device), rotary.inv_freq)
-        turn = torch.polar(torch.full_like(angles, rotary.attention_scaling), angles)[:, None].expand(
-            -1, heads + kv_heads, -1
-        )
+        turn = torch.polar(torch.full_like(angles, rotary.attention_scaling), angles)[:, None]
+        turn = turn.expand(-1, heads + kv_heads, -1)
         rotation = torch.cat([turn, torch.ones_like(turn[:, :kv_heads])], 1)
         flat = cls(causal, heads, kv_heads, causal.model.layers[0].self_attn.head_dim, config.rms_norm_eps, rotation)
         return flat if flat._agrees() else None
@@ -101,14 +101,11 @@ class FlatModel:
         with torch.no_grad():
             plain = self.causal.base_model(input_ids=ids[None], use_cache=False).last_hidden_state[0]
             flat = self.run(self.fold("default"), ids, torch.arange(48, device=ids.device), Within(self, 1, 48))
-            apart = float(
-                (self.causal.lm_head(flat).log_softmax(-1) - self.causal.lm_head(plain).log_softmax(-1)).abs().max()
-            )
+            flat, plain = (self.causal.lm_head(hidden).log_softmax(-1) for hidden in (flat, plain))
+            apart = float((flat - plain).abs().max())
         if apart >= AGREE:
-            warnings.warn(
-                f"The flat forward pass and the plain one differ by {apart:.1e} nats; the plain one is used.",
-                stacklevel=2,
-            )
+            said = f"The flat forward pass and the plain one differ by {apart:.1e} nats; the plain one is used."
+            warnings.warn(said, stacklevel=2)
         return apart < AGREE
 
     def fold(self, adapter: str | None) -> FoldedWeights:
@@ -116,23 +113,13 @@ class FlatModel:
         layers = []
         for layer in self.causal.model.layers:
             a, m = layer.self_attn, layer.mlp
+            q, k, v, out = (_whole(linear, adapter) for linear in (a.q_proj, a.k_proj, a.v_proj, a.o_proj))
+            gate, up, down = (_whole(linear, adapter) for linear in (m.gate_proj, m.up_proj, m.down_proj))
             scale = self.head_dim**-0.5  # of the attention, in the queries
-            parts = [
-                scale * self._paired(_whole(a.q_proj, adapter)),
-                self._paired(_whole(a.k_proj, adapter)),
-                _whole(a.v_proj, adapter),
-            ]
-            biases = [scale * self._paired(a.q_proj.bias), self._paired(a.k_proj.bias), a.v_proj.bias]
-            gate_up = torch.cat([_whole(m.gate_proj, adapter), _whole(m.up_proj, adapter)])
-            layers.append(
-                Layer(
-                    torch.cat(parts) * layer.input_layernorm.weight,
-                    torch.cat(biases),
-                    _whole(a.o_proj, adapter).t(),
-                    gate_up * layer.post_attention_layernorm.weight,
-                    _whole(m.down_proj, adapter).t(),
-                )
-            )
+            qkv = torch.cat([scale * self._paired(q), self._paired(k), v]) * layer.input_layernorm.weight
+            bias = torch.cat([scale * self._paired(a.q_proj.bias), self._paired(a.k_proj.bias), a.v_proj.bias])
+            gate_up = torch.cat([gate, up]) * layer.post_attention_layernorm.weight
+            layers.append(Layer(qkv, bias, out.t(), gate_up, down.t()))
         return FoldedWeights(self.causal.model.embed_tokens.weight, tuple(layers), self.causal.model.norm.weight)
 
     def _paired(self, x: Tensor) -> Tensor:
@@ -172,13 +159,11 @@ Attend = Callable[[int, Tensor, Tensor], Tensor]
 
 def _whole(linear: Any, adapter: str | None) -> Tensor:
     """(out, in): the weight of a linear layer with its adapter, if it has one."""
-    if not isinstance(linear, LoraLinear):
+    if adapter is None or not isinstance(linear, LoraLinear):
         return linear.weight
-    layer: Any = linear
-    base: Tensor = layer.get_base_layer().weight
-    if adapter is None:
-        return base
-    return torch.addmm(base, layer.lora_B[adapter].weight, layer.lora_A[adapter].weight, alpha=layer.scaling[adapter])
+    a: Any = linear.lora_A[adapter]
+    b: Any = linear.lora_B[adapter]
+    return torch.addmm(linear.weight, b.weight, a.weight, alpha=linear.scaling[adapter])
 
 
 class Within:

@@ -3,14 +3,13 @@
 Teacher and student are the softmax of the raw logits at temperature 1. The drifting teacher is the current weights;
 the frozen one is the adapter as at step 0, which is the adapter switched off when the run starts from the base: no
 second model in memory. Adapter and optimiser are float32 whatever the base is.
-
-This file is long: which weights are on, in which pass, is one question.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,10 +25,9 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from hdpo.config import ModelConfig
 from hdpo.errors import BadInput
-from hdpo.model import base as bases
-from hdpo.model import batching
 from hdpo.model.adapter import DIGEST, WEIGHTS, Adapter, adapter_folder, check_fits, digest, read_adapter, refused
-from hdpo.model.batching import Batch, Trace
+from hdpo.model.base import end_ids, load_base
+from hdpo.model.batching import Batch, Trace, collate, parts
 from hdpo.model.flat import FlatModel, FoldedWeights
 
 # Completions of one prompt share a row of at most this many tokens where the forward pass allows it: more would save
@@ -73,7 +71,7 @@ class Policy:
     @property
     def end_ids(self) -> frozenset[int]:
         """Tokens that end a completion."""
-        return bases.end_ids(self.causal, self.tokenizer)
+        return end_ids(self.causal, self.tokenizer)
 
     @property
     def pad_id(self) -> int:
@@ -93,22 +91,22 @@ class Policy:
         """The model itself computes with these weights inside the block; the flat pass asks for them by name."""
         if weights is Weights.CURRENT:
             yield
-        elif self.starts_from_adapter:
+        elif not self.starts_from_adapter:
+            with self.model.disable_adapter():
+                yield
+        else:
             self.model.set_adapter("initial")
             try:
                 yield
             finally:
                 self.model.set_adapter("default")
-        else:
-            with self.model.disable_adapter():
-                yield
 
     @contextmanager
     def _computing_again(self) -> Iterator[None]:
         """Where a gradient will be asked for, each layer of the plain model keeps its input alone, and is computed
         again in the backward pass: without it one sequence of 4,096 tokens of a 1.5 B model needs some 16 GiB beside
-        the model, with it one or two (by measurements on smaller models, see the notebook). transformers looks at a layer's `training` for this, and at nothing else
-        there; dropout stays as it was."""
+        the model, with it one or two (by measurements on smaller models, see the notebook). transformers looks at a
+        layer's `training` for this, and at nothing else there; dropout stays as it was."""
         layers = [m for m in self.causal.modules() if isinstance(m, GradientCheckpointingLayer)]
         for layer in layers:
             layer.training = torch.is_grad_enabled()
@@ -141,19 +139,19 @@ class Policy:
         self._leaves = whole.leaves()
         try:
             yield
-            pairs = zip(whole.adapted(), self._leaves.adapted(), strict=True)
-            reached = [(w, leaf.grad) for w, leaf in pairs if w.requires_grad and leaf.grad is not None]
+            both = zip(whole.adapted(), self._leaves.adapted(), strict=True)
+            reached = [(w, leaf.grad) for w, leaf in both if w.requires_grad and leaf.grad is not None]
             torch.autograd.backward([w for w, _ in reached], [g for _, g in reached])
         finally:
             self._leaves = None
 
     def batch(self, traces: Sequence[Trace], tokens: int = SHARED_ROW) -> Batch:
         """The traces laid out for this model; tokens: the budget that `parts` was given."""
-        return batching.collate(traces, self.pad_id, self.device, min(SHARED_ROW, tokens) if self.flat else 0)
+        return collate(traces, self.pad_id, self.device, min(SHARED_ROW, tokens) if self.flat else 0)
 
     def parts(self, traces: Sequence[Trace], tokens: int) -> list[list[int]]:
         """Indices of the traces in micro-batches of at most `tokens` padded tokens (a longer trace stands alone)."""
-        return batching.parts(traces, tokens, min(SHARED_ROW, tokens) if self.flat else 0)
+        return parts(traces, tokens, min(SHARED_ROW, tokens) if self.flat else 0)
 
     def hidden(self, batch: Batch, weights: Weights = Weights.CURRENT) -> torch.Tensor:
         """(N, hidden size): the last hidden state at each position that predicts a completion token."""
@@ -178,30 +176,28 @@ class Policy:
         """The adapter that these weights stand for, in peft's own format (what vLLM reads)."""
         name = self._adapter(weights)
         assert name is not None
-        folder.mkdir(parents=True, exist_ok=True)
         self.model.peft_config[name].save_pretrained(str(folder))
         # One entry alone: safetensors writes several in an order that differs from time to time, and so do the bytes.
         write_tensors(folder / WEIGHTS, self._tensors(name), {DIGEST: self.digest})
 
     def save(self, folder: Path, optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-        """The adapter as a peft folder, AdamW's moments as safetensors, state as JSON; the caller renames the folder into
-        place."""
-        moments = {
-            f"{i}.{name}": value if torch.is_tensor(value) else torch.tensor(value)
-            for i, s in optimiser.state_dict()["state"].items()
-            for name, value in s.items()
-        }
+        """The adapter as a peft folder, AdamW's moments as safetensors, state as JSON; the caller moves it into place."""
+        state_of = optimiser.state_dict()["state"]
+        moments = {f"{i}.{name}": torch.as_tensor(x) for i, s in state_of.items() for name, x in s.items()}
         self.save_peft(folder, Weights.CURRENT)
         write_tensors(folder / "optimiser.safetensors", moments)
         (folder / "state.json").write_text(json.dumps(state), encoding="utf-8")
 
-    def load(self, folder: Path, optimiser: torch.optim.Optimizer | None = None) -> dict[str, Any]:
+    def load(self, folder: Path, optimiser: torch.optim.Optimizer) -> dict[str, Any]:
         """The inverse of `save`. Raises BadInput where the checkpoint is none, or another model's."""
         self.load_adapter(read_adapter(folder), "default")
         try:
             state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-            if optimiser is not None:
-                load_moments(optimiser, load_file(folder / "optimiser.safetensors", device=str(self.device)))
+            moments: dict[int, dict[str, torch.Tensor]] = defaultdict(dict)
+            for key, x in load_file(folder / "optimiser.safetensors", device=str(self.device)).items():
+                i, _, name = key.partition(".")
+                moments[int(i)][name] = x
+            optimiser.load_state_dict(optimiser.state_dict() | {"state": dict(moments)})
             self.version = int(state["step"])
         except Exception as e:  # safetensors and JSON have a class of their own for each kind of damage
             raise BadInput(
@@ -234,14 +230,6 @@ def write_tensors(file: Path, tensors: dict[str, torch.Tensor], metadata: dict[s
     file.write_bytes(save({k: v.contiguous() for k, v in tensors.items()}, metadata))
 
 
-def load_moments(optimiser: torch.optim.Optimizer, moments: dict[str, torch.Tensor]) -> None:
-    state: dict[int, dict[str, torch.Tensor]] = {}
-    for key, value in moments.items():
-        i, _, name = key.partition(".")
-        state.setdefault(int(i), {})[name] = value
-    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
-
-
 def choose_device(device: str) -> torch.device:
     """Raises BadInput for a device that this machine has not."""
     here = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
@@ -268,58 +256,45 @@ def load_policy(config: ModelConfig, seed: int = 0) -> Policy:
     if (config, seed) in _ahead:
         return _ahead.pop((config, seed))
     device = choose_device(config.device)
-    folder, tokenizer, base = bases.load_base(config)
+    folder, tokenizer, base = load_base(config)
     context = int(base.config.get_text_config().max_position_embeddings)
     model = add_lora(base, config, seed)
     policy = Policy(model, tokenizer, device, context, config.model, digest(folder))
-    if config.adapter:
-        start_from_adapter(policy, config)
-    policy.model.to(device).eval()
-    policy.flat = FlatModel.of(policy.model)
+    if config.adapter:  # a start that is not the base: read twice, once to train and once to stay
+        adapter = read_adapter(adapter_folder(config.adapter))
+        model.add_adapter("initial", model.peft_config["default"])
+        for name in ("initial", "default"):
+            policy.load_adapter(adapter, name)
+        model.set_adapter("default")
+        policy.starts_from_adapter = True
+    model.to(device).eval()
+    policy.flat = FlatModel.of(model)
     if policy.flat is None and policy.causal.supports_gradient_checkpointing:
         policy.causal.gradient_checkpointing_enable()
     return policy
 
 
 def add_lora(base: Any, config: ModelConfig, seed: int) -> PeftModel:
+    """Of a model that also sees or hears, in the layers that write alone. Raises BadInput for an unknown target."""
     targets: Any = config.targets if config.targets == "all-linear" else [t.strip() for t in config.targets.split(",")]
+    writes = next((n for n, m in base.named_modules() if m is base.get_decoder()), "")
+    also_sees = base.config.get_text_config() is not base.config
+    lora = LoraConfig(
+        r=config.rank,
+        lora_alpha=config.alpha,
+        target_modules=targets,
+        exclude_modules=rf"(?!{re.escape(writes)}\.).*" if also_sees else None,
+        task_type="CAUSAL_LM",
+    )
     try:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            model = get_peft_model(base, lora_config(base, config, targets))
+            model = get_peft_model(base, lora)  # in float32, whatever the base is
     except ValueError as e:
         raise BadInput(
             f"targets: expected 'all-linear' or module names of this model, found {config.targets!r}. Name its linear layers."
         ) from e
     model.peft_config["default"].base_model_name_or_path = config.model
-    head = base.get_output_embeddings()
-    if any(p.requires_grad for p in head.parameters()):
+    if any(p.requires_grad for p in base.get_output_embeddings().parameters()):
         raise BadInput("targets: expected layers before the output layer, found the output layer itself. Leave it out.")
-    for p in model.parameters():
-        if p.requires_grad:
-            p.data = p.data.float()
     return model
-
-
-def lora_config(base: Any, config: ModelConfig, targets: Any) -> LoraConfig:
-    """Of a model that also sees or hears, the layers that write alone."""
-    writes = next((n for n, m in base.named_modules() if m is base.get_decoder()), "")
-    apart = base.config.get_text_config() is not base.config
-    return LoraConfig(
-        r=config.rank,
-        lora_alpha=config.alpha,
-        target_modules=targets,
-        exclude_modules=rf"(?!{re.escape(writes)}\.).*" if apart else None,
-        lora_dropout=0.0,
-        task_type="CAUSAL_LM",
-    )
-
-
-def start_from_adapter(policy: Policy, config: ModelConfig) -> None:
-    """A start that is not the base: the adapter is read twice, once to train and once to stay."""
-    adapter = read_adapter(adapter_folder(config.adapter))
-    policy.model.add_adapter("initial", policy.model.peft_config["default"])
-    for name in ("initial", "default"):
-        policy.load_adapter(adapter, name)
-    policy.model.set_adapter("default")
-    policy.starts_from_adapter = True

@@ -126,7 +126,7 @@ def test_an_adapter_of_another_base_is_told_by_its_weights(tmp_path) -> None:
     tensors = load_file(moved / "model.safetensors")
     save_file({k: v + 1e-3 for k, v in tensors.items()}, moved / "model.safetensors", {"format": "pt"})
     with pytest.raises(BadInput, match="expected one trained on '.*moved', found one trained on other weights"):
-        random_policy(model=str(moved)).load(tmp_path / "adapter")
+        random_policy(model=str(moved)).load(tmp_path / "adapter", optimiser(policy))
 
 
 def test_a_checkpoint_is_a_peft_folder_that_others_may_read(tmp_path) -> None:
