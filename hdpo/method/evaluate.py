@@ -162,8 +162,7 @@ def bounds(e: stats.Estimate) -> dict[str, float]:
 
 
 def prepare(config: Any, others: Sequence[Problem], verifier: VerifierPool, ranks: Ranks = ALONE) -> Collector:
-    """Model, sampler and grader of a config with the sections model, prompts and sampling. Raises BadInput where they
-    cannot fit in memory."""
+    """Model, sampler and grader of a config that has them. Raises BadInput where they cannot fit in memory."""
     check_fits(config)
     policy = load_policy(config.model, config.seed)
     sampler: Sampler = TransformersSampler(policy)

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 
 import hdpo
-from hdpo.config import EvalConfig, EvaluateConfig, ModelConfig, ScanConfig, TrainConfig
+from hdpo.config import EvaluateConfig, ModelConfig, ScanConfig, TrainConfig
 from hdpo.errors import BadInput
 from hdpo.grading import RULES
 from hdpo.model.find import find
@@ -17,13 +17,12 @@ from hdpo.record.fingerprint import Fingerprint, differences, digest, digest_of_
 from hdpo.record.folder import Run, RunWriter
 from hdpo.records import Problem
 
+Config = TrainConfig | ScanConfig | EvaluateConfig
+Problems = Sequence[Problem]
+
 
 def pin_fingerprint(
-    writer: RunWriter,
-    config: TrainConfig | ScanConfig | EvaluateConfig,
-    policy: Policy,
-    measured: Sequence[Problem],
-    training: Sequence[Problem] = (),
+    writer: RunWriter, config: Config, policy: Policy, measured: Problems, training: Problems = ()
 ) -> None:
     """Note it in the run folder. Raises BadInput where a resumed run would go on with something else."""
     now, began = fingerprint(config, policy, measured, training), Run(writer.path).fingerprint
@@ -35,15 +34,14 @@ def pin_fingerprint(
     writer.pin(fingerprint=asdict(now))
 
 
-def fingerprint(
-    config: TrainConfig | ScanConfig | EvaluateConfig,
-    policy: Policy,
-    measured: Sequence[Problem],
-    training: Sequence[Problem] = (),
-) -> Fingerprint:
+def fingerprint(config: Config, policy: Policy, measured: Problems, training: Problems = ()) -> Fingerprint:
     """policy: freshly loaded, its adapter the one that the config begins with."""
     prompts, how, template = config.prompts, config.sampling, str(policy.tokenizer.chat_template)
     shown = [prompts.privileged, template, prompts.information.value, str(prompts.fraction)]
+    if isinstance(config, ScanConfig):
+        samples = f"n {config.rollouts}"
+    else:
+        samples = f"n {config.evaluation.eval_samples}, k {' '.join(map(str, config.evaluation.ks))}"
     return Fingerprint(
         model=f"{weights_of(config.model)} {config.model.dtype}",
         adapter=adapter_of(policy) if config.model.adapter else "none",
@@ -51,7 +49,7 @@ def fingerprint(
         split=config.evaluation.eval_split if isinstance(config, TrainConfig) else config.split,
         wording=digest([prompts.student, template]),
         sampling=f"T {how.temperature:g}, top-p {how.top_p:g}, at most {how.max_new_tokens} tokens",
-        samples=f"n {config.rollouts}" if isinstance(config, ScanConfig) else samples_of(config.evaluation),
+        samples=samples,
         grader=f"rules {RULES}, math-verify {version('math-verify')}",
         semantics=str(hdpo.SEMANTICS),
         training_problems=digest_of_problems(training) if training else "none",
@@ -74,9 +72,5 @@ def adapter_of(policy: Policy) -> str:
     return found.hexdigest()[:16]
 
 
-def digest_of_problems(problems: Sequence[Problem]) -> str:
+def digest_of_problems(problems: Problems) -> str:
     return digest(text for p in problems for text in (p.id, p.text, p.answer))
-
-
-def samples_of(c: EvalConfig) -> str:
-    return f"n {c.eval_samples}, k {' '.join(map(str, c.ks))}"

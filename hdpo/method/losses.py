@@ -153,8 +153,7 @@ def lemma1_bound(delta_NV: Tensor) -> Tensor:
 
 
 def largest_shift(delta_NV: Tensor) -> Tensor:
-    """`‖δ‖_∞` over the tokens that not both sides exclude, (N, V) → (N,); of two weights on one context it is the
-    model-mismatch term of Proposition 1 (ii)."""
+    """`‖δ‖_∞` over tokens that not both sides exclude, (N, V) → (N,); of two weights, Proposition 1 (ii)'s mismatch."""
     return _at_least_float32(delta_NV).nan_to_num(nan=0.0, posinf=torch.inf, neginf=-torch.inf).abs().amax(dim=-1)
 
 

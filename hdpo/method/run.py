@@ -147,14 +147,12 @@ def probe_at(t: Training, step: int, weights: Weights, evaluated: Sequence[dict[
     if step == 0:
         cliffs = {r["problem_id"] for r in evaluated if r["kind"] == "cliff"}
         told = [p for p in t.validation if p.id in cliffs and can_show(p, c.prompts.information)]
-        chosen = told[: c.evaluation.probe_cliffs]
-        pairs = draw_probe(t.learner.collector, chosen, c)
+        pairs = draw_probe(t.learner.collector, told[: c.evaluation.probe_cliffs], c)
         t.writer.table("probe", 0, [pair_row(p) for p in pairs])
     else:
         pairs = [pair_of(r) for r in Run(t.writer.path).table("probe", 0)]
     lens = Lens(weights, topk=c.objective.topk, micro_batch_tokens=c.step.micro_batch_tokens)
-    mine = token_gaps(t.learner.policy, ranks.share(pairs), lens)
-    gaps = ranks.gather(mine)
+    gaps = ranks.gather(token_gaps(t.learner.policy, ranks.share(pairs), lens))
     t.writer.table("gap", step, probe_rows(t.learner.policy, pairs, gaps))
     for on in sorted({p.on for p in pairs}):
         t.writer.metric("probe", step, **probe_means(pairs, gaps, on))

@@ -109,8 +109,7 @@ def beside(learner: Learner, work: Callable[[], T], seconds: dict[str, float]) -
 
 
 def descend(learner: Learner, step: int, signal: bool) -> dict[str, Any]:
-    """One AdamW step along the gradient that lies in the adapter. Without a signal nothing moves: AdamW's momentum and
-    weight decay would."""
+    """One AdamW step along the adapter's gradient. Without a signal none: momentum and weight decay would move it."""
     c, norm = learner.config.step, 0.0
     rate = learning_rate(step, c)
     for group in learner.optimiser.param_groups:

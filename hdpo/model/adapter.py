@@ -29,8 +29,7 @@ MORE = ("use_dora", "use_rslora", "rank_pattern", "alpha_pattern", "modules_to_s
 
 @dataclass(frozen=True)
 class Adapter:
-    """settings: rank, alpha and targets where it says them. base: its model's name when it was trained, or ''; digest:
-    of that model's weights, or ''."""
+    """settings: rank, alpha and targets where it says them. base, digest: name and weights of its model then, or ''."""
 
     folder: Path
     weights: Path
@@ -91,8 +90,7 @@ def _peft(folder: Path) -> Adapter:
 
 
 def check_fits(adapter: Adapter, model: str, digest: str, rank: int, alpha: int) -> None:
-    """Raises BadInput where it was trained on another model (by its weights, or else by its name), or with another rank
-    or alpha than it would be read with."""
+    """Raises BadInput where it is another model's (by weights, or else by name), or of another rank or alpha."""
     where = f"in {adapter.folder.name}"
     if adapter.digest != digest if adapter.digest else adapter.base and not _same(adapter.base, model):
         other = "other weights, " if adapter.digest else ""
@@ -105,8 +103,7 @@ def check_fits(adapter: Adapter, model: str, digest: str, rank: int, alpha: int)
 
 
 def check_adapter(config: ModelConfig, place: Place | None) -> None:
-    """What is known of a config's adapter before anything is loaded; place: of its model, if that lies here. Raises
-    BadInput where it is none, or belongs elsewhere."""
+    """Raises BadInput where a config's adapter is none, or another model's; place: its model's, if it lies here."""
     adapter = read_adapter(adapter_folder(config.adapter))
     if place is not None and not place.gguf:
         check_fits(adapter, config.model, digest(place.folder), config.rank, config.alpha)

@@ -75,27 +75,22 @@ def collate(traces: Sequence[Trace], pad_id: int, device: torch.device, width: i
     ([[5, 6, 7, 9]], [[0, 1, 2, 2]], [[0, 0, 0, 0], [1, 2, 1, 3]])
     """
     rows = shared_rows(traces, width)
-    fed, positions, segments = [], [], []  # a row each; segment 0 is the prompt, then the completions from 1
-    place: dict[int, tuple[int, int]] = {}  # trace → its row, and the column of its first fed completion token
+    fed: list[list[int]] = []  # a row each, as are the next two; segment 0 is the prompt, then the completions from 1
+    positions: list[list[int]] = []
+    segments: list[list[int]] = []
+    predicting: dict[int, list[tuple[int, int]]] = {}  # trace → row and column of what predicts each completion token
     for r, row in enumerate(rows):
         prompt = traces[row[0]].prompt_ids
-        ids, at, segment = list(prompt), list(range(len(prompt))), [0] * len(prompt)
+        fed.append([*prompt])
+        positions.append([*range(len(prompt))])
+        segments.append([0] * len(prompt))
         for s, i in enumerate(row, start=1):
-            place[i] = r, len(ids)
-            body = traces[i].completion_ids[:-1]
-            ids += body
-            at += range(len(prompt), len(prompt) + len(body))
-            segment += [s] * len(body)
-        fed.append(ids)
-        positions.append(at)
-        segments.append(segment)
+            body, first = traces[i].completion_ids[:-1], len(fed[r])
+            predicting[i] = [(r, len(prompt) - 1), *((r, first + t) for t in range(len(body)))]
+            fed[r] += body
+            positions[r] += range(len(prompt), len(prompt) + len(body))
+            segments[r] += [s] * len(body)
     longest = max(map(len, fed))
-    in_rows: list[int] = []
-    in_columns: list[int] = []
-    for i, t in enumerate(traces):
-        r, first = place[i]
-        in_rows += [r] * len(t.completion_ids)
-        in_columns += [len(t.prompt_ids) - 1, *range(first, first + len(t.completion_ids) - 1)]
 
     def padded(x: list[list[int]], pad: int) -> torch.Tensor:
         return torch.tensor([row + [pad] * (longest - len(row)) for row in x], device=device)
@@ -105,11 +100,11 @@ def collate(traces: Sequence[Trace], pad_id: int, device: torch.device, width: i
         of = padded(segments, -1)
         sees = (of[:, None] == 0) | (of[:, None] == of[:, :, None])
         sees &= torch.ones(longest, longest, dtype=torch.bool, device=device).tril()
-    predicts = torch.tensor(in_rows, device=device), torch.tensor(in_columns, device=device)
+    in_rows, in_columns = torch.tensor([at for i in range(len(traces)) for at in predicting[i]], device=device).T
     return Batch(
         padded(fed, pad_id),
         padded(positions, 0),
-        predicts,
+        (in_rows, in_columns),
         torch.tensor([c for t in traces for c in t.completion_ids], device=device),
         torch.tensor([i for i, t in enumerate(traces) for _ in t.completion_ids], device=device),
         sees,

@@ -130,14 +130,12 @@ def known(model: str, revision: str = "") -> Facts | None:
 
 
 def cached(model: str, revision: str, fetch: bool = False) -> Path:
-    """The snapshot of a hub model in the cache, a folder named by the commit; fetch: from the hub where it is not there.
-    Raises BadInput where there is none."""
+    """A hub model in the cache, a folder named by the commit; fetch: from the hub if need be. Raises BadInput."""
     from huggingface_hub import snapshot_download
 
     with hub_errors(f"model {model}", "give the folder of a copy with --model"):
-        return Path(
-            snapshot_download(model, revision=revision or None, allow_patterns=HUB_FILES, local_files_only=not fetch)
-        )
+        how: dict[str, Any] = {"allow_patterns": HUB_FILES, "local_files_only": not fetch}
+        return Path(snapshot_download(model, revision=revision or None, **how))
 
 
 def facts(place: Place) -> Facts:
@@ -169,15 +167,9 @@ def folder_facts(folder: Path) -> Facts:
     text = config["text_config"] if isinstance(config.get("text_config"), dict) else config
     said = text.get("vocab_size"), text.get("max_position_embeddings", text.get("n_positions"))
     vocabulary, context = (n if isinstance(n, int) else 0 for n in said)
-    return Facts(
-        architecture,
-        sum(parameters_in(f) for f in files),
-        vocabulary,
-        context,
-        licence_of(folder) or ("apache-2.0" if folder == BUNDLED else ""),
-        shape_of(text),
-        template_of(folder),
-    )
+    parameters = sum(map(parameters_in, files))
+    licence = licence_of(folder) or ("apache-2.0" if folder == BUNDLED else "")
+    return Facts(architecture, parameters, vocabulary, context, licence, shape_of(text), template_of(folder))
 
 
 def shape_of(config: dict[str, Any]) -> Shape | None:
@@ -231,8 +223,7 @@ def gguf_facts(place: Place, stamp: tuple[int, int]) -> Facts:
 
 
 def gguf_folder(file: Path) -> Path:
-    """Where the folder made of a GGUF file lies, or will: in HDPO_CACHE, or ~/.cache/hdpo. Another one once the file
-    has changed."""
+    """Where the folder made of a GGUF file, as it is now, lies or will: in HDPO_CACHE, or ~/.cache/hdpo."""
     now = file.stat()
     key = f"{file.resolve()}\n{now.st_size}\n{now.st_mtime_ns}"
     root = Path(os.environ.get("HDPO_CACHE") or "~/.cache/hdpo").expanduser()

@@ -1,10 +1,11 @@
 """The forward pass of a small Qwen2 in float32, in few and large calls, with the adapter folded into the weights.
 
 A model of this size spends much of its time in calls, not in arithmetic: behind an adapter the plain modules of the
-bundled model make 590 operations for one decoding step, views included, and this makes 218. Queries, keys and values are one product, gate and up another; the norms' scales lie in the weights;
-the rotation is one complex product (pairs of channels lie side by side, in queries and keys alike, so that their
-product is the same); the heads that share a key are further queries of it, so that no key is repeated. And a prompt is
-read once for all its completions, in training too: they lie in one row behind it and do not see each other.
+bundled model make 590 operations for one decoding step, views included, and this makes 218. Queries, keys and values
+are one product, gate and up another; the norms' scales lie in the weights; the rotation is one complex product (pairs
+of channels lie side by side, in queries and keys alike, so that their product is the same); the heads that share a key
+are further queries of it, so that no key is repeated. And a prompt is read once for all its completions, in training
+too: they lie in one row behind it and do not see each other.
 
 Everything that is not of this kind goes the plain way. `FlatModel.of` compares both on a row of tokens before it is
 used; how the adapter is folded in is held by `tests/test_flat.py`.
@@ -136,8 +137,7 @@ class FlatModel:
     def run(
         self, weights: FoldedWeights, ids: Tensor, positions: Tensor, attend: Attend, at: Tensor | None = None
     ) -> Tensor:
-        """(N,) token ids and positions → (N, H), normed; at (M,): only these of them, which spares the last layer the
-        others."""
+        """(N,) token ids and positions → (N, H), normed; at (M,): only these, to spare the last layer the others."""
         x = F.embedding(ids, weights.embedding)
         rotation = self.rotation[positions]
         for i, layer in enumerate(weights.layers):

@@ -181,7 +181,7 @@ class Policy:
         write_tensors(folder / WEIGHTS, self._tensors(name), {DIGEST: self.digest})
 
     def save(self, folder: Path, optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-        """The adapter as a peft folder, AdamW's moments as safetensors, state as JSON; the caller moves it into place."""
+        """The adapter as a peft folder, AdamW's moments as safetensors, state as JSON; the caller puts it in place."""
         state_of = optimiser.state_dict()["state"]
         moments = {f"{i}.{name}": torch.as_tensor(x) for i, s in state_of.items() for name, x in s.items()}
         self.save_peft(folder, Weights.CURRENT)

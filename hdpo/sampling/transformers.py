@@ -7,11 +7,10 @@ order, changes no draw.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -178,8 +177,13 @@ class TransformersSampler:
                 return _Batch(self.policy, [prompts[i] for i in chunk], how, draw).run(logit_rows, hear)
 
         found: list[list[Completion]] = [[] for _ in prompts]
-        plain = self.policy.using(draw.weights) if self.policy.flat is None else nullcontext()
-        with plain, _threads(threads) as run:
+        with ExitStack() as around:
+            run: Callable[..., Iterable[list[Completion]]] = map
+            if self.policy.flat is None:
+                around.enter_context(self.policy.using(draw.weights))
+            elif threads:  # of one core each
+                pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+                run = around.enter_context(pool).map
             for chunk, completions in zip(chunks, run(complete, chunks), strict=True):
                 for j, i in enumerate(chunk):
                     found[i] = completions[j * n : (j + 1) * n]
@@ -199,16 +203,6 @@ class TransformersSampler:
         per_sequence = 2 * c.num_hidden_layers * heads * head_dim * width * self.policy.causal.dtype.itemsize
         mask = 4 * width * width * c.num_attention_heads // heads  # of the flat prefill, a prompt
         return max(1, min(MAX_SEQUENCES // n, CACHE_BYTES // (per_sequence * n + mask)))
-
-
-@contextmanager
-def _threads(n: int) -> Iterator[Callable[..., Iterable[Any]]]:
-    """A `map` over n threads of one core each; with 0 the plain one."""
-    if n == 0:
-        yield map
-    else:
-        with ThreadPoolExecutor(n, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield pool.map
 
 
 def leaving_out(running: torch.Tensor, left: int) -> torch.Tensor:

@@ -92,10 +92,16 @@ class VllmSampler:
         return True, adapter
 
     def _check(self, requests: Sequence[Request], found: Sequence[Completion], weights: Weights) -> None:
-        """The parity check: log-probs of the same tokens by vLLM and by the model that trains."""
-        traces = [Trace(r.prompt, c.token_ids) for r, c in zip(requests, found, strict=True)]
-        ours = read_again(self.policy, traces, weights)
-        self._parity = parity(np.array([x for c in found for x in c.logprobs]), ours)
+        """The parity check: log-probs of the same tokens by vLLM and by the trained model, a chunk of logits at a time."""
+        size, read = max(1, CHUNK_ELEMENTS // self.policy.vocabulary), []
+        for r, c in zip(requests, found, strict=True):
+            with torch.no_grad():
+                batch = self.policy.batch([Trace(r.prompt, c.token_ids)])
+                hidden = self.policy.hidden(batch, weights)
+                for h, target in zip(hidden.split(size), batch.targets_N.split(size), strict=True):
+                    read += self.policy.logits(h).log_softmax(-1).gather(-1, target[:, None])[:, 0].tolist()
+        theirs, ours = np.array([x for c in found for x in c.logprobs]), np.array(read)
+        self._parity = parity(theirs, ours)
         apart = self._parity["parity_mean"]
         if not apart <= self.bound:
             raise HdpoError(
@@ -112,19 +118,6 @@ class VllmSampler:
     def close(self) -> None:
         self.engine.close()
         self._adapters.cleanup()
-
-
-def read_again(policy: Policy, traces: Sequence[Trace], weights: Weights) -> np.ndarray:
-    """(N,) raw log-probs of the completion tokens, trace after trace, with one chunk of logits in memory at a time."""
-    size = max(1, CHUNK_ELEMENTS // policy.vocabulary)
-    found: list[float] = []
-    with torch.no_grad():
-        for trace in traces:
-            batch = policy.batch([trace])
-            hidden = policy.hidden(batch, weights)
-            for h, target in zip(hidden.split(size), batch.targets_N.split(size), strict=True):
-                found += policy.logits(h).log_softmax(-1).gather(-1, target[:, None])[:, 0].tolist()
-    return np.array(found)
 
 
 def parity(theirs: np.ndarray, ours: np.ndarray) -> dict[str, float]:
