@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from hdpo.cli.results import evaluation_line
 from hdpo.record.export import members
 from hdpo.record.files import read_lines
@@ -22,18 +24,16 @@ class Bar:
     they are written, or its members'."""
 
     def __init__(self, run: Run) -> None:
-        self._bar: Any = None
+        self._bar = tqdm(disable=True)
         self._count = ("", -1)
         self._run, self._left = run, ""
         self._told = {log: len(read_lines(log)) for log, _ in self._logs()}
 
     def show(self, p: Progress) -> None:
-        from tqdm import tqdm
-
         self._left = "" if p.seconds_left is None else f"{tqdm.format_interval(p.seconds_left)} left"
         self._lines()
         if (p.unit, p.total) != self._count:
-            self._end()
+            self._bar.close()
             self._count = (p.unit, p.total)
             form = "{desc} |{bar:20}| {n_fmt}/{total_fmt} {unit}{postfix}"
             seldom = 0.1 if sys.stderr.isatty() else 10.0
@@ -47,11 +47,7 @@ class Bar:
     def close(self) -> None:
         self._left = ""
         self._lines()
-        self._end()
-
-    def _end(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
+        self._bar.close()
 
     def _logs(self) -> list[tuple[Path, str]]:
         """The logs whose rows are told, with what stands before a line of each."""
@@ -59,8 +55,6 @@ class Bar:
         return [(path / "metrics.jsonl", who) for path, who in [(self._run.path, ""), *several]]
 
     def _lines(self) -> None:
-        from tqdm import tqdm
-
         for log, who in self._logs():
             rows = read_lines(log)
             for row in rows[self._told.get(log, 0) :]:

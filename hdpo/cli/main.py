@@ -107,12 +107,7 @@ def run_heavy(args: Any) -> int:
     if args.take_over and not args.resume:
         raise BadInput("take-over: expected a run to take over, found none. Name it with --resume.")
     if args.resume:
-        run = find_run(args.resume)
-        given = given_settings(args, default)
-        more = given.pop("steps", None) if args.kind == "train" else None
-        refuse_settings(args, run, given)
-        check_resumable(run, args.take_over, more is not None)
-        config = run.load_config() if more is None else extended(run, more)
+        run, config = resumed(args, default)
     else:
         config = config_from(args, default)
     check(config)
@@ -131,22 +126,25 @@ def run_heavy(args: Any) -> int:
     return ending.code
 
 
-def extended(run: Run, steps: int) -> Any:
-    """The config of a run that shall go on to more steps than it was begun with; pinned in its folder, and told."""
-    config = run.load_config()
-    if steps <= config.step.steps:
-        raise BadInput(f"steps: expected more than the {config.step.steps} of {run.id}, found {steps}. Give more.")
-    say(f"{run.id} goes on to step {steps}; it was begun with {config.step.steps} steps.")
-    config = replace_knobs(config, {"steps": steps})
-    RunWriter(run.path, 0).pin(config=to_json(config))
-    return config
-
-
-def refuse_settings(args: Any, run: Run, values: dict[str, Any]) -> None:
-    """A resumed run keeps its settings, and its kind."""
-    if values:
-        words = f"expected no settings, found {', '.join(sorted(values))}"
+def resumed(args: Any, default: Any) -> tuple[Run, Any]:
+    """The run that --resume names, and its config: a resumed run keeps its kind and settings. A training alone may go on to
+    more steps than it was begun with, which are pinned in its folder, and told."""
+    run, given = find_run(args.resume), given_settings(args, default)
+    steps = given.pop("steps", None) if args.kind == "train" else None
+    if given:
+        words = f"expected no settings, found {', '.join(sorted(given))}"
         raise BadInput(f"resume: {words}. A resumed run keeps its own; start a new one to change them.")
     if run.kind != args.kind:
         words = f"expected a run of kind {args.kind}, found {run.id} of kind {run.kind}"
         raise BadInput(f"resume: {words}. Use python -m hdpo {run.kind} --resume.")
+    check_resumable(run, args.take_over, steps is not None)
+    config = run.load_config()
+    if steps is None:
+        return run, config
+    before = config.step.steps
+    if steps <= before:
+        raise BadInput(f"steps: expected more than the {before} of {run.id}, found {steps}. Give more.")
+    say(f"{run.id} goes on to step {steps}; it was begun with {before} steps.")
+    config = replace_knobs(config, {"steps": steps})
+    RunWriter(run.path, 0).pin(config=to_json(config))
+    return run, config

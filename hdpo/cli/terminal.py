@@ -16,7 +16,6 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from hdpo.cli.follow import Bar
 from hdpo.errors import OK, Busy, HdpoError
 from hdpo.model import fit
 from hdpo.record.folder import Run, RunWriter, State, request_stop
@@ -46,6 +45,8 @@ def run_here(run: Run, config: fit.Config, resume: bool, wait: bool, ranks: Rank
     wait: False raises Busy at once where another heavy job runs. A run made for this that never begins is taken away
     again.
     """
+    from hdpo.cli.follow import Bar  # whose tqdm only a run that runs needs
+
     root, job_id, found = run.path.parent, 0, fit.need(config)
     payload = {"run": run.id, "resume": resume}
     try:
@@ -101,13 +102,12 @@ def _stop_on_signals(path: Path) -> Iterator[None]:
 
     def interrupted(*_: Any) -> None:
         nonlocal asked
-        if asked and time.monotonic() - asked > ECHO:
+        if not asked:
+            asked = time.monotonic()
+            request_stop(path)
+            say("\nStopping at the next step edge. Ctrl-C again ends at once.")
+        elif time.monotonic() - asked > ECHO:
             raise KeyboardInterrupt
-        if asked:
-            return
-        asked = time.monotonic()
-        request_stop(path)
-        say("\nStopping at the next step edge. Ctrl-C again ends at once.")
 
     if threading.current_thread() is not threading.main_thread():
         yield  # Python gives signals to the main thread alone

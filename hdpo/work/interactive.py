@@ -18,16 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from hdpo.config import (
-    Advantage,
-    Information,
-    ModelConfig,
-    ObjectiveConfig,
-    PromptConfig,
-    SamplingConfig,
-    StepConfig,
-    from_json,
-)
+from hdpo.config import Information, ModelConfig, ObjectiveConfig, PromptConfig, SamplingConfig, StepConfig, from_json
 from hdpo.data.prompts import fits, privileged_messages, reference, render, student_messages
 from hdpo.errors import BadInput, Stopped
 from hdpo.grading.verify import VerifierPool, outcome_of
@@ -151,12 +142,6 @@ class Ask:
         if longest > self.policy.context:
             words = f"expected a prompt and trace of at most {self.policy.context} tokens, found {longest}"
             raise BadInput(f"{self.payload['request']}: {words}. Choose a shorter trace or prompt.")
-
-    def choice(self, name: str, options: Sequence[str]) -> str:
-        value = self.get(name, str)
-        if value not in options:
-            raise BadInput(f"{name}: expected one of {', '.join(options)}, found {value!r}. Choose one of them.")
-        return str(value)
 
 
 def _problem(data: Any) -> Problem:
@@ -287,7 +272,9 @@ def pieces(tokenizer: Any, token_ids: Sequence[int]) -> list[str]:
 def _lens(ask: Ask) -> dict[str, Any]:
     """One trace under the student's prompt and the teacher's: per token in nats, and both lists of next tokens."""
     token_ids = ask.token_ids(ask.get("token_ids", list, tuple))
-    against = ask.choice("against", AGAINST)
+    against = ask.get("against", str)
+    if against not in AGAINST:
+        raise BadInput(f"against: expected one of {', '.join(AGAINST)}, found {against!r}. Choose one of them.")
     student = Trace(ask.prompt("student")[1], token_ids)
     teacher = Trace(ask.prompt("wrong" if against == "wrong" else "privileged")[1], token_ids)
     ask.check_length(max(len(student), len(teacher)))
@@ -326,7 +313,7 @@ def _gradient(ask: Ask) -> dict[str, Any]:
         rollouts.append(Rollout(problem.id, i, t, (0.0,) * len(t), "", Outcome(given["outcome"])))
     group = Group(problem, ask.prompt("student")[1], tuple(rollouts))
     ask.check_length(len(group.prompt_ids) + max(map(len, ids), default=0))
-    objective = ObjectiveConfig(advantage=Advantage(ask.choice("advantage", [a.value for a in Advantage])))
+    objective = from_json(ObjectiveConfig, {"advantage": ask.get("advantage", str)})
     scale = Scale(1, 0, ask.sampling.temperature, StepConfig().micro_batch_tokens)
     ask.emit({"event": "phase", "text": "one backward pass"})
     advantages, norm = group_gradient_norm(ask.policy, group, rewards, objective, scale)

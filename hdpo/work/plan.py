@@ -1,22 +1,29 @@
-"""What a run would do, and whether it fits, before anything is started: `--dry-run`."""
+"""What a run would do, how long, and whether it fits, before anything is started: `--dry-run`, and what the app says.
+
+How long is measured in an earlier run of the same model, scaled to the new shape, the run named.
+"""
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
+from pathlib import Path
+from statistics import median
 from typing import Any
 
 import psutil
 
 from hdpo.config import SweepConfig, TrainConfig, model_of
-from hdpo.errors import BadInput
+from hdpo.errors import BadInput, HdpoError
 from hdpo.hub import is_hub_id
 from hdpo.model import fit
 from hdpo.model.find import Facts, cached, known
 from hdpo.presets import PRESETS
-from hdpo.work.estimate import Duration, duration, words
+from hdpo.record.folder import Run, all_runs
 
 GIB = 1 << 30
 
@@ -48,13 +55,13 @@ def plan(config: fit.Config, preset: str | None, command: str) -> dict[str, Any]
     }
 
 
-def without(words: Sequence[str]) -> list[str]:
+def without(given: Sequence[str]) -> list[str]:
     """A command without what the two printed ones say themselves.
 
     >>> without(["hdpo", "train", "--dry-run", "--processes", "4", "--student", "a  b"])
     ['hdpo', 'train', '--student', 'a  b']
     """
-    text = iter(w for w in words if w != "--dry-run" and not w.startswith(("--device=", "--processes=")))
+    text = iter(w for w in given if w != "--dry-run" and not w.startswith(("--device=", "--processes=")))
     return [w for w in text if w not in ("--device", "--processes") or not next(text, "")]
 
 
@@ -77,13 +84,12 @@ def model_words(config: fit.Config, found: Facts | None) -> str:
 def work(config: fit.Config) -> dict[str, int]:
     """At the most, in the steps of all members: privileged rollouts, and tokens of all rollouts."""
     members = config.members() if isinstance(config, SweepConfig) else (config,)
-    trainings = [c for c in members if isinstance(c, TrainConfig)]
-    peeks = [c.step.steps * peeked_a_step(c) for c in trainings]
-    drawn = (
-        (c.step.steps * c.step.prompts_per_step * c.step.rollouts + peeked) * c.sampling.max_new_tokens
-        for c, peeked in zip(trainings, peeks, strict=True)
-    )
-    return {"members": len(members), "privileged_rollouts": sum(peeks), "sampled_tokens": sum(drawn)}
+    privileged = tokens = 0
+    for c in members:
+        if isinstance(c, TrainConfig):
+            privileged += (peeked := c.step.steps * peeked_a_step(c))
+            tokens += (c.step.steps * c.step.prompts_per_step * c.step.rollouts + peeked) * c.sampling.max_new_tokens
+    return {"members": len(members), "privileged_rollouts": privileged, "sampled_tokens": tokens}
 
 
 def peeked_a_step(c: TrainConfig) -> int:
@@ -94,18 +100,19 @@ def work_words(config: fit.Config) -> list[str]:
     """Problems, step, evaluation: how much is sampled at most."""
     members = config.members() if isinstance(config, SweepConfig) else ()
     c: Any = max(members, key=peeked_a_step) if members else config
-    data = f"Problems: {c.data.problems}" + (f", {c.data.limit:,} at most" if c.data.limit else "")
-    if not isinstance(c, TrainConfig):
-        return [data]
-    s, e, new, peeked, whole = c.step, c.evaluation, c.sampling.max_new_tokens, peeked_a_step(c), work(config)
-    lines = [
-        data,
-        f"Step: {s.prompts_per_step} prompts × {s.rollouts} rollouts, and up to {peeked} privileged ones, of at most {new:,} tokens: at most {(s.prompts_per_step * s.rollouts + peeked) * new:,} sampled tokens.",
-        f"Run: {s.steps:,} steps, {c.evaluation_count:,} evaluations of {e.eval_problems:,} problems × {e.eval_samples}.",
-    ]
-    peeking = sum(map(bool, map(peeked_a_step, members)))
-    sweep = f"Sweep: {len(members)} members, of which {peeking} draw privileged rollouts: in all their steps at most {whole['privileged_rollouts']:,} privileged ones and {whole['sampled_tokens']:,} sampled tokens."
-    return [*lines, *[sweep] * bool(members)]
+    lines = [f"Problems: {c.data.problems}" + (f", {c.data.limit:,} at most" if c.data.limit else "")]
+    if isinstance(c, TrainConfig):
+        s, e, new, peeked = c.step, c.evaluation, c.sampling.max_new_tokens, peeked_a_step(c)
+        most = f"at most {(s.prompts_per_step * s.rollouts + peeked) * new:,} sampled tokens"
+        drawn = f"{s.rollouts} rollouts, and up to {peeked} privileged ones, of at most {new:,} tokens"
+        measured = f"{c.evaluation_count:,} evaluations of {e.eval_problems:,} problems × {e.eval_samples}"
+        lines += [f"Step: {s.prompts_per_step} prompts × {drawn}: {most}.", f"Run: {s.steps:,} steps, {measured}."]
+    if members:
+        whole, peeking = work(config), sum(map(bool, map(peeked_a_step, members)))
+        most = f"{whole['privileged_rollouts']:,} privileged ones and {whole['sampled_tokens']:,} sampled tokens"
+        who = f"{len(members)} members, of which {peeking} draw privileged rollouts"
+        lines.append(f"Sweep: {who}: in all their steps at most {most}.")
+    return lines
 
 
 def memory_words(config: fit.Config, found: Facts | None) -> list[str]:
@@ -125,3 +132,109 @@ def memory_words(config: fit.Config, found: Facts | None) -> list[str]:
         f"Memory of one process, estimated: {on_gpu.total / GIB:.1f} GiB{where} ({parts}).{more}",
         f"Here: {total / GIB:.1f} GiB of {here}{free}: {verdict}.",
     ]
+
+
+# --- how long ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Duration:
+    """seconds: of the whole session, None where no run has been timed; source: a sentence on where it comes from."""
+
+    seconds: float | None
+    source: str
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Median seconds of a step and of an evaluation in one run; evaluation is None where it made none."""
+
+    run: Run
+    config: TrainConfig
+    step: float
+    evaluation: float | None
+
+
+def duration(config: TrainConfig | SweepConfig) -> Duration:
+    """Seconds of a training or of a whole sweep, each member from the nearest timed run of the same model."""
+    members = config.members() if isinstance(config, SweepConfig) else (config,)
+    timings = [t for m in members if (t := nearest(m)) is not None]
+    if len(timings) < len(members):
+        return Duration(None, "No run of this model has been timed yet: the first steps will tell.")
+    return Duration(sum(map(session_seconds, members, timings)), source_of(timings[-1], members[-1]))
+
+
+def source_of(timing: Timing, config: TrainConfig) -> str:
+    shape, run = timing.config.step, timing.run
+    words = (
+        f"Measured in {run.name}: {timing.step:.1f} s a step of {shape.prompts_per_step} × {shape.rollouts} rollouts"
+    )
+    if timing.evaluation is not None:
+        words += f", {timing.evaluation:.1f} s an evaluation"
+    if run.recorded:
+        words += ", on the machine that recorded it"
+    same = (shape.prompts_per_step, shape.rollouts) == (config.step.prompts_per_step, config.step.rollouts)
+    return f"{words}{'' if same else '; scaled by prompts × rollouts'}."
+
+
+def session_seconds(config: TrainConfig, timing: Timing) -> float:
+    """Steps by prompts × rollouts, evaluations (one before, one each `eval_every`, one after) by problems × samples."""
+    step, measured = config.step, timing.config.step
+    scale = step.prompts_per_step * step.rollouts / (measured.prompts_per_step * measured.rollouts)
+    seconds = step.steps * timing.step * scale
+    if timing.evaluation is None:
+        return seconds
+    every, before = config.evaluation, timing.config.evaluation
+    scale = every.eval_problems * every.eval_samples / (before.eval_problems * before.eval_samples)
+    return seconds + config.evaluation_count * timing.evaluation * scale
+
+
+def nearest(config: TrainConfig) -> Timing | None:
+    """The timed run of the same weights, device and length of completions that is most alike: own before recorded, then by the size of the step, then by
+    whether cliffs are tried at all (λ > 0 costs privileged rollouts), by λ, and by the problems."""
+
+    def alike(other: TrainConfig) -> bool:
+        same_model = replace(other.model, adapter="") == replace(config.model, adapter="")
+        return same_model and other.sampling.max_new_tokens == config.sampling.max_new_tokens
+
+    found = [t for run in all_runs() if (t := timed(run)) is not None and alike(t.config)]
+    size, lam = math.log(config.step.prompts_per_step * config.step.rollouts), config.objective.lambda_
+
+    def distance(t: Timing) -> tuple[float, ...]:
+        other = t.config.objective.lambda_
+        wide = abs(size - math.log(t.config.step.prompts_per_step * t.config.step.rollouts))
+        return t.run.recorded, wide, (lam > 0) != (other > 0), t.config.data != config.data, abs(lam - other)
+
+    return min(found, key=distance, default=None)
+
+
+def timed(run: Run) -> Timing | None:
+    """None for a run that is no training, is damaged, or has no step yet."""
+    try:
+        return _read_timing(run.path, *((run.path / f).stat().st_mtime_ns for f in ("config.json", "metrics.jsonl")))
+    except (OSError, HdpoError):
+        return None
+
+
+@lru_cache(maxsize=2000)
+def _read_timing(path: Path, *changed: int) -> Timing | None:
+    run = Run(path)
+    config = run.load_config()
+    if not isinstance(config, TrainConfig):
+        return None
+    steps = [r["seconds"] for r in run.metrics("step") if r.get("seconds")]
+    evaluations = [r["seconds"] for r in run.metrics("eval") if r.get("seconds")]
+    return Timing(run, config, median(steps), median(evaluations) if evaluations else None) if steps else None
+
+
+def words(seconds: float) -> str:
+    """
+    >>> words(8), words(95), words(3720)
+    ('8 s', '1 min 35 s', '1 h 2 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

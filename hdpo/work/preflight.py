@@ -8,16 +8,7 @@ from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
 
-from hdpo.config import (
-    EvaluateConfig,
-    Information,
-    ScanConfig,
-    SweepConfig,
-    TrainConfig,
-    knobs,
-    model_of,
-    replace_knobs,
-)
+from hdpo.config import EvaluateConfig, Information, ScanConfig, SweepConfig, TrainConfig, knobs, replace_knobs
 from hdpo.errors import BadInput
 from hdpo.hub import is_hub_id
 from hdpo.model.adapter import check_adapter
@@ -81,7 +72,22 @@ def check(config: Config) -> None:
     from hdpo.data.problems import load_problems, training_problems  # the readers, which `runs` does without
 
     inner: Any = config.train if isinstance(config, SweepConfig) else config
-    check_model(inner)
+    model, new = inner.model, inner.sampling.max_new_tokens
+    place = None if is_hub_id(model.model) else taken(model)[0]
+    if model.adapter:
+        check_adapter(model, place)
+    facts = known(model.model, model.revision)
+    if facts is not None and 0 < facts.context <= new:
+        words = f"room for the prompt in the {facts.context} tokens of {model.model}, found {new} new ones"
+        raise BadInput(f"max-new-tokens: expected {words}. Lower --max-new-tokens to {facts.context // 2}.")
+    if model.device not in ("auto", "cpu"):
+        from hdpo.model.policy import choose_device
+
+        choose_device(model.device)
+    if model.sampler == "vllm" and not model.vllm_url and find_spec("vllm") is None:
+        raise BadInput(
+            "sampler: expected vLLM, found none. pip install -r requirements-gpu.txt, or leave --sampler out."
+        )
     if isinstance(config, SweepConfig) and config.ray and find_spec("ray") is None:
         raise BadInput("ray: expected the ray package, found none. pip install ray==2.60.0, or leave --ray out.")
     if is_hub_id(inner.data.problems) or is_hub_id(inner.data.validation_problems):
@@ -95,23 +101,4 @@ def check(config: Config) -> None:
         words = f"at least {wanted} training problems, one step's worth, found {found} in {inner.data.problems}"
         raise BadInput(
             f"prompts-per-step: expected {words}. Lower --prompts-per-step to {found}, or give more problems."
-        )
-
-
-def check_model(inner: Any) -> None:
-    model, new = model_of(inner), inner.sampling.max_new_tokens
-    place = None if is_hub_id(model.model) else taken(model)[0]
-    if model.adapter:
-        check_adapter(model, place)
-    found = known(model.model, model.revision)
-    if found is not None and 0 < found.context <= new:
-        words = f"room for the prompt in the {found.context} tokens of {model.model}, found {new} new ones"
-        raise BadInput(f"max-new-tokens: expected {words}. Lower --max-new-tokens to {found.context // 2}.")
-    if model.device not in ("auto", "cpu"):
-        from hdpo.model.policy import choose_device
-
-        choose_device(model.device)
-    if model.sampler == "vllm" and not model.vllm_url and find_spec("vllm") is None:
-        raise BadInput(
-            "sampler: expected vLLM, found none. pip install -r requirements-gpu.txt, or leave --sampler out."
         )

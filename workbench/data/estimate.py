@@ -1,6 +1,6 @@
 """What a session will take and what it can show, said before it starts.
 
-Time is `hdpo.work.estimate`'s. Memory is worked out from the model file. What a session can detect comes from the counts of the newest
+Time is `hdpo.work.plan`'s. Memory is worked out from the model file. What a session can detect comes from the counts of the newest
 baseline evaluation of the same problem set.
 """
 
@@ -12,7 +12,7 @@ from hdpo.config import SweepConfig, TrainConfig, knobs
 from hdpo.evidence import stats
 from hdpo.model import fit
 from hdpo.record.folder import Run
-from hdpo.work.estimate import duration, words
+from hdpo.work.plan import duration, words
 from workbench.data import catalog, tradeoff
 
 __all__ = ["detectable", "duration", "memory_bytes", "words"]
