@@ -17,6 +17,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from hdpo.errors import BadInput, HdpoError
 from hdpo.record.shapes import is_row
 
@@ -25,15 +27,27 @@ SEEN = 64  # bytes before the place where reading stopped, by which a log is kno
 
 
 @contextmanager
-def _beside(path: Path) -> Iterator[Path]:
-    """Whole or not at all: a place to write, renamed to `path` after the block. Raises HdpoError for a full disk."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def writing(path: Path) -> Iterator[None]:
+    """What the system says against it, in a sentence. Raises HdpoError, for a full disk as for a folder that is read only."""
     try:
-        yield aside
-        os.replace(aside, path)
-    except OSError as e:
-        aside.unlink(missing_ok=True)
-        raise disk_error(path, e) from e
+        yield
+    except (OSError, SafetensorError) as e:  # a full disk is either's, by who was writing
+        raise HdpoError(
+            f"{path.name}: expected to write to {path.parent}, found '{getattr(e, 'strerror', '') or e}'. "
+            "Free some space or choose another folder with HDPO_RUNS, then resume: everything up to the last checkpoint is kept."
+        ) from e
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """Whole or not at all: a place to write, renamed to `path` after the block."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with writing(path):
+        try:
+            yield aside
+            os.replace(aside, path)
+        finally:
+            aside.unlink(missing_ok=True)
 
 
 def write_aside(path: Path, text: str) -> None:
@@ -44,19 +58,9 @@ def write_aside(path: Path, text: str) -> None:
         os.fsync(f.fileno())
 
 
-def disk_error(path: Path, e: Exception) -> HdpoError:
-    return HdpoError(
-        f"{path.name}: expected to write to {path.parent}, found '{getattr(e, 'strerror', '') or e}'. "
-        "Free some space or choose another folder with HDPO_RUNS, then resume: everything up to the last checkpoint is kept."
-    )
-
-
 def append_line(path: Path, row: Mapping[str, Any]) -> None:
-    try:
-        with path.open("a", encoding="utf-8") as f:
-            f.write(json.dumps(row, allow_nan=False) + "\n")
-    except OSError as e:
-        raise disk_error(path, e) from e
+    with writing(path), path.open("a", encoding="utf-8") as f:
+        f.write(json.dumps(row, allow_nan=False) + "\n")
 
 
 @dataclass
@@ -123,9 +127,8 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as e:
-        raise BadInput(
-            f"{path.name}: expected a whole JSON file, found {type(e).__name__}. The file is missing or cut off."
-        ) from None
+        found = f"expected a whole JSON file, found {type(e).__name__}"
+        raise BadInput(f"{path.name}: {found}. The file is missing or cut off.") from None
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -31,7 +31,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from enum import Enum
-from functools import lru_cache
+from functools import cache
 from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
@@ -90,18 +90,13 @@ def runs_root() -> Path:
     return Path(os.environ.get("HDPO_RUNS") or "runs").expanduser().resolve()
 
 
-@lru_cache
-def code_version() -> str:
-    """The project's version, and a digest of the engine's sources."""
-    sources = b"".join(file.read_bytes() for file in sorted(Path(hdpo.__file__).parent.rglob("*.py")))
-    return f"{hdpo.__version__}+{hashlib.sha256(sources).hexdigest()[:8]}"
-
-
+@cache
 def versions() -> dict[str, str]:
-    """Of everything that can change a number."""
+    """Of everything that can change a number: the project's with a digest of the engine's sources, and the libraries'."""
     from importlib import metadata  # of all that is imported here the slowest, and only a new run asks
 
-    found = {"hdpo": code_version()}
+    sources = b"".join(file.read_bytes() for file in sorted(Path(hdpo.__file__).parent.rglob("*.py")))
+    found = {"hdpo": f"{hdpo.__version__}+{hashlib.sha256(sources).hexdigest()[:8]}"}
     for name in ("torch", "transformers", "peft", "math-verify", "numpy", "safetensors"):
         found[name] = "absent"
         with suppress(metadata.PackageNotFoundError):
@@ -131,9 +126,8 @@ class RunWriter:
             for part in ("rollouts", "tables", "checkpoints"):
                 (path / part).mkdir(parents=True)
         except OSError as e:
-            raise HdpoError(
-                f"runs: expected to write to {root}, found '{e.strerror or e}'. Choose another place with HDPO_RUNS."
-            ) from e
+            found = f"expected to write to {root}, found '{e.strerror or e}'"
+            raise HdpoError(f"runs: {found}. Choose another place with HDPO_RUNS.") from e
         made = {"versions": versions(), "created": time.time(), "command": command}
         files.write_aside(path / "config.json", json.dumps({"kind": kind, "config": to_json(config), **made}, indent=1))
         if name:
@@ -147,7 +141,10 @@ class RunWriter:
         """Open for a further attempt that goes on after `step`; rows beyond it are superseded from now on. passed_over:
         what was wrong with checkpoints beyond that step."""
         Run(path).load_config()  # what cannot be read is refused before anything changes
-        sweep_up(path)
+        for left in path.rglob(".*.tmp"):  # what killed processes were writing aside
+            pid = left.name.split(".")[-2]
+            if not (pid.isdigit() and psutil.pid_exists(int(pid))):
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
         writer = cls(path, 1 + max((r["attempt"] for r in files.read_lines(path / "metrics.jsonl")), default=0))
         for name in ("metrics.jsonl", "rollouts/parts.jsonl"):
             files.cut_torn_line(path / name)
@@ -206,20 +203,19 @@ class RunWriter:
         and all but the newest `keep` and the best are dropped. Nothing half stays; raises HdpoError for a full disk."""
         aside = self.path / "checkpoints" / f".step-{step:06d}.{os.getpid()}.tmp"
         final = aside.with_name(f"step-{step:06d}")
-        try:
-            aside.mkdir(parents=True)
-            yield aside
-            state = {**files.read_json(aside / "state.json"), "files": sorted(f.name for f in aside.iterdir())}
-            (aside / "state.json").write_text(json.dumps(state), encoding="utf-8")
-            for f in aside.iterdir():
-                with f.open("rb+") as handle:
-                    os.fsync(handle.fileno())
-            shutil.rmtree(final, ignore_errors=True)
-            os.replace(aside, final)
-        except (OSError, SafetensorError) as e:  # a full disk is either's, by who was writing
-            raise files.disk_error(final, e) from e
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+        with files.writing(final):
+            try:
+                aside.mkdir(parents=True)
+                yield aside
+                state = {**files.read_json(aside / "state.json"), "files": sorted(f.name for f in aside.iterdir())}
+                (aside / "state.json").write_text(json.dumps(state), encoding="utf-8")
+                for f in aside.iterdir():
+                    with f.open("rb+") as handle:
+                        os.fsync(handle.fileno())
+                shutil.rmtree(final, ignore_errors=True)
+                os.replace(aside, final)
+            finally:
+                shutil.rmtree(aside, ignore_errors=True)
         run = Run(self.path)
         for old in run.checkpoints()[:-keep]:
             if old.name != f"step-{run.best() or 0:06d}":
@@ -267,9 +263,8 @@ class Run:
         """Raises BadInput for a recorded run, and a name that is taken or is no single line of text."""
         name = name.strip()[:120]
         if self.recorded:
-            raise BadInput(
-                f"{self.id}: expected a run of yours, found one that comes with the project. Those keep their name."
-            )
+            found = "expected a run of yours, found one that comes with the project"
+            raise BadInput(f"{self.id}: {found}. Those keep their name.")
         if not name.isprintable() or not name:
             raise BadInput(f"name: expected one line of text, found {name!r}. Give one.")
         if taken := [r.id for r in all_runs(self.path.parent) if name in (r.id, r.name) and r.path != self.path]:
@@ -280,9 +275,8 @@ class Run:
         """The whole config.json: kind, config, versions, created (seconds since 1970), command."""
         data = files.read_json(self.path / "config.json")
         if not is_frozen(data) or data["kind"] not in KINDS:
-            raise BadInput(
-                f"{self.id}: expected a run's config.json, found something else. The folder is no run, or is damaged."
-            )
+            found = "expected a run's config.json, found something else"
+            raise BadInput(f"{self.id}: {found}. The folder is no run, or is damaged.")
         return data
 
     @property
@@ -436,10 +430,8 @@ def find_run(name: str, root: Path | None = None) -> Run:
     if several:
         ids = ", ".join(r.id for r in several[:5])
         raise BadInput(f"run: expected one run, found {len(several)} that {name!r} may mean. Take an id: {ids}.")
-    known = ", ".join(r.id for r in runs[:5]) or "none yet"
-    raise BadInput(
-        f"run: expected the id, name or folder of a run, found {name!r}. Runs here: {known}; `python -m hdpo runs` lists all."
-    )
+    here = f"Runs here: {', '.join(r.id for r in runs[:5]) or 'none yet'}; `python -m hdpo runs` lists all."
+    raise BadInput(f"run: expected the id, name or folder of a run, found {name!r}. {here}")
 
 
 def checkpoint_fault(folder: Path) -> str:
@@ -459,14 +451,6 @@ def checkpoint_fault(folder: Path) -> str:
         except (OSError, SafetensorError):
             return f"{folder.name}: {file.name} is cut off or damaged."
     return ""
-
-
-def sweep_up(path: Path) -> None:
-    """Remove what killed processes were writing aside."""
-    for left in path.rglob(".*.tmp"):
-        pid = left.name.split(".")[-2]
-        if not (pid.isdigit() and psutil.pid_exists(int(pid))):
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
 def request_stop(path: Path) -> None:

@@ -27,7 +27,7 @@ from typing import Any
 
 from hdpo.errors import BadInput, Busy, HdpoError
 from hdpo.processes import Life, Start, held, life, me
-from hdpo.record.files import append_line, disk_error
+from hdpo.record.files import append_line, writing
 from hdpo.record.folder import Run, RunWriter, State, request_stop, runs_root
 from hdpo.record.shapes import NUMBER, has
 
@@ -279,10 +279,8 @@ def live_workers(role: str, root: Path | None = None) -> list[int]:
 def emit(job_id: int, event: dict[str, Any], root: Path | None = None) -> None:
     """Append one event; whole lines, so a reader never sees half of one."""
     log = _folder(job_id, root) / "events.jsonl"
-    try:
+    with writing(log):
         log.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise disk_error(log, e) from e
     append_line(log, event)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from hdpo.errors import BadInput, Busy
 from hdpo.processes import held
 from hdpo.record.export import members
-from hdpo.record.files import disk_error
+from hdpo.record.files import writing
 from hdpo.record.folder import Run, State, find_run, runs_root
 from hdpo.work import jobs
 
@@ -40,9 +40,7 @@ def restore(name: str, root: Path | None = None) -> list[Run]:
 
 def _moved(run: Run, folder: Path) -> Run:
     place = folder / run.id
-    try:
+    with writing(place):
         folder.mkdir(exist_ok=True)
         os.replace(run.path, place)
-    except OSError as e:
-        raise disk_error(place, e) from e
     return Run(place)
