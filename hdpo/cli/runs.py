@@ -127,7 +127,7 @@ def settings(run: Run) -> dict[str, Any]:
 def results(a: Run, b: Run) -> list[dict[str, str]]:
     """The last evaluations side by side, pass@k with the paired difference over the problems of both; none where one has
     no evaluation, or they do not measure the same."""
-    from hdpo.evidence.stats import paired_difference, pass_at_k, verdict_words  # scipy, which no other action needs
+    from hdpo.evidence.stats import pass_at_k, seeds_difference, verdict_words  # scipy, which no other action needs
 
     last = [r.metrics("eval")[-1:] for r in (a, b)]
     if not all(last) or differences(a.fingerprint, b.fingerprint)[0]:
@@ -139,8 +139,8 @@ def results(a: Run, b: Run) -> list[dict[str, str]]:
     found = []
     for k in [k for k in x["pass_at"] if k in y["pass_at"]]:
         both = [p for p in left if p in right and min(left[p][0], right[p][0]) >= int(k)]
-        values = ([pass_at_k(*side[p], int(k)) for p in both] for side in (right, left))
-        said = verdict_words(paired_difference(*values)) if len(both) > 1 else "no problems in common"
+        values = ([[pass_at_k(*side[p], int(k)) for p in both]] for side in (right, left))  # one seed an arm
+        said = verdict_words(seeds_difference(*values)) if len(both) > 1 else "no problems in common"
         found.append((f"pass@{k}", x["pass_at"][k], y["pass_at"][k], said))
     found.append(("cliffs", x["cliff"], y["cliff"], ""))
     return [{"at the end": n, a.id: interval(u), b.id: interval(v), "difference": d} for n, u, v, d in found]

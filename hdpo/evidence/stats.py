@@ -151,22 +151,11 @@ def mean_value(values: Values) -> Estimate:
     return Estimate(mean, mean - spread, mean + spread, len(array), None)
 
 
-def paired_difference(a: Values, b: Values) -> Estimate:
-    """How much a exceeds b: mean over prompts of a - b, the same prompts in the same order. Not cut at 0.
-
-    The values are shares, between 0 and 1. Covers the sampling of prompts and rollouts; training noise is a second level
-    (`seeds_difference`), of which one seed knows nothing.
-
-    >>> paired_difference([0.5, 0.75, 1.0], [0.25, 0.5, 0.5]).value
-    0.3333333333333333
-    """
-    return seeds_difference([a], [b])
-
-
 def seeds_difference(a: Sequence[Values], b: Sequence[Values]) -> Estimate:
-    """How much arm a exceeds arm b over training seeds: one array of per-prompt shares a seed, paired.
+    """How much arm a exceeds arm b over training seeds, one or more: one array of per-prompt shares a seed, between 0 and
+    1, the same prompts in the same order.
 
-    d[s, p] = a[s][p] - b[s][p]; the value is its mean. Seeds and prompts are crossed random effects (every seed is
+    d[s, p] = a[s][p] - b[s][p]; the value is its mean, not cut at 0. Seeds and prompts are crossed random effects (every seed is
     evaluated on the same prompts), so Var(mean) = σ²_seed/S + σ²_prompt/P + σ²_rest/(SP). The variance of the seed means
     over S plus that of the prompt means over P estimates this and counts the last part twice: wide rather than narrow.
     Each part keeps the t of its own degrees, `√(t²V_seed + t²V_prompt)`: Banerjee's interval (1960), which never covers

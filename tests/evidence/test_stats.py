@@ -132,32 +132,30 @@ def test_no_prompt_is_a_sentence():
 
 
 def test_paired_difference_by_hand():
-    found = stats.paired_difference([0.5, 0.75, 1.0, 0.0], [0.25, 0.5, 0.5, 0.0])
+    found = stats.seeds_difference([[0.5, 0.75, 1.0, 0.0]], [[0.25, 0.5, 0.5, 0.0]])
     variance = (0.25**2 + 0.25**2 + 0.5**2 + 1.0 - 5 * 0.2**2) / 4  # half a prompt at -1 and at 1: 1.0, four degrees
     half = 2.77645 * math.sqrt(variance / 4)
     assert (found.value, found.low, found.high) == pytest.approx((0.25, 0.25 - half, 1.0), abs=1e-5)  # cut at 1
     assert found.low < 0  # not cut
-    back = stats.paired_difference([0.25, 0.5, 0.5, 0.0], [0.5, 0.75, 1.0, 0.0])
+    back = stats.seeds_difference([[0.25, 0.5, 0.5, 0.0]], [[0.5, 0.75, 1.0, 0.0]])
     assert (back.value, back.low, back.high) == pytest.approx((-found.value, -found.high, -found.low))
 
 
 def test_pairing_removes_what_the_prompts_share():
     rng = np.random.default_rng(2)
     hard, noise = 0.8 * rng.random(400), 0.02 * rng.standard_normal(400)
-    found = stats.paired_difference(hard + 0.1 + noise, hard)
+    found = stats.seeds_difference([hard + 0.1 + noise], [hard])
     assert found.high - found.low < 0.015
 
 
 def test_identical_arms_are_not_certain_to_be_identical():
-    found = stats.paired_difference([0.5] * 30, [0.5] * 30)
+    found = stats.seeds_difference([[0.5] * 30], [[0.5] * 30])
     assert found.value == 0.0
     assert found.high == -found.low == pytest.approx(2.042272 / 30)
 
 
 @pytest.mark.parametrize(("a", "b"), [([1.0], [1.0, 2.0]), ([], []), ([math.nan], [0.0]), ([[1.0]], [[1.0]])])
 def test_what_cannot_be_paired_is_refused(a, b):
-    with pytest.raises(BadInput):
-        stats.paired_difference(a, b)
     with pytest.raises(BadInput):
         stats.seeds_difference([a], [b])
 
@@ -188,9 +186,8 @@ def test_one_prompt_over_two_seeds_says_nothing():
     assert (found.value, found.low, found.high) == (0.375, -1.0, 1.0)
 
 
-def test_one_seed_is_the_paired_difference():
+def test_arms_of_other_seeds_are_refused():
     a, b = [0.5, 0.75, 1.0], [0.25, 0.5, 0.5]
-    assert stats.seeds_difference([a], [b]) == stats.paired_difference(a, b)
     with pytest.raises(BadInput, match="same seeds"):
         stats.seeds_difference([a], [b, b])
     with pytest.raises(BadInput, match="same seeds"):
