@@ -90,9 +90,8 @@ class ModelConfig:
     def __post_init__(self) -> None:
         check(self)
         if self.sampler == "vllm" and self.processes > 1 and not self.vllm_url:
-            raise BadInput(
-                "sampler: expected one process, or a vLLM server with --vllm-url, found --processes above 1. Start `vllm serve` as the README says."
-            )
+            found = "expected one process, or a vLLM server with --vllm-url, found --processes above 1"
+            raise BadInput(f"sampler: {found}. Start `vllm serve` as the README says.")
 
 
 @dataclass(frozen=True)
@@ -116,8 +115,9 @@ class ProblemConfig:
         check(self)
         self.mapping()
         if self.validation_problems and self.validation_share not in (0.0, ProblemConfig.validation_share):
+            none = f"none beside --validation-problems {self.validation_problems}"
             raise BadInput(
-                f"validation-share: expected none beside --validation-problems {self.validation_problems}, found {self.validation_share:g}. Leave one of them out."
+                f"validation-share: expected {none}, found {self.validation_share:g}. Leave one of them out."
             )
 
     def source_names(self) -> tuple[str, ...]:
@@ -128,12 +128,11 @@ class ProblemConfig:
         """The column mapping as a dict, None where the columns shall be known by name."""
         if not self.columns:
             return None
-        pairs = [p.partition("=") for p in self.columns.split(",")]
-        if any(not (k.strip() and eq and v.strip()) for k, eq, v in pairs):
-            raise BadInput(
-                f"columns: expected text=…,solution=…,answer=…, found {self.columns!r}. Give one column for each."
-            )
-        return {k.strip(): v.strip() for k, _, v in pairs}
+        found = {k.strip(): v.strip() for k, _, v in (pair.partition("=") for pair in self.columns.split(","))}
+        if not all((*found, *found.values())):
+            form = "text=…,solution=…,answer=…"
+            raise BadInput(f"columns: expected {form}, found {self.columns!r}. Give one column for each.")
+        return found
 
 
 MARKS = ("{problem}", "{reference}")  # filled in; other braces are plain text
@@ -156,9 +155,8 @@ class PromptConfig:
             if missing := [mark for mark in marks if mark not in wording]:
                 raise BadInput(f"The {name} wording must contain {' and '.join(missing)}; found {wording!r}. Add it.")
         if "{reference}" in self.student:
-            raise BadInput(
-                "The student's wording must not contain {reference}: it would show the ground truth. Remove it."
-            )
+            shown = "{reference}: it would show the ground truth"
+            raise BadInput(f"The student's wording must not contain {shown}. Remove it.")
 
 
 INSTRUCT = PromptConfig(
@@ -248,9 +246,9 @@ class EvalConfig:
     def __post_init__(self) -> None:
         check(self)
         if not self.ks or self.eval_samples < 2 * max(self.ks):
+            twice = f"at least twice the largest k of pass@k ({self.ks})"
             raise BadInput(
-                f"eval-samples: expected at least twice the largest k of pass@k ({self.ks}), "
-                f"found {self.eval_samples}. Raise eval-samples or drop the largest k."
+                f"eval-samples: expected {twice}, found {self.eval_samples}. Raise it or drop the largest k."
             )
 
 
@@ -276,9 +274,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         check(self)
         if self.sampling.top_p != 1.0:
-            raise BadInput(
-                f"top-p: training expects 1, found {self.sampling.top_p}. Set it to 1: the policy ratio needs the whole distribution."
-            )
+            why = "the policy ratio needs the whole distribution"
+            raise BadInput(f"top-p: training expects 1, found {self.sampling.top_p}. Set it to 1: {why}.")
 
 
 @dataclass(frozen=True)

@@ -94,10 +94,8 @@ def replace_knobs(config: Any, values: Mapping[str, Any]) -> Any:
         return {name: changed(v) if isinstance(v, dict) else plain(left.pop(name, v)) for name, v in data.items()}
 
     data = changed(to_json(config))
-    if left:
-        raise BadInput(
-            f"settings: {', '.join(sorted(left))} is no setting of {type(config).__name__}. Remove it or mend the name."
-        )
+    if unknown := ", ".join(sorted(left)):
+        raise BadInput(f"settings: {unknown} is no setting of {type(config).__name__}. Remove it or mend the name.")
     return from_json(type(config), data)
 
 
@@ -148,15 +146,11 @@ def to_json(config: Any) -> dict[str, Any]:
 def from_json(cls: type, data: Any) -> Any:
     """The inverse of `to_json`; a missing field takes its default, an unknown one raises BadInput."""
     if not isinstance(data, dict):
-        raise BadInput(
-            f"config: expected a {cls.__name__} object, found {type(data).__name__}. Use the run's config.json."
-        )
+        found = type(data).__name__
+        raise BadInput(f"config: expected a {cls.__name__} object, found {found}. Use the run's config.json.")
     hints = typing.get_type_hints(cls)
-    unknown = set(data) - {f.name for f in dataclasses.fields(cls)}
-    if unknown:
-        raise BadInput(
-            f"config: {', '.join(sorted(unknown))} is no setting of {cls.__name__}. Was it written by another version?"
-        )
+    if unknown := ", ".join(sorted(set(data) - {f.name for f in dataclasses.fields(cls)})):
+        raise BadInput(f"config: {unknown} is no setting of {cls.__name__}. Was it written by another version?")
     return cls(**{name: parse(hints[name], value, name) for name, value in data.items()})
 
 

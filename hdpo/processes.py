@@ -32,6 +32,10 @@ else:
 
 HOLD_PATIENCE = 2.0  # seconds: somebody who only looks whether a folder is held holds it for a moment
 GRACE = 20.0  # seconds that processes have to end by themselves
+HOST = platform.node() or "this machine"
+BOOT = ""  # what changes with every start of the machine and with nothing else, where the system has such a thing
+with suppress(OSError):
+    BOOT = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 Start = str | float  # a float, the wall clock's, in folders of older versions
 
 
@@ -45,15 +49,15 @@ class Life(Enum):
 
 def me() -> tuple[int, str]:
     """This process: its pid and its start."""
-    return os.getpid(), f"{_host()} {_boot()} {_ticks(os.getpid())}"
+    return os.getpid(), f"{HOST} {BOOT} {_ticks(os.getpid())}"
 
 
 def life(pid: int, start: Start) -> Life:
     """Whether that very process still runs: the start guards against a pid that is used again."""
     if isinstance(start, str):
         host, boot, ticks = (["", "", ""] + start.rsplit(" ", 2))[-3:]
-        if boot != _boot() or (not boot and host != _host()):
-            return Life.DEAD if host == _host() else Life.ELSEWHERE  # a boot that is over, or another machine's
+        if boot != BOOT or (not boot and host != HOST):
+            return Life.DEAD if host == HOST else Life.ELSEWHERE  # a boot that is over, or another machine's
         return Life.ALIVE if ticks and ticks == _ticks(pid) else Life.DEAD
     return Life.ALIVE if abs(_created(pid) - start) < 1.0 else Life.DEAD
 
@@ -62,23 +66,9 @@ def host_of(start: Start) -> str:
     return str(start).rsplit(" ", 2)[0]
 
 
-@cache
-def _host() -> str:
-    return platform.node() or "this machine"
-
-
-@cache
-def _boot() -> str:
-    """What changes with every start of the machine and with nothing else; '' where the system has no such thing."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
-
-
 def _ticks(pid: int) -> str:
     """When a process started; '' for one that is gone or waits to be buried."""
-    if not _boot():
+    if not BOOT:
         return str(created) if (created := _created(pid)) > 0.0 else ""
     with suppress(OSError, ValueError):
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
@@ -105,9 +95,8 @@ def holding(folder: Path) -> Iterator[None]:
         try:
             while not _lock(file):
                 if time.monotonic() > until:
-                    raise Busy(
-                        f"{folder.name}: expected to be its only writer, found another process at work in it. Wait for it, or stop it."
-                    )
+                    found = "found another process at work in it. Wait for it, or stop it."
+                    raise Busy(f"{folder.name}: expected to be its only writer, {found}")
                 time.sleep(0.05)
         except OSError as e:
             print(f"lock: expected a file system with locks, found '{e.strerror}' in {folder}.", file=sys.stderr)

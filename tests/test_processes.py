@@ -51,9 +51,9 @@ def test_what_an_older_version_wrote_is_still_read() -> None:
 
 
 def test_where_the_system_has_no_boot_id_its_own_start_time_tells(monkeypatch) -> None:
-    monkeypatch.setattr(processes, "_boot", lambda: "")
+    monkeypatch.setattr(processes, "BOOT", "")
     assert life(*me()) is Life.ALIVE
-    assert life(os.getpid(), f"{processes._host()}  1.0") is Life.DEAD
+    assert life(os.getpid(), f"{processes.HOST}  1.0") is Life.DEAD
     assert life(os.getpid(), f"elsewhere  {psutil.Process().create_time()}") is Life.ELSEWHERE
 
 

@@ -89,7 +89,6 @@ def join(device: str = "auto") -> Ranks:
 
     state = PartialState(cpu=device == "cpu" or not torch.cuda.is_available(), timeout=PATIENCE)
     if state.num_processes != int(os.environ["WORLD_SIZE"]):
-        raise HdpoError(
-            f"processes: expected {os.environ['WORLD_SIZE']} that find together, found {state.num_processes}. Are the launcher's addresses and ports right?"
-        )
+        found = f"expected {os.environ['WORLD_SIZE']} that find together, found {state.num_processes}"
+        raise HdpoError(f"processes: {found}. Are the launcher's addresses and ports right?")
     return Ranks(state.process_index, state.num_processes)
