@@ -14,8 +14,7 @@ from hdpo.cli.terminal import say, tell
 from hdpo.config import ScanConfig, TrainConfig, to_json
 from hdpo.errors import BadInput
 from hdpo.records import Outcome, Problem
-from hdpo.work import jobs
-from hdpo.work.libraries import prepare_libraries
+from hdpo.work import jobs, prepare_libraries
 from hdpo.work.preflight import UNREAD, check
 
 PHASES = {
@@ -73,16 +72,14 @@ def show_bench(args: Any) -> int:
 def bench_text(b: Mapping[str, Any], config: TrainConfig) -> str:
     """What was measured, a line each."""
     c, e = config.step, config.evaluation
-    spread = (
-        f"{b['step_low']:.2f} to {b['step_high']:.2f} over {b['steps']} steps of {c.prompts_per_step} × {c.rollouts}"
-    )
+    steps = f"{b['steps']} steps of {c.prompts_per_step} × {c.rollouts}"
     part = f"{e.eval_problems} problems × {e.eval_samples} and greedy, scaled from a part, without the probe set"
     whole = f"{c.steps} steps and an evaluation each {e.eval_every}; answers can grow longer on the way"
     times = b["step"] / b["floor"]
     away = f"its products alone, at {b['gflops']:.0f} GFLOP/s measured at this width: {times:.1f} × away"
     left = f"{b['memory_left'] / 1e9:.1f} GB left; {b['parameters']:,} weights"
     rows = [
-        ("one step", f"{b['step']:.2f} s", spread),
+        ("one step", f"{b['step']:.2f} s", f"{b['step_low']:.2f} to {b['step_high']:.2f} over {steps}"),
         *((f"  {name}", f"{s:.2f} s", PHASES[name]) for name, s in b["phases"].items()),
         ("rollouts", f"{b['rollout_tokens_per_s']:,.0f} tokens/s", "of the student"),
         ("one evaluation", f"{b['evaluation']:.1f} s", part),
@@ -128,9 +125,6 @@ def chosen(config: ScanConfig, ids: Sequence[str]) -> list[Problem]:
     return [by_id[i] for i in ids]
 
 
-# --- rollouts ---------------------------------------------------------------------------------------------------------
-
-
 def show_rollouts(args: Any) -> int:
     sides = ["student", "privileged", *["wrong"] * args.wrong]
     with looking(args) as (problems, ask):
@@ -154,9 +148,6 @@ def rollouts_text(problem: Problem, answer: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-# --- gap --------------------------------------------------------------------------------------------------------------
-
-
 def show_gap(args: Any) -> int:
     found = []
     with looking(args) as (problems, ask):
@@ -171,9 +162,7 @@ def show_gap(args: Any) -> int:
 
 def first_correct(side: Mapping[str, Any], problem: Problem) -> dict[str, Any]:
     if not side["rollouts"]:
-        words = (
-            f"expected a prompt that fits the context, found {side['prompt_tokens']} tokens and the new ones beside it"
-        )
+        words = f"expected a prompt that fits the context, found {side['prompt_tokens']} tokens and the new ones"
         raise BadInput(f"{problem.id}: {words}. Lower max-new-tokens.")
     right = [r for r in side["rollouts"] if Outcome(r["outcome"]).is_correct]
     return dict((right or side["rollouts"])[0])
@@ -183,20 +172,13 @@ def gap_text(problem: Problem, trace: Mapping[str, Any], lens: Mapping[str, Any]
     """One line a token, and the mean and sum below."""
     names = ("kl", "jsd", "range_bound", "lemma1", "mismatch")
     columns = ("token", *names, "teacher's next", "student's next")
-    rows = [
-        [
-            repr(piece)[1:-1],
-            *(f"{lens[n][t]:.4f}" for n in names),
-            likely(lens["teacher_top"][t]),
-            likely(lens["student_top"][t]),
-        ]
-        for t, piece in enumerate(lens["piece"])
-    ]
+    rows = []
+    for t, piece in enumerate(lens["piece"]):
+        tops = (
+            " ".join(f"{text!r} {p:.2f}" for text, p in lens[f"{who}_top"][t][:3]) for who in ("teacher", "student")
+        )
+        rows.append([repr(piece)[1:-1], *(f"{lens[n][t]:.4f}" for n in names), *tops])
     for word in ("mean", "sum"):
         rows.append([word, *(f"{lens[f'{word}s'][n]:.4f}" for n in names), "", ""])
     head = f"{problem.id}  {problem.text}\n{side} trace [{trace['outcome']}], {trace['tokens']} tokens"
     return f"{head}\n{table(columns, rows)}"
-
-
-def likely(top: Sequence[Sequence[Any]]) -> str:
-    return " ".join(f"{piece!r} {p:.2f}" for piece, p in top[:3])

@@ -26,9 +26,9 @@ from hdpo.config import EvaluateConfig, ScanConfig, SweepConfig, TrainConfig, re
 from hdpo.errors import BAD_INPUT, BUSY, FAILED, OK, STOPPED, BadInput, Busy, HdpoError
 from hdpo.record.folder import Run, RunWriter, find_run
 from hdpo.record.ranks import join
+from hdpo.work import prepare_libraries
 from hdpo.work.execute import execute
 from hdpo.work.jobs import check_resumable
-from hdpo.work.libraries import prepare_libraries
 from hdpo.work.plan import plan
 from hdpo.work.preflight import UNREAD, check
 
@@ -90,9 +90,6 @@ def make_parser(asked: str | None = None) -> argparse.ArgumentParser:
     cli_look.add_commands(commands, asked)
     cli_runs.add_commands(commands)
     return parser
-
-
-# --- heavy commands ---------------------------------------------------------------------------------------------------
 
 
 def run_heavy(args: Any) -> int:

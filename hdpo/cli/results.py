@@ -123,9 +123,6 @@ def interval(e: Mapping[str, float]) -> str:
     return f"{e['value']:.3f} [{e['low']:.3f}, {e['high']:.3f}]"
 
 
-# --- what should be known of it ---------------------------------------------------------------------------------------
-
-
 def sentences(run: Run) -> list[str]:
     """What was left out of the problems, and why nothing was learned or found, each with what to do about it."""
     from hdpo.data.problems import told  # a list of runs does without

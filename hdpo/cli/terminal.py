@@ -72,27 +72,22 @@ def run_here(run: Run, config: fit.Config, resume: bool, wait: bool, ranks: Rank
 
 def _take_turn(run: Run, job_id: int, wait: bool) -> None:
     """Return once the job is claimed; until then say now and then who has the machine. Raises Busy if it may not wait."""
-    spoke = float("-inf")
-    while jobs.claim(jobs.HEAVY, run.path.parent, only=job_id) is None:
-        words = _who_is_first(run.path.parent, job_id)
+    root, spoke = run.path.parent, float("-inf")
+    while jobs.claim(jobs.HEAVY, root, only=job_id) is None:
+        words = "Another heavy job has just ended."
+        if first := next((j for j in jobs.pending_heavy(root) if j.id != job_id), None):
+            other = Run(root / first.payload["run"])
+            status = other.status()
+            name = other.id if other.name == other.id else f"{other.id} ({other.name})"
+            left = f", about {status.seconds_left:.0f} s left" if status.seconds_left else ""
+            now = f"{first.state.value}: {status.phase} {status.done} of {status.total}{left}"
+            words = f"One heavy job runs at a time, and {name} is {now}."
         if not wait:
             raise Busy(f"{words} Wait for it, stop it, or leave out --no-wait to queue behind it.")
         if time.monotonic() - spoke > SECONDS_BETWEEN_WORDS:
             spoke = time.monotonic()
             say(f"{words} {run.id} waits its turn; Ctrl-C leaves the queue.")
         time.sleep(POLL)
-
-
-def _who_is_first(root: Path, job_id: int) -> str:
-    first = next((j for j in jobs.pending_heavy(root) if j.id != job_id), None)
-    if first is None:
-        return "Another heavy job has just ended."
-    run = Run(root / first.payload["run"])
-    status = run.status()
-    name = run.id if run.name == run.id else f"{run.id} ({run.name})"
-    left = f", about {status.seconds_left:.0f} s left" if status.seconds_left else ""
-    now = f"{first.state.value}: {status.phase} {status.done} of {status.total}{left}"
-    return f"One heavy job runs at a time, and {name} is {now}."
 
 
 @contextmanager

@@ -30,8 +30,8 @@ from hdpo.record.folder import ASSET_RUNS, Run, RunWriter, State, all_runs
 from hdpo.records import Group, GroupKind
 from hdpo.sampling.draws import DrawKey, Purpose
 from hdpo.sampling.protocol import Draw
+from hdpo.work import prepare_libraries
 from hdpo.work.execute import execute
-from hdpo.work.libraries import prepare_libraries
 
 MIXES = ("steep", "gentle")
 LAMBDAS = (0.0, 0.3, 3.0)

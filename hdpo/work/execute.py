@@ -33,6 +33,7 @@ from hdpo.record.files import write_aside
 from hdpo.record.folder import Run, RunWriter, SilentWriter, State, stop_requested
 from hdpo.record.progress import Also, Progress, Report
 from hdpo.record.ranks import ALONE, Ranks, join, launched
+from hdpo.work import prepare_libraries
 
 POLL = 0.2  # seconds between looks at processes that were launched
 
@@ -318,8 +319,6 @@ def _member(writer: RunWriter, member: TrainConfig) -> tuple[Path, bool]:
 
 def main(arguments: list[str] | None = None) -> int:
     """One rank of a launched run: 0 done or stopped, 1 failed, 2 bad input."""
-    from hdpo.work.libraries import prepare_libraries
-
     parser = argparse.ArgumentParser(prog="python -m hdpo.work.execute", description=__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("--resume", action="store_true")

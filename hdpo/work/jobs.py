@@ -95,8 +95,8 @@ def claim(lane: str, root: Path | None = None, only: int | None = None) -> Job |
     with _connection(root) as db:  # most polls find nothing: those take no write lock
         if not db.execute("SELECT 1 FROM jobs WHERE lane=? AND state='queued' LIMIT 1", (lane,)).fetchone():
             return None
+    recover(root)
     with _transaction(root) as db:
-        _recover(db, root)
         if lane == HEAVY and any(_at_work(j, root) for j in _rows(db, "lane='heavy' AND state='running'")):
             return None
         queue = _rows(db, "lane=? AND state='queued'", lane)
@@ -142,25 +142,21 @@ def cancelled(job_id: int, root: Path | None = None) -> bool:
 def recover(root: Path | None = None) -> list[Job]:
     """Mark jobs whose process is gone as killed, and forget dead workers. Returns the jobs so marked."""
     root = root or runs_root()
-    with _transaction(root) as db:
-        return _recover(db, root)
-
-
-def _recover(db: sqlite3.Connection, root: Path) -> list[Job]:
-    running = [j for j in _rows(db, "state='running'") if not _at_work(j, root, (Life.ALIVE, Life.ELSEWHERE))]
-    owned = _rows(db, "state='queued' AND owner IS NOT NULL")
-    orphans = [j for j in owned if life(j.owner or 0, j.owner_start or 0.0) is not Life.ALIVE]
     words = "The process ended without a word."
-    for gone in (*running, *orphans):
-        _end(db, gone.id, State.KILLED, words)
-        kept = f"{words} Everything up to the last checkpoint is kept; resume goes on."
-        _settle_run(gone, root, State.KILLED, kept)
-        if gone.lane == INTERACTIVE:
-            emit(gone.id, {"event": "error", "text": f"{words} Ask again."}, root)
-    for pid, start in db.execute("SELECT pid, pid_start FROM workers").fetchall():
-        if life(pid, start) is Life.DEAD:
-            db.execute("DELETE FROM workers WHERE pid=?", (pid,))
-    return [*running, *orphans]
+    with _transaction(root) as db:
+        gone = [j for j in _rows(db, "state='running'") if not _at_work(j, root, (Life.ALIVE, Life.ELSEWHERE))]
+        owned = _rows(db, "state='queued' AND owner IS NOT NULL")
+        gone += [j for j in owned if life(j.owner or 0, j.owner_start or 0.0) is not Life.ALIVE]
+        for j in gone:
+            _end(db, j.id, State.KILLED, words)
+            kept = f"{words} Everything up to the last checkpoint is kept; resume goes on."
+            _settle_run(j, root, State.KILLED, kept)
+            if j.lane == INTERACTIVE:
+                emit(j.id, {"event": "error", "text": f"{words} Ask again."}, root)
+        for pid, start in db.execute("SELECT pid, pid_start FROM workers").fetchall():
+            if life(pid, start) is Life.DEAD:
+                db.execute("DELETE FROM workers WHERE pid=?", (pid,))
+    return gone
 
 
 def _at_work(found: Job, root: Path, living: tuple[Life, ...] = (Life.ALIVE,)) -> bool:
@@ -186,10 +182,10 @@ def job(job_id: int, root: Path | None = None) -> Job:
         return _one(db, job_id)
 
 
-def jobs(lane: str, limit: int = 50, root: Path | None = None) -> list[Job]:
-    """The newest jobs of a lane, newest first."""
+def jobs(lane: str, root: Path | None = None) -> list[Job]:
+    """The jobs of a lane, newest first."""
     with _connection(root) as db:
-        return _rows(db, "lane=?", lane, order="id DESC", limit=limit)
+        return _rows(db, "lane=?", lane)[::-1]
 
 
 def running_heavy(root: Path | None = None) -> Job | None:
@@ -301,8 +297,7 @@ def prune(root: Path | None = None) -> None:
     with _transaction(root) as db:
         for stale in _rows(db, "lane='interactive' AND state='queued' AND created<?", time.time() - PATIENCE):
             _end(db, stale.id, State.KILLED, "No worker was there to answer it.")
-        ended = _rows(db, "lane='interactive' AND state NOT IN ('queued', 'running')", order="id DESC")
-        for old in ended[KEPT_ANSWERS:]:
+        for old in _rows(db, "lane='interactive' AND state NOT IN ('queued', 'running')")[:-KEPT_ANSWERS]:
             db.execute("DELETE FROM jobs WHERE id=?", (old.id,))
             shutil.rmtree(_folder(old.id, root), ignore_errors=True)
 
@@ -319,8 +314,9 @@ def _one(db: sqlite3.Connection, job_id: int) -> Job:
     return found[0]
 
 
-def _rows(db: sqlite3.Connection, where: str, *values: Any, order: str = "id", limit: int = -1) -> list[Job]:
-    found = db.execute(f"SELECT * FROM jobs WHERE {where} ORDER BY {order} LIMIT ?", (*values, limit)).fetchall()
+def _rows(db: sqlite3.Connection, where: str, *values: Any) -> list[Job]:
+    """Oldest first."""
+    found = db.execute(f"SELECT * FROM jobs WHERE {where} ORDER BY id", values).fetchall()
     return [job for r in found if (job := _readable(dict(r))) is not None]
 
 

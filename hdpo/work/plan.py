@@ -88,7 +88,7 @@ def work(config: fit.Config) -> dict[str, int]:
     for c in members:
         if isinstance(c, TrainConfig):
             privileged += (peeked := c.step.steps * peeked_a_step(c))
-            tokens += (c.step.steps * c.step.prompts_per_step * c.step.rollouts + peeked) * c.sampling.max_new_tokens
+            tokens += (c.step.steps * a_step(c) + peeked) * c.sampling.max_new_tokens
     return {"members": len(members), "privileged_rollouts": privileged, "sampled_tokens": tokens}
 
 
@@ -103,7 +103,7 @@ def work_words(config: fit.Config) -> list[str]:
     lines = [f"Problems: {c.data.problems}" + (f", {c.data.limit:,} at most" if c.data.limit else "")]
     if isinstance(c, TrainConfig):
         s, e, new, peeked = c.step, c.evaluation, c.sampling.max_new_tokens, peeked_a_step(c)
-        most = f"at most {(s.prompts_per_step * s.rollouts + peeked) * new:,} sampled tokens"
+        most = f"at most {(a_step(c) + peeked) * new:,} sampled tokens"
         drawn = f"{s.rollouts} rollouts, and up to {peeked} privileged ones, of at most {new:,} tokens"
         measured = f"{c.evaluation_count:,} evaluations of {e.eval_problems:,} problems × {e.eval_samples}"
         lines += [f"Step: {s.prompts_per_step} prompts × {drawn}: {most}.", f"Run: {s.steps:,} steps, {measured}."]
@@ -124,14 +124,11 @@ def memory_words(config: fit.Config, found: Facts | None) -> list[str]:
     need = on_cpu if here == fit.MAIN else on_gpu
     verdict = "fits" if need.total <= total else "does not fit: lower micro-batch-tokens, or take a smaller model"
     free = f", {psutil.virtual_memory().available / GIB:.1f} free" if here == fit.MAIN else ""
-    where, more = "", ""
+    size = f"{on_gpu.total / GIB:.1f} GiB ({parts})."
     if on_cpu != on_gpu:
-        where = " on a GPU"
-        more = f" On a CPU {on_cpu.total / GIB:.1f} GiB: what was freed stays with the process."
-    return [
-        f"Memory of one process, estimated: {on_gpu.total / GIB:.1f} GiB{where} ({parts}).{more}",
-        f"Here: {total / GIB:.1f} GiB of {here}{free}: {verdict}.",
-    ]
+        more = f"On a CPU {on_cpu.total / GIB:.1f} GiB: what was freed stays with the process."
+        size = f"{on_gpu.total / GIB:.1f} GiB on a GPU ({parts}). {more}"
+    return [f"Memory of one process, estimated: {size}", f"Here: {total / GIB:.1f} GiB of {here}{free}: {verdict}."]
 
 
 # --- how long ---------------------------------------------------------------------------------------------------------
@@ -161,32 +158,33 @@ def duration(config: TrainConfig | SweepConfig) -> Duration:
     timings = [t for m in members if (t := nearest(m)) is not None]
     if len(timings) < len(members):
         return Duration(None, "No run of this model has been timed yet: the first steps will tell.")
-    return Duration(sum(map(session_seconds, members, timings)), source_of(timings[-1], members[-1]))
-
-
-def source_of(timing: Timing, config: TrainConfig) -> str:
-    shape, run = timing.config.step, timing.run
-    words = (
+    timing, last = timings[-1], members[-1].step
+    run, shape = timing.run, timing.config.step
+    source = (
         f"Measured in {run.name}: {timing.step:.1f} s a step of {shape.prompts_per_step} × {shape.rollouts} rollouts"
     )
     if timing.evaluation is not None:
-        words += f", {timing.evaluation:.1f} s an evaluation"
+        source += f", {timing.evaluation:.1f} s an evaluation"
     if run.recorded:
-        words += ", on the machine that recorded it"
-    same = (shape.prompts_per_step, shape.rollouts) == (config.step.prompts_per_step, config.step.rollouts)
-    return f"{words}{'' if same else '; scaled by prompts × rollouts'}."
+        source += ", on the machine that recorded it"
+    if (shape.prompts_per_step, shape.rollouts) != (last.prompts_per_step, last.rollouts):
+        source += "; scaled by prompts × rollouts"
+    return Duration(sum(map(session_seconds, members, timings)), f"{source}.")
 
 
 def session_seconds(config: TrainConfig, timing: Timing) -> float:
     """Steps by prompts × rollouts, evaluations (one before, one each `eval_every`, one after) by problems × samples."""
-    step, measured = config.step, timing.config.step
-    scale = step.prompts_per_step * step.rollouts / (measured.prompts_per_step * measured.rollouts)
-    seconds = step.steps * timing.step * scale
+    seconds = config.step.steps * timing.step * a_step(config) / a_step(timing.config)
     if timing.evaluation is None:
         return seconds
     every, before = config.evaluation, timing.config.evaluation
     scale = every.eval_problems * every.eval_samples / (before.eval_problems * before.eval_samples)
     return seconds + config.evaluation_count * timing.evaluation * scale
+
+
+def a_step(config: TrainConfig) -> int:
+    """Rollouts of a step."""
+    return config.step.prompts_per_step * config.step.rollouts
 
 
 def nearest(config: TrainConfig) -> Timing | None:
@@ -198,12 +196,11 @@ def nearest(config: TrainConfig) -> Timing | None:
         return same_model and other.sampling.max_new_tokens == config.sampling.max_new_tokens
 
     found = [t for run in all_runs() if (t := timed(run)) is not None and alike(t.config)]
-    size, lam = math.log(config.step.prompts_per_step * config.step.rollouts), config.objective.lambda_
+    lam = config.objective.lambda_
 
     def distance(t: Timing) -> tuple[float, ...]:
-        other = t.config.objective.lambda_
-        wide = abs(size - math.log(t.config.step.prompts_per_step * t.config.step.rollouts))
-        return t.run.recorded, wide, (lam > 0) != (other > 0), t.config.data != config.data, abs(lam - other)
+        other, size = t.config.objective.lambda_, abs(math.log(a_step(config) / a_step(t.config)))
+        return t.run.recorded, size, (lam > 0) != (other > 0), t.config.data != config.data, abs(lam - other)
 
     return min(found, key=distance, default=None)
 
@@ -233,8 +230,5 @@ def words(seconds: float) -> str:
     ('8 s', '1 min 35 s', '1 h 2 min')
     """
     whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+    hours, minutes, rest = whole // 3600, whole % 3600 // 60, whole % 60
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

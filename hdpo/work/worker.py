@@ -29,9 +29,8 @@ from hdpo.config import ModelConfig
 from hdpo.errors import BadInput, HdpoError, Stopped
 from hdpo.processes import step_back, when_parent_ends
 from hdpo.record.folder import State, request_stop, runs_root
-from hdpo.work import jobs
+from hdpo.work import jobs, prepare_libraries
 from hdpo.work.execute import execute
-from hdpo.work.libraries import prepare_libraries
 
 POLL = 0.05  # seconds between looks at the job table
 IDLE = 900.0  # seconds after which a worker without work exits
