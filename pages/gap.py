@@ -10,7 +10,7 @@ from workbench.components.figure import show
 from workbench.components.follow import badges, follow
 from workbench.data import catalog
 from workbench.data import gap as gap_data
-from workbench.figures import gap, live
+from workbench.figures import gap, headlines, live
 
 OVER = (
     "What this is: KL(P_T‖P_S), nats per token, on a probe set drawn once from the initial model, with 95 % intervals over "
@@ -37,15 +37,17 @@ def draw(run: Run, others: list[Run]) -> None:
     steps = catalog.table_steps(run, "gap")
     badges([run, *others])
     probe = session.together(catalog.probe_frame, [run, *others])
-    facts = f"{gap_data.probe_words(catalog.probe_frame(run))} · {session.facts_of([run, *others])}"
+    facts = session.facts_of([run, *others], gap_data.probe_words(catalog.probe_frame(run)))
     own_steps = session.together(catalog.steps_frame, [run, *others])
-    show(live.probe_gap(probe, own_steps), note=OVER, facts=facts, frame=probe, key="gap-over")
+    over = live.probe_gap(probe, own_steps)
+    show(over, headline=headlines.gap(probe), note=OVER, facts=facts, frame=probe, key="gap-over")
     if not steps:
         st.info("This run has no gap by token: it measured means alone.")
     else:
         by_token(run, steps, facts)
     mismatch = probe[probe["metric"] == "mismatch"]
-    show(gap.mismatch_over_training(probe), note=MISMATCH, facts=facts, frame=mismatch, key="gap-mismatch")
+    fig, says = gap.mismatch_over_training(probe), headlines.mismatch(probe)
+    show(fig, headline=says, note=MISMATCH, facts=facts, frame=mismatch, key="gap-mismatch")
 
 
 def by_token(run: Run, steps: list[int], facts: str) -> None:
@@ -65,13 +67,9 @@ def by_token(run: Run, steps: list[int], facts: str) -> None:
             )
     old, new = catalog.gap_frame(run, before), catalog.gap_frame(run, after)
     table = gap.position_means(old, new)
-    show(
-        gap.kl_by_position(old, new, gap_data.noise_of(run)),
-        note=POSITIONS,
-        facts=facts,
-        frame=table,
-        key="gap-position",
-    )
+    fig = gap.kl_by_position(old, new, gap_data.noise_of(run), run.load_config().objective.lambda_)
+    says = headlines.positions(old, new)
+    show(fig, headline=says, note=POSITIONS, facts=facts, frame=table, key="gap-position")
     when = st.segmented_control(
         "Bounds at", ["before", "after"], default="after", required=True, key="gap_when", bind="query-params"
     )
@@ -80,7 +78,8 @@ def by_token(run: Run, steps: list[int], facts: str) -> None:
 
 def bounds(run: Run, tokens: pd.DataFrame, facts: str) -> None:
     size = gap_data.vocabulary_of(run)
-    show(gap.bounds_scatter(tokens, size), note=BOUNDS, facts=facts, frame=tokens, key="gap-bounds")
+    fig, says = gap.bounds_scatter(tokens, size), headlines.bounds(tokens, size)
+    show(fig, headline=says, note=BOUNDS, facts=facts, frame=tokens, key="gap-bounds")
     for sentence in gap_data.bound_words(gap.bound_facts(tokens, size), size):
         st.caption(state.escape(sentence))
 

@@ -36,6 +36,7 @@ def pages() -> dict[str, list[st.Page]]:
 
 
 navigation = st.navigation(pages())
+st.html(Path(__file__).with_name("style.css"))
 with state.sentences():
     launch.ensure_workers()
 with state.sentences():

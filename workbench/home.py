@@ -15,7 +15,7 @@ from hdpo.record.folder import Run, State
 from workbench import launch, state
 from workbench.components import figure, request
 from workbench.data import catalog
-from workbench.figures import cliffs
+from workbench.figures import cliffs, headlines
 
 REGIMES = pd.DataFrame(
     [
@@ -80,6 +80,7 @@ def regimes_figure(found: Regimes) -> None:
     counts = cliffs.count_regimes(found.kinds)
     figure.show(
         cliffs.regimes(counts),
+        headline=headlines.regimes(counts),
         note="What this is: the problems by what K tries of the model give. What is normal: with a larger K fewer are "
         "cliffs, since 0 of 8 only says that the pass rate is below 0.31.",
         facts=figure.facts_line(**found.facts, source=found.source),

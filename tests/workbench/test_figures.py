@@ -246,18 +246,74 @@ def contrast(a: str, b: str) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
+REGIMES = (style.CLIFF, style.MIXED, style.SOLVED, style.RECOVERED, style.DOUBT)
+
+
 @pytest.mark.parametrize(
-    "look", [*style.LOOKS, *style.LAMBDA_LOOKS.values(), style.GREY], ids=lambda k: f"{k.colour}-{k.symbol}"
+    "look", [*REGIMES, *style.LAMBDAS.values(), style.GREY], ids=lambda k: f"{k.colour}-{k.symbol}"
 )
 def test_colours_are_seen_on_white_and_on_the_dark_page(look: style.Look) -> None:
     assert contrast(look.colour, "#ffffff") >= 3
     assert contrast(look.colour, "#0e1117") >= 3
 
 
-@pytest.mark.parametrize("looks", [style.LOOKS, tuple(style.LAMBDA_LOOKS.values())])
+@pytest.mark.parametrize("looks", [REGIMES, tuple(style.LAMBDAS.values())])
 def test_colour_is_never_alone(looks: tuple[style.Look, ...]) -> None:
     assert len({k.symbol for k in looks}) == len({k.pattern for k in looks}) == len(looks)
     assert all(a.dash != b.dash for a, b in zip(looks, looks[1:], strict=False))
+
+
+def test_one_colour_means_one_thing() -> None:
+    looks = [*REGIMES, *style.LAMBDAS.values()]
+    assert len({look.colour for look in looks}) == len(looks)
+
+
+def titles(fig: go.Figure) -> list[str]:
+    """Of its panels, without the names at the ends of lines."""
+    return [a.text for a in fig.layout.annotations if a.xref == "paper"]
+
+
+def at_ends(fig: go.Figure) -> list[str]:
+    return [a.text.partition("</span> ")[2] for a in fig.layout.annotations if a.xref != "paper"]
+
+
+def test_up_to_six_lines_carry_their_names_and_more_have_a_legend() -> None:
+    few = live.reward(pd.concat([steps(f"λ = {i}").assign(**{"lambda": i}) for i in (0.0, 0.3)]))
+    assert at_ends(few) == ["λ = 0.0", "λ = 0.3"] and not any(t.showlegend for t in few.data)
+    many = live.reward(pd.concat([steps(f"run {i}") for i in range(7)]))
+    assert at_ends(many) == [] and sum(bool(t.showlegend) for t in many.data) == 7
+
+
+def test_names_at_the_ends_do_not_lie_on_one_another() -> None:
+    fig = live.reward(pd.concat([steps(f"run {i}") for i in range(6)]))  # six lines with the same values
+    heights = sorted(a.y for a in fig.layout.annotations if a.xref != "paper")
+    pixels = 300 - 126
+    assert min(b - a for a, b in zip(heights, heights[1:], strict=False)) >= style.TEXT * 1.04 / pixels
+    assert heights[-1] <= 1.02
+
+
+def test_axes_stand_still_while_a_run_goes_on() -> None:
+    early, late = live.pass_at(evals(at=(0,)), planned=60), live.pass_at(evals(at=(0, 10, 60)), planned=60)
+    assert early.layout.xaxis.range == late.layout.xaxis.range and early.layout.xaxis.range[1] >= 60
+    assert early.layout.yaxis.range == late.layout.yaxis.range == (-0.02, 1.02)
+    assert live.signal_accounting(steps(), 60).layout.xaxis.range == (0.4, 60.6)
+
+
+def test_a_lambda_has_one_look_in_every_figure() -> None:
+    both = [f.assign(**{"lambda": 0.3}) for f in (steps("λ = 0.3"), evals("λ = 0.3"), probe("λ = 0.3"))]
+    figs = [
+        live.reward(both[0]),
+        live.pass_at(both[1]),
+        live.probe_gap(both[2]),
+        tradeoff.coverage_accuracy(points(), "x", "y"),
+    ]
+    named = [next(t for t in f.data if t.name.startswith("λ = 0.3")) for f in figs]
+    assert {t.marker.color or t.line.color for t in named} == {style.LAMBDAS[0.3].colour}
+
+
+def test_a_second_run_of_one_lambda_keeps_the_colour_and_has_another_mark() -> None:
+    a, b = style.looks_of([("seed 0", 0.3), ("seed 1", 0.3)]).values()
+    assert a.colour == b.colour and a.symbol != b.symbol and a.dash != b.dash
 
 
 @pytest.mark.parametrize("columns", range(1, 8))
@@ -274,7 +330,7 @@ def test_panels_fill_the_figure_without_overlap(columns: int) -> None:
 
 
 def test_an_unusual_lambda_is_like_its_neighbour_and_open() -> None:
-    assert style.lambda_look(0.32).colour == style.LAMBDA_LOOKS[0.3].colour
+    assert style.lambda_look(0.32).colour == style.LAMBDAS[0.3].colour
     assert style.lambda_look(0.32).symbol == "square-open"
 
 
@@ -315,7 +371,7 @@ def test_signal_accounting_counts_every_prompt_once() -> None:
 
 
 def test_a_pair_overlays_with_other_dash_and_symbol() -> None:
-    fig = live.reward(pd.concat([steps("λ = 0"), steps("λ = 0.3")]))
+    fig = live.reward(pd.concat([steps("λ = 0").assign(**{"lambda": 0.0}), steps("λ = 0.3").assign(**{"lambda": 0.3})]))
     first, second = fig.data
     assert (first.name, second.name) == ("λ = 0", "λ = 0.3")
     assert first.line.dash != second.line.dash and first.marker.symbol != second.marker.symbol
@@ -324,7 +380,7 @@ def test_a_pair_overlays_with_other_dash_and_symbol() -> None:
 
 def test_signal_of_a_pair_has_a_panel_each_and_one_legend() -> None:
     fig = live.signal_accounting(pd.concat([steps("a"), steps("b")]))
-    assert [a.text for a in fig.layout.annotations] == ["a", "b"]
+    assert titles(fig) == ["a", "b"]
     assert sum(bool(t.showlegend) for t in fig.data) == len(live.SIGNAL)
 
 
@@ -332,27 +388,27 @@ def test_loss_and_gradient_panels_hold_their_columns() -> None:
     fig = live.loss_terms(steps())
     assert [round(float(t.y[0]), 2) for t in fig.data] == [0.11, 0.21, 0.31]  # GRPO, JSD, floor
     both = live.loss_terms(pd.concat([steps("a"), steps("b")]))
-    lines = [trace(both, f"JSD_k floor {run}").line for run in "ab"]
-    assert lines[0].color != lines[1].color and lines[0].dash == lines[1].dash == "dashdot"
+    lines = [trace(both, f"floor {run}").line for run in "ab"]
+    assert lines[0].dash == lines[1].dash == "dashdot"
     fig = live.grad_norms(steps())
     assert [round(float(t.y[0]), 2) for t in fig.data] == [0.51, 0.61, 0.41]  # of GRPO, of λ·JSD, of the sum
 
 
 def test_probe_gap_tells_traces_teachers_and_the_steps_own_gap_apart() -> None:
     fig = live.probe_gap(probe(), steps())
-    drifting, own = trace(fig, "drifting teacher"), trace(fig, "drifting teacher", 1)
+    drifting, own = trace(fig, "drifting"), trace(fig, "drifting", 1)
     assert (drifting.xaxis, list(drifting.y)) == ("x", [1, 11])
     assert (own.xaxis, list(own.y)) == ("x2", [2, 12])
-    assert list(trace(fig, "frozen teacher").y) == [2, 12]
-    assert trace(fig, "frozen teacher").line.dash != drifting.line.dash
+    assert list(trace(fig, "frozen").y) == [2, 12]
+    assert trace(fig, "frozen").line.dash != drifting.line.dash
     estimate = trace(fig, "each step's own accepted traces (estimate)")
     assert estimate.xaxis == "x" and estimate.y[0] == pytest.approx(0.91)
     assert not any("noise floor" in (t.name or "") for t in fig.data)
     noisy = live.probe_gap(probe(), steps().assign(parity_kl=0.003))
     assert list(trace(noisy, "noise floor: vLLM against the trained model").y) == [0.003] * 3
-    assert [a.text for a in fig.layout.annotations] == list(live.PROBE.values())
+    assert titles(fig) == list(live.PROBE.values())
     alone = live.probe_gap(probe()[lambda rows: rows["on"] == "own"])
-    assert alone.layout.annotations[0].text == "on privileged traces: no trace"
+    assert titles(alone)[0] == "on privileged traces: no trace"
 
 
 def test_the_noise_floor_of_another_sampler_lies_under_the_gap_by_position() -> None:
@@ -362,7 +418,7 @@ def test_the_noise_floor_of_another_sampler_lies_under_the_gap_by_position() -> 
 
 def test_pass_at_draws_values_and_bands() -> None:
     fig = live.pass_at(evals("a"))
-    assert [a.text for a in fig.layout.annotations] == list(live.EVALS.values())
+    assert titles(fig) == list(live.EVALS.values())
     assert list(trace(fig, "a", 2).y) == pytest.approx([0.3, 0.4])  # the third panel: pass@8
     assert list(trace(fig, "interval a", 2).y) == pytest.approx([0.6, 0.6, 0.3, 0.3])
 
@@ -386,7 +442,7 @@ def test_regimes_carry_numbers_and_shares() -> None:
     assert counts["low"][0] < 0.6 < counts["high"][0]
     fig = cliffs.regimes(counts)
     assert [(t.name, t.x[0]) for t in fig.data] == [("cliff", 3), ("mixed", 1), ("solved", 1)]
-    assert fig.data[0].text[0] == "cliff<br>3 (60%)"
+    assert [a.text.partition("</span> ")[2] for a in fig.layout.annotations][0] == "<b>3</b> cliff (60%)"
 
 
 # --- gap ----------------------------------------------------------------------------------------------------
@@ -403,7 +459,7 @@ def test_position_means_are_over_the_traces_that_reach_the_position() -> None:
 
 def test_kl_by_position_draws_before_and_both_teachers_after() -> None:
     fig = gap.kl_by_position(tokens(), tokens(at=1))
-    assert list(trace(fig, "before training (both teachers are the same)").y) == pytest.approx([0.2, 0.4, 0.4])
+    assert list(trace(fig, "before training").y) == pytest.approx([0.2, 0.4, 0.4])
     assert list(trace(fig, "after, frozen teacher").y) == pytest.approx([1.4, 1.8, 1.8])
     assert trace(fig, "after, drifting teacher", 1).xaxis == "x2"
 

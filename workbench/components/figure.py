@@ -1,40 +1,44 @@
-"""A figure as every page shows it: picture, what it is and what is normal, where it comes from, the table behind it."""
+"""A figure as every page shows it: what it says in one sentence, the picture, and folded: what is normal, provenance, table."""
 
 from __future__ import annotations
-
-import html
 
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
+from workbench import state
+
 # The camera button saves a PNG in the browser itself; plotly's own logo and cloud links stay out.
 CONFIG = {"displaylogo": False, "responsive": True, "toImageButtonOptions": {"scale": 2}}
 
 
-def show(fig: go.Figure, *, note: str, facts: str, frame: pd.DataFrame, key: str, alt: str = "") -> None:
-    """Draw `fig` with its note, its facts and its table.
+def show(fig: go.Figure, *, headline: str, note: str, facts: str, frame: pd.DataFrame, key: str, alt: str = "") -> None:
+    """Draw `fig` under its headline; what it is, where it comes from and its table are folded under it.
 
-    note: "What this is … What is normal …", our own words (Markdown). facts: n, K, T, seeds, model, by `facts_line`;
-    shown literally, since model and run names come from outside. frame: the numbers drawn. key: the same at every rerun,
-    unique on the page. alt: for those who hear the page; the note without it.
+    headline: the number that the figure shows, from `workbench.figures.headlines`; plain text, it may quote run names. note: "What
+    this is … What is normal …", our own words (Markdown). facts: n, K, T, seeds, model, by `facts_line`; shown literally, since
+    model and run names come from outside. frame: the numbers drawn. key: the same at every rerun, unique on the page. alt: for
+    those who hear the page; headline and note without it.
     """
-    st.plotly_chart(fig, key=key, theme="streamlit", config=CONFIG, alt=alt or note)
-    st.caption(note)
-    if facts:
-        st.html(f'<small style="opacity: 0.75">{html.escape(facts)}</small>')
+    st.markdown(f"#### {state.escape(headline)}", anchors=False)
+    heard = alt or f"{headline} {note}"
+    st.plotly_chart(fig, key=key, theme="streamlit", config=CONFIG, alt=heard)
     # Only an open table is sent: a live figure redraws every second.
-    box = st.expander(f"Table behind it ({len(frame)} rows)", key=f"{key}-table", on_change="rerun", type="compact")
-    if box.open:
-        box.dataframe(frame, hide_index=True, key=f"{key}-frame", alt=alt or note)
-        box.download_button(
-            "Download CSV",
-            lambda: frame.to_csv(index=False),
-            f"{key}.csv",
-            "text/csv",
-            key=f"{key}-csv",
-            on_click="ignore",
-        )
+    box = st.expander("About this figure", key=f"{key}-about", on_change="rerun", type="compact")
+    if not box.open:
+        return
+    box.markdown(note)
+    if facts:
+        box.text(facts)
+    box.dataframe(frame, hide_index=True, key=f"{key}-frame", alt=heard)
+    box.download_button(
+        f"Table as CSV ({len(frame)} rows)",
+        lambda: frame.to_csv(index=False),
+        f"{key}.csv",
+        "text/csv",
+        key=f"{key}-csv",
+        on_click="ignore",
+    )
 
 
 def facts_line(**facts: object) -> str:

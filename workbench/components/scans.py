@@ -14,7 +14,7 @@ from hdpo.record.folder import Run, State
 from workbench import forms, launch
 from workbench.components import figure, picker
 from workbench.data import catalog, explore
-from workbench.figures import cliffs
+from workbench.figures import cliffs, headlines
 from workbench.state import at_once, escape, say_refusal, sentences
 
 PAGE = "cliffs"
@@ -134,7 +134,8 @@ def show_histogram(run: Run) -> None:
         model=config.model.adapter or config.model.model,
         problems=f"{config.data.problems} {config.split}",
     )
-    figure.show(cliffs.success_histogram(scan), note=NOTE, facts=facts, frame=scan, key="cliffs-histogram")
+    fig, says = cliffs.success_histogram(scan), headlines.regimes(cliffs.count_regimes(scan["group"]))
+    figure.show(fig, headline=says, note=NOTE, facts=facts, frame=scan, key="cliffs-histogram")
 
 
 def show_reading(run: Run) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,9 @@ from hdpo.record import folder
 from hdpo.record.folder import Run, State, Status
 from workbench import launch, state
 from workbench.components import figure, step_rollouts
-from workbench.data import catalog, estimate, silence
-from workbench.figures import live
+from workbench.components.panels import GRADIENTS, HARM, LOSSES, PASS_NOTE, PROBE_NOTE, REWARD, SIGNAL, Panel
+from workbench.data import catalog, estimate, silence, tradeoff
+from workbench.figures import headlines, live
 
 EVERY = 1.0  # seconds between two looks at a run that is active
 SYMBOLS = {
@@ -31,61 +31,6 @@ SYMBOLS = {
     State.UNHEARD: ("?", "orange"),
 }
 VIEWS = ("Learning", "Losses", "Gap", "Rollouts")
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One figure of a view: how it is drawn from a frame, and its words."""
-
-    key: str
-    draw: Callable[[pd.DataFrame], go.Figure]
-    note: str
-
-
-SIGNAL = Panel(
-    "signal",
-    live.signal_accounting,
-    "What this is: the prompts of each step, by where their gradient comes from. What is normal: mixed prompts teach "
-    "through GRPO, recovered cliffs through λ·L_JSD, solved ones not at all; cliffs become fewer where λ > 0. At λ = 0 "
-    "cliffs are counted and not tried.",
-)
-REWARD = Panel(
-    "reward",
-    live.reward,
-    "What this is: the share of the step's student rollouts that is correct. What is normal: noisy, since each step has "
-    "other prompts, and rising; it says nothing about coverage.",
-)
-PASS_AT = Panel(
-    "pass",
-    live.pass_at,
-    "What this is: held-out problems, n samples each; pass@1 is accuracy, pass@8 is coverage; the band is a 95 % interval "
-    "with the problem as unit. What is normal: overlapping bands mean no visible difference, and one seed says nothing "
-    "about training noise.",
-)
-LOSSES = Panel(
-    "losses",
-    live.loss_terms,
-    "What this is: both terms of the objective, L_JSD before the factor λ. What is normal: L_GRPO stays near 0, because the "
-    "advantages of a group sum to 0 (unequal lengths leave the rest) and the policy ratio is 1; its gradient is what "
-    "teaches. L_JSD is 0 in a step without an accepted rollout, and never below the floor that a truncated top-k leaves.",
-)
-GRADIENTS = Panel(
-    "gradients",
-    live.grad_norms,
-    "What this is: the gradient norm of each term and of their sum, before it is scaled down to the limit. What is normal: "
-    "both of one size; where that of λ·L_JSD is many times the other, λ takes over the update.",
-)
-HARM = Panel(
-    "harm",
-    live.length_entropy,
-    "What this is: the harm meters, mean completion length (tokens) and entropy of the student (nats). What is normal: "
-    "slow drift; a collapse of entropy, or a length that runs to the limit, is a reason to stop.",
-)
-PROBE_NOTE = (
-    "What this is: the realizability gap, KL between privileged and plain prompt in nats per token, on traces fixed at "
-    "step 0, for every λ. What is normal: it shrinks on privileged traces where λ > 0. Drifting compares with the "
-    "current weights, frozen with those of step 0; the grey series is another quantity, each step's own accepted traces."
-)
 
 
 def first_run(found: list[Run]) -> str:
@@ -219,66 +164,74 @@ def draw(run: Run, others: list[Run], view: str) -> None:
     if steps.empty:  # three empty figures would cost a browser as much as three full ones, and the first step its cores
         st.caption("No training step yet. The figures come with the first one.")
         return
-    facts = facts_of(members)
+    facts, planned = facts_of(members), max(m.load_config().step.steps for m in members)
     if view == "Learning":
         grid = st.grid(2, min_column_width=460)
         with grid.cell():
-            panel(SIGNAL, steps, facts)
-            panel(REWARD, steps, facts)
+            frame, fig = evaluated(evaluations_of(members), members, planned)
+            says = evaluation_words(members, frame)
+            figure.show(fig, headline=says, note=PASS_NOTE, facts=facts, frame=frame, key="lab-pass")
         with grid.cell():
-            frame, pass_at = evaluated(evaluations_of(members), members)
-            show(PASS_AT, pass_at, frame, facts)
+            panel(SIGNAL, steps, facts_of_steps(members), planned)
+            panel(REWARD, steps, facts_of_steps(members), planned)
     elif view == "Losses":
-        panel(LOSSES, steps, facts)
-        panel(GRADIENTS, steps, facts)
-        panel(HARM, steps, facts)
+        for what in (LOSSES, GRADIENTS, HARM):
+            panel(what, steps, facts_of_steps(members), planned)
     else:
-        gap(members, steps)
+        gap(members, steps, planned)
 
 
-def gap(members: list[Run], steps: pd.DataFrame) -> None:
+def gap(members: list[Run], steps: pd.DataFrame, planned: int) -> None:
     """The probe set's gap, and the one of each step's own accepted traces as a series of its own."""
     probe = together(catalog.probe_frame, members)
     traces = each(f"{n:.0f} traces a kind" for n in probe["n_traces"].dropna().unique())
-    facts = facts_of(members, traces)
-    figure.show(live.probe_gap(probe, steps), note=PROBE_NOTE, facts=facts, frame=probe, key="lab-probe")
+    fig, facts = live.probe_gap(probe, steps, planned), facts_of(members, traces)
+    figure.show(fig, headline=headlines.gap(probe), note=PROBE_NOTE, facts=facts, frame=probe, key="lab-probe")
 
 
-def panel(what: Panel, frame: pd.DataFrame, facts: str) -> None:
-    show(what, what.draw(frame), frame, facts)
+def panel(what: Panel, frame: pd.DataFrame, facts: str, planned: int) -> None:
+    fig = what.draw(frame, planned)
+    figure.show(fig, headline=what.says(frame), note=what.note, facts=facts, frame=frame, key=f"lab-{what.key}")
 
 
-def show(what: Panel, fig: go.Figure, frame: pd.DataFrame, facts: str) -> None:
-    figure.show(fig, note=what.note, facts=facts, frame=frame, key=f"lab-{what.key}")
+def evaluation_words(members: list[Run], evals: pd.DataFrame) -> str:
+    """Against λ = 0 at the last step that all of them have evaluated, where there is a pair; else from the base to now."""
+    steps = tradeoff.shared_steps(members)
+    step = steps[-1] if steps and steps[-1] else None
+    metrics = (tradeoff.coverage(members), "pass@1", "cliff")
+    paired = tradeoff.differences(members, step, metrics) if step and len(members) > 1 else pd.DataFrame()
+    return headlines.evaluations(evals, paired, step)
 
 
 def evaluations_of(members: list[Run]) -> list[tuple[str, str, list[Any]]]:
     """What `evaluated` stands for: the runs, how they are called, and their evaluations so far."""
     return [
         (str(m.path), name, [(r.get("attempt"), r.get("step")) for r in catalog.rows_of(m, "eval")])
-        for m, name in zip(members, catalog.labels(members).values(), strict=True)
+        for m, name in zip(members, catalog.arm_labels(members).values(), strict=True)
     ]
 
 
 @st.cache_resource(show_spinner=False, max_entries=20)
-def evaluated(key: list[tuple[str, str, list[Any]]], _members: list[Run]) -> tuple[pd.DataFrame, go.Figure]:
+def evaluated(
+    key: list[tuple[str, str, list[Any]]], _members: list[Run], planned: int
+) -> tuple[pd.DataFrame, go.Figure]:
     """The evaluations as a frame and drawn, until there is another one: a look comes each second, they come each few
     minutes. Took a third of a look; neither is ever changed."""
     frame = together(catalog.evals_frame, _members)
-    return frame, PASS_AT.draw(frame)
+    return frame, live.pass_at(frame, planned=planned)
 
 
 def together(read: Callable[[Run], pd.DataFrame], members: list[Run]) -> pd.DataFrame:
-    """One frame of several runs, told apart by `run`; a lone run has no label to read."""
-    if len(members) == 1:
-        return read(members[0]).assign(run="")
-    names = catalog.labels(members)
-    frames = [frame.assign(run=names[m.id]) for m in members if not (frame := read(m)).empty]
-    return pd.concat(frames, ignore_index=True) if frames else read(members[0])
+    """One frame of one or several runs, told apart by `run`, with each run's `lambda`, by which it has its colour."""
+    names, frames = catalog.arm_labels(members), []
+    for m in members:
+        if not (frame := read(m)).empty:
+            frames.append(frame.assign(run=names[m.id], **{"lambda": m.load_config().objective.lambda_}))
+    return pd.concat(frames, ignore_index=True) if frames else read(members[0]).assign(**{"lambda": []})
 
 
-def facts_of(members: list[Run], n: str = "") -> str:
-    """n, by default as it was evaluated; K, T, seeds and model from the configs that ran."""
+def facts_of(members: list[Run], n: str = "", split: str = "") -> str:
+    """n and split, by default as it was evaluated; K, T, seeds and model from the configs that ran."""
     configs = [c for m in members if isinstance(c := m.load_config(), TrainConfig)]
     evals = [rows[0] for m in members if (rows := catalog.rows_of(m, "eval"))]
     return figure.facts_line(
@@ -287,9 +240,16 @@ def facts_of(members: list[Run], n: str = "") -> str:
         K=each(c.step.rollouts for c in configs),
         T=each(c.sampling.temperature for c in configs),
         seed=each(sorted(c.seed for c in configs)),
-        problems=each(f"{c.data.problems} ({c.evaluation.eval_split})" for c in configs),
+        problems=each(f"{c.data.problems} ({split or c.evaluation.eval_split})" for c in configs),
         model=each(c.model.model for c in configs),
     )
+
+
+def facts_of_steps(members: list[Run]) -> str:
+    """Of what is measured on the training prompts of each step."""
+    configs = [c for m in members if isinstance(c := m.load_config(), TrainConfig)]
+    n = each(f"{c.step.prompts_per_step} prompts × {c.step.rollouts} rollouts a step" for c in configs)
+    return facts_of(members, n, "train")
 
 
 def each(values: Iterable[object]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pandas as pd
 import streamlit as st
 
 from hdpo.record.folder import Run
@@ -13,7 +14,7 @@ from workbench.components.figure import show
 from workbench.components.follow import badges
 from workbench.data import paper
 from workbench.data import tradeoff as data
-from workbench.figures import tradeoff
+from workbench.figures import headlines, tradeoff
 
 VIEWS = ("Tradeoff", "Differences to λ = 0", "pass@k", "By level", "Final and best")
 MARKS = (
@@ -60,20 +61,25 @@ def draw(runs: Sequence[Run], x: str, view: str) -> None:
         else st.select_slider(words, steps, steps[-1], key="tradeoff_step", bind="query-params")
     )
     facts = f"step {step} · {session.facts_of(list(runs))}"
+    y = data.coverage(runs)
+    changed = data.differences(runs, step, tuple(dict.fromkeys((y, x, "pass@1", "cliff"))))
     if view == VIEWS[0]:
         table = data.points(runs, step, x)
-        fig = tradeoff.coverage_accuracy(table, data.x_title(x, runs), f"coverage: {data.coverage(runs)}")
-        show(fig, note=MARKS, facts=facts, frame=table, key="tradeoff-points")
-        differences(runs, step, x)
+        fig = tradeoff.coverage_accuracy(table, data.x_title(x, runs), f"coverage: {y}")
+        says = headlines.arms(table, changed, step, x, y)
+        show(fig, headline=says, note=MARKS, facts=facts, frame=table, key="tradeoff-points")
+        in_words(runs, changed, step)
     elif view == VIEWS[1]:
-        differences(runs, step, x, facts)
+        plane(changed, step, x, y, facts)
+        in_words(runs, changed, step)
     elif view == VIEWS[2]:
         table = data.pass_k_table(runs, step)
-        show(tradeoff.pass_k_curves(table), note=CURVES, facts=facts, frame=table, key="tradeoff-k")
+        fig, says = tradeoff.pass_k_curves(table), headlines.curves(table)
+        show(fig, headline=says, note=CURVES, facts=facts, frame=table, key="tradeoff-k")
     else:
         table = data.level_table(runs, step)
-        fig = tradeoff.by_level(table, ("pass@1", data.coverage(runs), "cliff"))
-        show(fig, note=LEVELS, facts=facts, frame=table, key="tradeoff-levels")
+        fig, says = tradeoff.by_level(table, ("pass@1", y, "cliff")), headlines.levels(table, y)
+        show(fig, headline=says, note=LEVELS, facts=facts, frame=table, key="tradeoff-levels")
 
 
 def final_and_best(runs: Sequence[Run]) -> None:
@@ -83,28 +89,28 @@ def final_and_best(runs: Sequence[Run]) -> None:
     st.caption(BEST)
 
 
-def differences(runs: Sequence[Run], step: int, x: str, facts: str = "") -> None:
-    """What each λ changed, in words; with `facts` also as a figure, the paper's tables as its layer."""
-    y = data.coverage(runs)
-    frame = data.differences(runs, step, tuple(dict.fromkeys((x, "pass@1", y, "cliff"))))
+def plane(changed: pd.DataFrame, step: int, x: str, y: str, facts: str) -> None:
+    """What each λ changed as a figure, the paper's tables as its layer."""
+    same = (x, y) == ("pass@1", "pass@8")
+    layer = st.toggle(
+        "Add the paper's Tables 1 and 3 (pass@1 and pass@8 alone)",
+        key="tradeoff_paper",
+        bind="query-params",
+        disabled=not same,
+        help=paper.spread_words(),
+    )
+    theirs = paper.paper_differences() if layer and same else None
+    behind = changed if theirs is None else paper.beside(changed, theirs)
+    fig, says = tradeoff.difference_plane(changed, x, y, theirs), headlines.changes(changed, step)
+    show(fig, headline=says, note=PLANE, facts=facts, frame=behind, key="tradeoff-plane")
+
+
+def in_words(runs: Sequence[Run], changed: pd.DataFrame, step: int) -> None:
+    """Each difference with its interval, what has none, and from how large a one on this comparison would show it."""
     if arms := data.unpaired_arms(runs):
         words = f"Without a λ = 0 run of the same seed and settings, so without a difference: {', '.join(arms)}."
         st.caption(state.escape(words))
-    if facts:
-        same = (x, y) == ("pass@1", "pass@8")
-        layer = st.toggle(
-            "Add the paper's Tables 1 and 3 (pass@1 and pass@8 alone)",
-            key="tradeoff_paper",
-            bind="query-params",
-            disabled=not same,
-            help=paper.spread_words(),
-        )
-        theirs = paper.paper_differences() if layer and same else None
-        behind = frame if theirs is None else paper.beside(frame, theirs)
-        show(
-            tradeoff.difference_plane(frame, x, y, theirs), note=PLANE, facts=facts, frame=behind, key="tradeoff-plane"
-        )
     words = "What each λ changed against λ = 0, in words"
-    if not (verdicts := data.verdicts(frame)).empty:
+    if not (verdicts := data.verdicts(changed)).empty:
         st.dataframe(verdicts, hide_index=True, key="tradeoff-verdicts", alt=words)
     st.caption(data.detectable_words(runs, step))

@@ -101,6 +101,19 @@ def labels(several: Iterable[Run]) -> dict[str, str]:
     return {i: f"{name} · {i}" if name in twice and name != i else name for i, name in found.items()}
 
 
+def arm_labels(several: Iterable[Run]) -> dict[str, str]:
+    """id → how a train run is called beside others in a figure: its λ, with its seed where that tells more, and its whole
+    label where even these are the same."""
+    runs = list(several)
+    facts = {run.id: frozen_facts(str(run.path), stamp(run.path / "config.json")) for run in runs}
+    by_lambda = {i: f"λ = {f['lambda']:g}" if "lambda" in f else i for i, f in facts.items()}
+    by_seed = {i: f"{words}, seed {facts[i].get('seed')}" for i, words in by_lambda.items()}
+    for words in (by_lambda, by_seed):
+        if len(set(words.values())) == len(runs):
+            return words
+    return labels(runs)
+
+
 # --- the list of runs -------------------------------------------------------------------------------------------------
 
 

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 import plotly.graph_objects as go
 
 from hdpo.evidence.stats import rate_interval
 from hdpo.records import Doubt, GroupKind
 from workbench.figures import style
-from workbench.figures.style import LOOKS, Look
+from workbench.figures.style import Look
 
-CLIFF = Look("#d9572b", "dash", "square", "/")
-SOLVED = Look("#808790", "solid", "circle", "|")
-# (words, kind, whether in doubt, look); the hatch says "cliff" without colour.
+# (words, kind, whether in doubt, look)
 BARS: tuple[tuple[str, GroupKind, bool, Look], ...] = (
-    ("cliff: no signal from GRPO", GroupKind.CLIFF, False, CLIFF),
-    ("cliff in doubt (truncated, grader)", GroupKind.CLIFF, True, Look("#c47a00", "dash", "square", "x")),
-    ("mixed: GRPO learns here", GroupKind.MIXED, False, LOOKS[0]),
-    ("solved: nothing left to learn", GroupKind.SOLVED, False, SOLVED),
+    ("cliff: no signal from GRPO", GroupKind.CLIFF, False, style.CLIFF),
+    ("cliff in doubt (truncated, grader)", GroupKind.CLIFF, True, style.DOUBT),
+    ("mixed: GRPO learns here", GroupKind.MIXED, False, style.MIXED),
+    ("solved: nothing left to learn", GroupKind.SOLVED, False, style.SOLVED),
 )
 REGIMES = (GroupKind.CLIFF, GroupKind.MIXED, GroupKind.SOLVED)
 
@@ -47,8 +47,8 @@ def success_histogram(scan: pd.DataFrame) -> go.Figure:
         traces += [bar] if len(rows) else []
     left_out = len(scan) - placed
     words = f" ({left_out} more prompts without a verdict)" if left_out else ""
-    x = {"title": {"text": f"correct rollouts of {k}{words}"}, "tickmode": "linear", "dtick": max(1, k // 16)}
-    fig = style.figure(traces, 340, x, {"title": {"text": "prompts"}})
+    x = style.titled(f"correct rollouts of {k}{words}") | {"tickmode": "linear", "dtick": max(1, k // 16)}
+    fig = style.figure(traces, 340, x, style.titled("prompts"))
     return fig.update_layout(barmode="stack", bargap=0.15)
 
 
@@ -69,28 +69,26 @@ def count_regimes(kinds: pd.Series) -> pd.DataFrame:
 
 
 def regimes(counts: pd.DataFrame) -> go.Figure:
-    """The three regimes as one bar with numbers. counts: kind, prompts, share, low, high, as `count_regimes` gives it."""
+    """The three regimes as one bar, its numbers above it. counts: kind, prompts, share, low, high, as `count_regimes` gives it."""
     if counts.empty or not counts["prompts"].sum():
         return style.nothing("No prompt has been scanned yet.", 150)
-    looks = {GroupKind.CLIFF.value: CLIFF, GroupKind.MIXED.value: LOOKS[0], GroupKind.SOLVED.value: SOLVED}
-    traces = [
-        {
-            "type": "bar",
-            "x": [row.prompts],
-            "y": [""],
-            "orientation": "h",
-            "name": row.kind,
-            "marker": style.fill(looks[row.kind]),
-            "text": [f"{row.kind}<br>{row.prompts} ({row.share:.0%})" if row.prompts else ""],
-            "textposition": "inside",
-            "insidetextanchor": "middle",
-            "textfont": {"color": "#ffffff", "size": 15},
-            "textangle": 0,
-            "showlegend": False,
-            "hovertemplate": f"{row.kind}: {row.prompts} prompts, {row.share:.1%} ({row.low:.1%} to {row.high:.1%})<extra></extra>",
-        }
-        for row in counts.itertuples()
-    ]
-    x = {"title": {"text": "prompts"}, "range": [0, int(counts["prompts"].sum())], "showgrid": False}
+    looks = {
+        GroupKind.CLIFF.value: style.CLIFF,
+        GroupKind.MIXED.value: style.MIXED,
+        GroupKind.SOLVED.value: style.SOLVED,
+    }
+    total = int(counts["prompts"].sum())
+    traces: list[dict[str, Any]] = []
+    labels: list[dict[str, Any]] = []
+    for row in counts.itertuples():
+        hover = f"{row.kind}: {row.prompts} prompts, {row.share:.1%} ({row.low:.1%} to {row.high:.1%})<extra></extra>"
+        bar = {"type": "bar", "x": [row.prompts], "y": [""], "orientation": "h", "name": row.kind, "showlegend": False}
+        traces.append(bar | {"marker": style.fill(looks[row.kind]), "hovertemplate": hover})
+        # from left to right in the order of the bar, so that a sliver's number has its place as well
+        where = {"x": len(labels) / 2, "xref": "paper", "xanchor": ("left", "center", "right")[len(labels)]}
+        words = f"{style.mark(looks[row.kind])} <b>{row.prompts}</b> {row.kind} ({row.share:.0%})"
+        above = {"y": 1.0, "yref": "paper", "yanchor": "bottom", "showarrow": False}
+        labels.append({"text": words, **where, **above, "font": {"size": style.TEXT + 3}})
+    x = style.titled("prompts") | {"range": [0, total], "showgrid": False}
     fig = style.figure(traces, 170, x, {"visible": False})
-    return fig.update_layout(barmode="stack", bargap=0.05)
+    return fig.update_layout(barmode="stack", bargap=0.05, annotations=labels)

@@ -7,7 +7,7 @@ kl_drifting, kl_frozen, lemma1, range_bound in nats, mismatch in logits.
 from __future__ import annotations
 
 import math
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -15,26 +15,24 @@ import plotly.graph_objects as go
 
 from hdpo.evidence.stats import mean_value
 from workbench.figures import style
-from workbench.figures.style import GREY, LOOKS, Look, Series
+from workbench.figures.style import GREY, Look, Panel, Series
 
 ON = {"privileged": "on privileged traces", "own": "on the student's own traces"}
 FLOOR = 1e-7  # nats; a log axis has no zero, smaller values lie on this line
 MOST_TOKENS = 3000  # drawn at most in the scatter
 POSITION_COLUMNS = ("on", "position", "when", "metric", "value", "low", "high", "n_traces")
 
-# (when, column, words, look)
+# (when, column, words, dash): before training both teachers are one
 CURVES = (
-    (
-        "before",
-        "kl_drifting",
-        "before training (both teachers are the same)",
-        Look("#808790", "dot", "circle-open", ""),
-    ),
-    ("after", "kl_drifting", "after, drifting teacher", LOOKS[0]),
-    ("after", "kl_frozen", "after, frozen teacher", LOOKS[1]),
+    ("before", "kl_drifting", "before training", "dashdot"),
+    ("after", "kl_drifting", "after, drifting teacher", style.DRIFTING),
+    ("after", "kl_frozen", "after, frozen teacher", style.FROZEN),
 )
-NOISE = Look(GREY.colour, "dashdot", GREY.symbol, "")
-BOUNDS = (("lemma1", "Lemma 1: ‖δ‖²∞ / 2", LOOKS[1]), ("range_bound", "tighter: (max δ − min δ)² / 8", LOOKS[0]))
+# Neither is a λ or a regime.
+BOUNDS = (
+    ("lemma1", "Lemma 1: ‖δ‖²∞ / 2", Look("#c47a00", "dash", "square", "/")),
+    ("range_bound", "tighter: (max δ − min δ)² / 8", Look("#1f83c4", "solid", "circle", "")),
+)
 
 
 def position_means(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
@@ -54,30 +52,33 @@ def position_means(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(POSITION_COLUMNS))
 
 
-def kl_by_position(before: pd.DataFrame, after: pd.DataFrame, noise: float | None = None) -> go.Figure:
+def kl_by_position(
+    before: pd.DataFrame, after: pd.DataFrame, noise: float | None = None, lam: float = 0.0
+) -> go.Figure:
     """KL(P_T‖P_S) by token position, before and after training, against the drifting and the frozen teacher.
 
     noise: what a sampler of another kind and the trained model differ by (nats a token); no gap below it means anything.
+    lam: the run's λ, which has a colour.
     """
     means = position_means(before, after)
     if means.empty:
         return style.nothing("This run has no gap measured by token.")
-    hover = "token %{x}<br>%{y:.4g} nats, mean of %{customdata} traces"
-    traces: list[dict[str, Any]] = []
-    for i, on in enumerate(ON):
-        for when, metric, name, look in CURVES:
+    hover, look = "token %{x}<br>%{y:.4g} nats, mean of %{customdata} traces", style.lambda_look(lam)
+    panels = []
+    for on, words in ON.items():
+        series = []
+        for when, metric, name, dash in CURVES:
             some = means[(means["on"] == on) & (means["when"] == when) & (means["metric"] == metric)]
+            symbol = "circle-open" if when == "before" else look.symbol + ("-open" if dash == style.FROZEN else "")
+            drawn = Look(GREY.colour if when == "before" else look.colour, dash, symbol, "")
             ends = {"low": some["low"], "high": some["high"], "more": some["n_traces"], "hover": hover}
-            series = Series(name, some["position"], some["value"], look, **ends)
-            traces += style.line(series, style.place(i), legend=i == 0) if len(some) else []
+            series += [Series(name, some["position"], some["value"], drawn, **ends)] if len(some) else []
         if noise is not None:
-            ends_of = means["position"].agg(["min", "max"])
-            floor = Series(
-                "noise floor: vLLM against the trained model", ends_of, ends_of * 0.0 + noise, NOISE, marks=False
-            )
-            traces += style.line(floor, style.place(i), legend=i == 0)
-    x, y = {"title": {"text": "token of the completion"}}, {"rangemode": "tozero"}
-    return style.figure(traces, 360, x, y, [f"{words} (nats)" for words in ON.values()], columns=2)
+            at = means["position"].agg(["min", "max"])
+            words_of = "noise floor: vLLM against the trained model"
+            series.append(Series(words_of, at, at * 0.0 + noise, replace(GREY, dash="dashdot"), marks=False))
+        panels.append(Panel(words, series, "nats"))
+    return style.lines(panels, 380, "token of the completion", columns=2, x_end=float(means["position"].max()))
 
 
 def bound_facts(gap: pd.DataFrame, vocabulary: int | None) -> pd.DataFrame:
@@ -135,7 +136,7 @@ def bounds_scatter(gap: pd.DataFrame, vocabulary: int | None) -> go.Figure:
         "hoverinfo": "skip",
     }
     log = {"type": "log", "exponentformat": "power"}
-    across, up = {"title": {"text": "KL(P_T‖P_S) of the token (nats)"}}, {"title": {"text": "bound (nats)"}}
+    across, up = style.titled("KL(P_T‖P_S) of the token (nats)"), style.titled("bound (nats)")
     fig = style.figure([*traces, same], 440, log | across, log | up)
     return shade_vacuous(fig, vocabulary, ends[1]) if vocabulary else fig
 
@@ -167,15 +168,15 @@ def mismatch_over_training(probe: pd.DataFrame) -> go.Figure:
     rows = probe[probe["metric"] == "mismatch"] if not probe.empty else probe
     if rows.empty:
         return style.nothing("The probe set has not been measured yet.")
-    looks = style.run_looks([label for label, _ in style.by_run(rows)])
+    looks = style.run_looks(rows)
     steps = rows["step"].drop_duplicates().sort_values()
     zero = Series("drifting teacher: 0 by definition", steps, steps * 0.0, GREY, marks=False)
-    traces: list[dict[str, Any]] = []
-    for i, on in enumerate(ON):
+    panels = []
+    for on, words in ON.items():
+        series = []
         for label, of_run in style.by_run(rows[rows["on"] == on]):
-            some, name = of_run.sort_values("step"), f"frozen teacher {label}".strip()
-            series = Series(name, some["step"], some["value"], looks[label], some["low"], some["high"])
-            traces += style.line(series, style.place(i), legend=i == 0)
-        traces += style.line(zero, style.place(i), legend=i == 0)
-    titles = [f"{words} (logits)" for words in ON.values()]
-    return style.figure(traces, 340, {"title": {"text": "step"}}, {"rangemode": "tozero"}, titles, columns=2)
+            some, look = of_run.sort_values("step"), replace(looks[label], dash=style.FROZEN)
+            name = f"frozen teacher {label}".strip()
+            series.append(Series(name, some["step"], some["value"], look, some["low"], some["high"]))
+        panels.append(Panel(words, [*series, zero], "logits"))
+    return style.lines(panels, 360, "step", columns=2)

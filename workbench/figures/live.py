@@ -7,29 +7,35 @@ low, high) and of the fixed probe set (`probe`: step, on, metric, value, low, hi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
 
 from workbench.figures import style
-from workbench.figures.style import GREY, LOOKS, Look, Series
+from workbench.figures.style import GREY, Look, Panel, Series
 
 # (words, columns that are summed, look), from the bottom of the stack upwards.
 SIGNAL: tuple[tuple[str, tuple[str, ...], Look], ...] = (
-    ("mixed: GRPO signal", ("groups_mixed",), LOOKS[0]),
-    ("cliff, recovered: JSD signal", ("groups_cliff_recovered",), LOOKS[2]),
-    ("cliff, nothing accepted: no signal", ("groups_cliff_lost",), LOOKS[1]),
-    ("cliff, not tried or its peek too long", ("groups_cliff_skipped", "groups_cliff_too_long"), LOOKS[3]),
-    ("solved: no signal", ("groups_solved",), Look("#808790", "solid", "circle", "|")),
+    ("mixed: GRPO signal", ("groups_mixed",), style.MIXED),
+    ("cliff, recovered: JSD signal", ("groups_cliff_recovered",), style.RECOVERED),
+    ("cliff, nothing accepted: no signal", ("groups_cliff_lost",), style.CLIFF),
+    (
+        "cliff, not tried or its peek too long: no signal",
+        ("groups_cliff_skipped", "groups_cliff_too_long"),
+        style.NOT_TRIED,
+    ),
+    ("solved: no signal", ("groups_solved",), style.SOLVED),
     (
         "other: no verdict, too long, grader",
         ("groups_doubtful_grader", "groups_no_signal", "groups_too_long", "groups_ungradable"),
-        LOOKS[4],
+        style.DOUBT,
     ),
 )
 
-PROBE = {"privileged": "on privileged traces (nats per token)", "own": "on the student's own traces (nats per token)"}
+PROBE = {"privileged": "on privileged traces", "own": "on the student's own traces"}
+NATS = "nats per token"
 EVALS = {
     "pass@1": "pass@1 (sampled accuracy)",
     "pass@4": "pass@4",
@@ -40,20 +46,23 @@ EVALS = {
 }
 
 
-NO_MORE: Mapping[str, Any] = {}
-STEP = {"title": {"text": "step"}}
+STEP = "step"
 
 
-def signal_accounting(steps: pd.DataFrame) -> go.Figure:
-    """Where the prompts of each step went, stacked: which had a gradient, and from which term. One panel a run."""
+def signal_accounting(steps: pd.DataFrame, planned: int | None = None) -> go.Figure:
+    """Where the prompts of each step went, stacked: which had a gradient, and from which term. One panel a run.
+
+    planned: the last step that is planned; the axes of these figures end there from the first step on.
+    """
     if steps.empty:
         return style.nothing("No training step yet.")
     runs = style.by_run(steps)
     traces = [
         bar | {"showlegend": i == 0} | style.place(i) for i, (_, rows) in enumerate(runs) for bar in signal_bars(rows)
     ]
-    titles, height = [style.safe(label) for label, _ in runs], 320 + 190 * (len(runs) - 1)
-    fig = style.figure(traces, height, STEP | {"matches": "x"}, {"title": {"text": "prompts"}}, titles)
+    titles, height = [style.safe(label) for label, _ in runs], 340 + 190 * (len(runs) - 1)
+    x = style.titled(STEP) | {"range": [0.4, max(planned or 0, steps["step"].max()) + 0.6]}
+    fig = style.figure(traces, height, x, style.titled("prompts"), titles)
     return fig.update_layout(barmode="stack", bargap=0.08)
 
 
@@ -73,46 +82,50 @@ def signal_bars(rows: pd.DataFrame) -> list[dict[str, Any]]:
     ]
 
 
-def reward(steps: pd.DataFrame) -> go.Figure:
+def reward(steps: pd.DataFrame, planned: int | None = None) -> go.Figure:
     """Mean reward of the step's student rollouts: the share of them that is correct."""
-    return over_steps(steps, [("reward", "mean reward")], {"range": [-0.02, 1.02]})
-
-
-def loss_terms(steps: pd.DataFrame) -> go.Figure:
-    """Both terms of L_HDPO = L_GRPO + λ·L_JSD, the second unweighted, with the floor that JSD_k cannot go below."""
-    fig = over_steps(steps, [("loss_grpo", "L_GRPO"), ("loss_jsd", "L_JSD, unweighted (nats per token)")])
     if steps.empty:
-        return fig
-    floors = side_lines(steps, "jsd_floor", "JSD_k floor", style.place(1))
-    return fig.add_traces(floors)
+        return style.nothing("No training step yet.")
+    return style.lines([style.share("mean reward", lines_of(steps, "reward"))], 300, STEP, x_end=planned)
 
 
-def side_lines(steps: pd.DataFrame, column: str, words: str, where: dict[str, str]) -> list[dict[str, Any]]:
-    """A second quantity in a panel: dash-dotted and without marks, grey, or in the run's colour where there are several."""
-    runs = style.by_run(steps)
-    looks = style.run_looks([label for label, _ in runs]) if len(runs) > 1 else {}
-    traces: list[dict[str, Any]] = []
-    for label, rows in runs:
-        look = Look(looks.get(label, GREY).colour, "dashdot", GREY.symbol, "")
-        if rows[column].notna().any():
-            traces += style.line(
-                Series(f"{words} {label}".strip(), rows["step"], rows[column], look, marks=False), where
-            )
-    return traces
+def loss_terms(steps: pd.DataFrame, planned: int | None = None) -> go.Figure:
+    """Both terms of L_HDPO = L_GRPO + λ·L_JSD, the second unweighted, with the floor that JSD_k cannot go below."""
+    floors = side_lines(steps, "jsd_floor", "floor") if not steps.empty else []
+    return over_steps(
+        steps, {"loss_grpo": ("L_GRPO", ""), "loss_jsd": ("L_JSD, unweighted", NATS)}, planned, {"loss_jsd": floors}
+    )
 
 
-def grad_norms(steps: pd.DataFrame) -> go.Figure:
+def side_lines(steps: pd.DataFrame, column: str, words: str) -> list[Series]:
+    """A second quantity in a panel: dash-dotted and without marks, in the run's colour."""
+    looks = style.run_looks(steps)
+    return [
+        Series(
+            f"{words} {label}".strip(),
+            rows["step"],
+            rows[column],
+            Look(looks[label].colour, "dashdot", GREY.symbol, ""),
+            marks=False,
+        )
+        for label, rows in style.by_run(steps)
+        if rows[column].notna().any()
+    ]
+
+
+def grad_norms(steps: pd.DataFrame, planned: int | None = None) -> go.Figure:
     """Gradient norm of each term and of their sum before it is scaled down; one scale, so that heights compare."""
-    columns = [("grad_norm_grpo", "of L_GRPO"), ("grad_norm_jsd", "of λ·L_JSD"), ("grad_norm", "of the sum")]
-    return over_steps(steps, columns, {"matches": "y", "rangemode": "tozero"})
+    columns = {"grad_norm_grpo": "L_GRPO", "grad_norm_jsd": "λ·L_JSD", "grad_norm": "the sum"}
+    fig = over_steps(steps, {c: (f"gradient norm of {w}", "") for c, w in columns.items()}, planned)
+    return fig.update_yaxes(matches="y", range=None, rangemode="tozero") if fig.data else fig
 
 
-def length_entropy(steps: pd.DataFrame) -> go.Figure:
+def length_entropy(steps: pd.DataFrame, planned: int | None = None) -> go.Figure:
     """The harm meters: completion length (tokens) and entropy of the student (nats, mean over its tokens)."""
-    return over_steps(steps, [("length", "completion length (tokens)"), ("entropy", "entropy (nats)")])
+    return over_steps(steps, {"length": ("completion length", "tokens"), "entropy": ("entropy", "nats")}, planned)
 
 
-def probe_gap(probe: pd.DataFrame, steps: pd.DataFrame | None = None) -> go.Figure:
+def probe_gap(probe: pd.DataFrame, steps: pd.DataFrame | None = None, planned: int | None = None) -> go.Figure:
     """KL(P_T‖P_S) per token on the fixed probe set, against the drifting and against the frozen teacher.
 
     `steps` adds the gap on each step's own accepted traces, which is another quantity: other traces each time, and
@@ -121,59 +134,59 @@ def probe_gap(probe: pd.DataFrame, steps: pd.DataFrame | None = None) -> go.Figu
     """
     if probe.empty:
         return style.nothing("The probe set has not been measured yet.")
-    looks = style.run_looks([label for label, _ in style.by_run(probe)])
-    traces: list[dict[str, Any]] = []
-    for i, on in enumerate(PROBE):
-        for label, rows in style.by_run(probe[probe["on"] == on]):
-            traces += probe_lines(label, rows, looks[label], style.place(i), legend=i == 0)
-    if steps is not None and not steps.empty:
-        traces += side_lines(steps, "step_gap", "each step's own accepted traces (estimate)", style.place(0))
-        traces += side_lines(steps, "parity_kl", "noise floor: vLLM against the trained model", style.place(0))
-    titles = [
-        words if (probe["on"] == on).any() else f"{words.partition(' (')[0]}: no trace" for on, words in PROBE.items()
-    ]
-    return style.figure(traces, 340, STEP, {"rangemode": "tozero"}, titles, columns=2)
+    panels = []
+    for on, words in PROBE.items():
+        rows = probe[probe["on"] == on]
+        series = probe_lines(rows, style.run_looks(probe))
+        if on == "privileged" and steps is not None and not steps.empty:
+            series += side_lines(steps, "step_gap", "each step's own accepted traces (estimate)")
+            series += side_lines(steps, "parity_kl", "noise floor: vLLM against the trained model")
+        panels.append(Panel(words if len(rows) else f"{words}: no trace", series, NATS))
+    return style.lines(panels, 380, STEP, columns=2, x_end=planned)
 
 
-def probe_lines(
-    label: str, rows: pd.DataFrame, look: Look, where: dict[str, str], legend: bool
-) -> list[dict[str, Any]]:
-    """One run's two teachers: the drifting one solid and filled, the frozen one dotted and open."""
-    open_look = Look(look.colour, "dot", f"{look.symbol}-open", "")
-    traces: list[dict[str, Any]] = []
-    for teacher, some_look in (("drifting", Look(look.colour, "solid", look.symbol, "")), ("frozen", open_look)):
-        some = rows[rows["metric"] == f"kl_{teacher}"].sort_values("step")
-        name = f"{label} {teacher} teacher".strip()
-        traces += style.line(
-            Series(name, some["step"], some["value"], some_look, some["low"], some["high"]), where, legend
-        )
-    return traces
+def probe_lines(rows: pd.DataFrame, looks: Mapping[str, Look]) -> list[Series]:
+    """Each run's two teachers: the drifting one solid and filled, the frozen one dotted and open."""
+    found = []
+    for label, of_run in style.by_run(rows):
+        for teacher, dash in (("drifting", style.DRIFTING), ("frozen", style.FROZEN)):
+            some, look = of_run[of_run["metric"] == f"kl_{teacher}"].sort_values("step"), looks[label]
+            symbol = look.symbol.removesuffix("-open") + ("-open" if teacher == "frozen" else "")
+            look = Look(look.colour, dash, symbol, "")
+            found.append(
+                Series(f"{label} {teacher}".strip(), some["step"], some["value"], look, some["low"], some["high"])
+            )
+    return found
 
 
-def pass_at(evals: pd.DataFrame, metrics: Sequence[str] = tuple(EVALS)) -> go.Figure:
+def pass_at(evals: pd.DataFrame, metrics: Sequence[str] = tuple(EVALS), planned: int | None = None) -> go.Figure:
     """Held-out pass@k, greedy accuracy, cliff and solved share over training, with 95 % intervals (unit: the prompt)."""
     shown = [] if evals.empty else [m for m in metrics if (evals["metric"] == m).any()]
     if not shown:
         return style.nothing("No evaluation yet.")
-    looks = style.run_looks([label for label, _ in style.by_run(evals)])
-    traces: list[dict[str, Any]] = []
-    for i, metric in enumerate(shown):
-        for label, rows in style.by_run(evals[evals["metric"] == metric]):
-            some = rows.sort_values("step")
-            series = Series(label, some["step"], some["value"], looks[label], some["low"], some["high"])
-            traces += style.line(series, style.place(i), legend=i == 0)
+    looks, panels = style.run_looks(evals), []
+    for metric in shown:
+        some = [(label, rows.sort_values("step")) for label, rows in style.by_run(evals[evals["metric"] == metric])]
+        series = [Series(n, r["step"], r["value"], looks[n], r["low"], r["high"]) for n, r in some]
+        panels.append(style.share(EVALS.get(metric, metric), series))
     columns = min(3, len(shown))
-    height = 250 * -(-len(shown) // columns) + 60
-    return style.figure(traces, height, STEP, {}, [EVALS.get(m, m) for m in shown], columns)
+    return style.lines(panels, 260 * -(-len(shown) // columns) + 60, STEP, columns, planned)
 
 
-def over_steps(steps: pd.DataFrame, columns: Sequence[tuple[str, str]], y: Mapping[str, Any] = NO_MORE) -> go.Figure:
-    """One panel a column, side by side, one line a run."""
+def lines_of(steps: pd.DataFrame, column: str) -> list[Series]:
+    """One line a run."""
+    looks = style.run_looks(steps)
+    return [Series(label, rows["step"], rows[column], looks[label]) for label, rows in style.by_run(steps)]
+
+
+def over_steps(
+    steps: pd.DataFrame,
+    columns: Mapping[str, tuple[str, str]],
+    planned: int | None = None,
+    beside: Mapping[str, Sequence[Series]] = MappingProxyType({}),
+) -> go.Figure:
+    """One panel a column, side by side, one line a run. columns: name → title and unit; beside: more lines of a column."""
     if steps.empty:
         return style.nothing("No training step yet.")
-    looks = style.run_looks([label for label, _ in style.by_run(steps)])
-    traces: list[dict[str, Any]] = []
-    for i, (column, _) in enumerate(columns):
-        for label, rows in style.by_run(steps):
-            traces += style.line(Series(label, rows["step"], rows[column], looks[label]), style.place(i), legend=i == 0)
-    return style.figure(traces, 300, STEP, y, [title for _, title in columns], len(columns))
+    panels = [Panel(title, [*lines_of(steps, c), *beside.get(c, ())], unit) for c, (title, unit) in columns.items()]
+    return style.lines(panels, 320, STEP, len(panels), planned)

@@ -1,20 +1,33 @@
-"""One look for every figure: readable in light and dark, without colour vision, and in grey print.
+"""One look for every figure: readable from the last row, in light and dark, without colour vision, and in grey print.
 
-Backgrounds are transparent and text takes the page's theme. The colours have a contrast of 3 or more on white and on
-the dark page; none of them is ever the only carrier of a meaning: each comes with a dash, a marker and a fill pattern.
+Backgrounds are transparent; text takes the page's own colour (`workbench/style.css`) and is TEXT pixels or more. One thing has
+one colour and one mark in every figure: a λ, a regime, a teacher. The colours have a contrast of 3 or more on white and on the
+dark page, so no text is set in them; none is ever the only carrier of a meaning: each comes with a dash, a marker and a pattern.
+
+This file is long: axes, lines, bars and labels of all figures are drawn here, once.
 """
 
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+
+TEXT = 14  # pixels, the smallest text of a figure
+AXIS = {
+    "automargin": True,
+    "gridcolor": "rgba(128,135,144,0.18)",
+    "zerolinecolor": "rgba(128,135,144,0.35)",
+    "tickfont": {"size": TEXT},
+}
+NOWHERE: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -27,46 +40,66 @@ class Look:
     pattern: str
 
 
-LOOKS = (
-    Look("#1f83c4", "solid", "circle", ""),
-    Look("#d9572b", "dash", "square", "/"),
-    Look("#00966e", "dot", "diamond", "x"),
-    Look("#b5629f", "dashdot", "triangle-up", "\\"),
-    Look("#c47a00", "longdash", "cross", "."),
-    Look("#6a70d8", "longdashdot", "star", "+"),
-    Look("#9a6b3f", "solid", "triangle-down", "-"),
-)
-AXIS = {"automargin": True, "gridcolor": "rgba(128,135,144,0.18)", "zerolinecolor": "rgba(128,135,144,0.35)"}
-NOWHERE: Mapping[str, str] = MappingProxyType({})
+# What a prompt's rollouts say (Sec. 2.3), and what became of a cliff; the hatch says "cliff" without colour.
+CLIFF = Look("#d9572b", "dash", "square", "/")
+MIXED = Look("#1f83c4", "solid", "circle", "")
+SOLVED = Look("#7d8c4f", "longdash", "diamond", "|")
+RECOVERED = Look("#00966e", "dot", "star", "x")
+NOT_TRIED = replace(CLIFF, symbol="square-open", pattern=".")
+DOUBT = Look("#c47a00", "dashdot", "cross", "+")
 GREY = Look("#808790", "dot", "circle-open", "|")
 
-# λ runs from grey (GRPO alone) through cold to warm; the symbol says the same without colour.
-LAMBDA_LOOKS = {
+# λ runs from grey (GRPO alone) through violet to red; the symbol says the same without colour.
+LAMBDAS = {
     0.0: Look("#808790", "dot", "circle", ""),
-    0.03: Look("#6a70d8", "longdashdot", "triangle-up", "\\"),
-    0.1: Look("#1f83c4", "dashdot", "diamond", "."),
-    0.3: Look("#00966e", "solid", "square", "/"),
-    1.0: Look("#c47a00", "dash", "star", "x"),
-    3.0: Look("#d9572b", "longdash", "x", "+"),
-    10.0: Look("#b5629f", "dot", "cross", "-"),
+    0.03: Look("#5d7fd6", "longdashdot", "triangle-up", "\\"),
+    0.1: Look("#6a70d8", "dashdot", "diamond", "."),
+    0.3: Look("#9a5fd0", "solid", "square", "/"),
+    1.0: Look("#b5529f", "dash", "star", "x"),
+    3.0: Look("#c2497a", "longdash", "x", "+"),
+    10.0: Look("#b4505c", "dot", "cross", "-"),
 }
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+DRIFTING, FROZEN = "solid", "dot"  # the teacher's dash, beside the colour of its run's λ
+
+MARKS = {"circle": "●", "square": "■", "diamond": "◆", "triangle-up": "▲", "star": "★", "x": "✖", "cross": "✚"}
+OPEN_MARKS = {"circle": "○", "square": "□", "diamond": "◇", "triangle-up": "△", "star": "☆", "x": "✕", "cross": "✛"}
+MOST_LABELS, LONGEST_LABEL = 6, 22  # lines that carry their name at their end; more, or longer names, stand in a legend
 
 
-def lambda_look(lam: float) -> Look:
-    """The look of one λ; one outside the usual scale takes its nearest neighbour's colour and an open symbol."""
-    if lam in LAMBDA_LOOKS:
-        return LAMBDA_LOOKS[lam]
-    near = LAMBDA_LOOKS[min(LAMBDA_LOOKS, key=lambda known: abs(known - lam))]
-    return Look(near.colour, near.dash, f"{near.symbol}-open", near.pattern)
+def lambda_look(lam: float, nth: int = 0) -> Look:
+    """The look of one λ; one outside the usual scale takes its nearest neighbour's colour and an open symbol. nth: further
+    lines of that λ (another seed, another teacher) keep the colour and differ by symbol and dash."""
+    look = LAMBDAS.get(lam) or replace(
+        near := LAMBDAS[min(LAMBDAS, key=lambda k: abs(k - lam))], symbol=f"{near.symbol}-open"
+    )
+    if nth:
+        plain, open_ = look.symbol.removesuffix("-open"), "-open" if nth % 2 else ""
+        look = replace(look, symbol=plain + open_, dash=DASHES[(DASHES.index(look.dash) + nth) % len(DASHES)])
+    return look
 
 
-def run_looks(labels: Sequence[str]) -> dict[str, Look]:
-    """label → look, in the order in which the labels first appear; beyond seven runs the looks repeat.
+def looks_of(labelled: Iterable[tuple[str, float]]) -> dict[str, Look]:
+    """(label, λ) pairs → the look of each label; what has no λ (NaN) is as λ = 0.
 
-    >>> [look.symbol for look in run_looks(["a", "b", "a"]).values()]
-    ['circle', 'square']
+    >>> [look.symbol for look in looks_of([("a", 0.3), ("b", 0.3), ("a", 0.3)]).values()]
+    ['square', 'square-open']
     """
-    return {label: LOOKS[i % len(LOOKS)] for i, label in enumerate(dict.fromkeys(labels))}
+    found: dict[str, Look] = {}
+    seen: dict[float, int] = {}
+    for label, lam in dict.fromkeys(labelled):
+        lam = 0.0 if math.isnan(lam) else float(lam)
+        found[label] = lambda_look(lam, seen.get(lam, 0))
+        seen[lam] = seen.get(lam, 0) + 1
+    return found
+
+
+def run_looks(frame: pd.DataFrame) -> dict[str, Look]:
+    """The looks of the runs in a frame, by its columns `run` and `lambda`."""
+    labels = frame["run"] if "run" in frame.columns else pd.Series("", index=frame.index)
+    lambdas = frame["lambda"] if "lambda" in frame.columns else pd.Series(math.nan, index=frame.index)
+    first = pd.DataFrame({"run": labels, "lambda": lambdas}).drop_duplicates("run")
+    return looks_of(zip(first["run"].astype(str), first["lambda"].astype(float), strict=True))
 
 
 def faint(colour: str, alpha: float = 0.18) -> str:
@@ -79,7 +112,7 @@ def faint(colour: str, alpha: float = 0.18) -> str:
     return f"rgba({red},{green},{blue},{alpha})"
 
 
-def safe(text: object, longest: int = 48) -> str:
+def safe(text: object, longest: int = 80) -> str:
     """A name from outside (run, model, token) as plotly text: its pseudo-HTML is shown, not obeyed.
 
     >>> safe("<b>x</b>")
@@ -87,6 +120,13 @@ def safe(text: object, longest: int = 48) -> str:
     """
     words = str(text)
     return html.escape(words if len(words) <= longest else words[: longest - 1] + "…", quote=False)
+
+
+def mark(look: Look) -> str:
+    """The symbol of a look as a letter in its colour, for labels; the words beside it take the page's own."""
+    plain = look.symbol.removesuffix("-open")
+    letter = (OPEN_MARKS if look.symbol.endswith("-open") else MARKS).get(plain, "●")
+    return f'<span style="color:{look.colour}">{letter}</span>'
 
 
 def by_run(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
@@ -100,36 +140,46 @@ def figure(
     traces: Sequence[dict[str, Any]],
     height: int,
     x: Mapping[str, Any],
-    y: Mapping[str, Any],
+    y: Mapping[str, Any] | Sequence[Mapping[str, Any]],
     titles: Sequence[str] = ("",),
     columns: int = 1,
+    labels: Sequence[dict[str, Any]] = (),
 ) -> go.Figure:
-    """Traces over one panel a title, `columns` panels a row; x and y are what every axis of that kind has besides AXIS.
+    """Traces over one panel a title, `columns` panels a row; x and y are what every axis of that kind has besides AXIS, y also
+    one by one. labels: further annotations, which need room to the right of each panel.
 
     Built from one dict in one go: plotly checks a property each time it is touched, and live figures are drawn every
     second. The horizontal axes' title stands under the lowest panel of each column only.
     """
-    rows = -(-len(titles) // columns)
-    wide, high = (0.09, 64 / (height - 126))  # between panels, shares of the plot; 64 pixels hold ticks and a title
-    width, tall = (1 - wide * (columns - 1)) / columns, (1 - high * (rows - 1)) / rows
     layout = dressed(height)
-    layout["annotations"] = []
+    layout["annotations"] = list(labels)
+    if labels:
+        layout["margin"] = layout["margin"] | {"r": 8 + LABEL_ROOM}
     for i, title in enumerate(titles):
-        row, column = divmod(i, columns)
-        left, low = column * (width + wide), 1 - tall - row * (tall + high)
+        (left, right), (low, top) = domain(i, len(titles), columns, height)
         axes, last = place(i), i + columns >= len(titles)
         across, up = (axes[name].replace("x", "xaxis").replace("y", "yaxis") for name in ("xaxis", "yaxis"))
         own = dict(x) if last else {k: v for k, v in x.items() if k != "title"}
-        layout[across] = AXIS | own | {"domain": within(left, left + width), "anchor": axes["yaxis"]}
-        layout[up] = AXIS | dict(y) | {"domain": within(low, low + tall), "anchor": axes["xaxis"]}
+        layout[across] = AXIS | own | {"domain": [left, right], "anchor": axes["yaxis"]}
+        layout[up] = (
+            AXIS | dict(y if isinstance(y, Mapping) else y[i]) | {"domain": [low, top], "anchor": axes["xaxis"]}
+        )
         if title:
-            layout["annotations"].append(heading(title, left + width / 2, low + tall))
+            layout["annotations"].append(heading(title, (left + right) / 2, top))
     return go.Figure({"data": list(traces), "layout": layout})
 
 
-def within(low: float, high: float) -> list[float]:
-    """A share of the figure; sums of thirds leave [0, 1] in the sixteenth digit."""
-    return [max(low, 0.0), min(high, 1.0)]
+LABEL_ROOM = 96  # pixels to the right of the last panel, for the names at the ends of its lines
+
+
+def domain(index: int, panels: int, columns: int, height: int) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Where a panel lies across and up, in shares of the figure; sums of thirds would leave [0, 1] in the sixteenth digit."""
+    rows = -(-panels // columns)
+    wide, high = 0.11, 72 / (height - 126)  # between panels; 72 pixels hold ticks and a title
+    width, tall = (1 - wide * (columns - 1)) / columns, (1 - high * (rows - 1)) / rows
+    row, column = divmod(index, columns)
+    left, low = column * (width + wide), 1 - tall - row * (tall + high)
+    return (max(left, 0.0), min(left + width, 1.0)), (max(low, 0.0), min(low + tall, 1.0))
 
 
 def place(index: int) -> dict[str, str]:
@@ -145,30 +195,36 @@ def place(index: int) -> dict[str, str]:
 def heading(text: str, x: float, y: float) -> dict[str, Any]:
     """A panel's title above its middle."""
     ends = {"xref": "paper", "yref": "paper", "xanchor": "center", "yanchor": "bottom", "showarrow": False}
-    return {"text": text, "x": x, "y": y, "font": {"size": 13}, **ends}
+    return {"text": text, "x": x, "y": y, "font": {"size": TEXT + 1}, **ends}
 
 
 def dressed(height: int) -> dict[str, Any]:
-    """Layout of every figure: margins, transparent ground, legend below, a zoom that survives the next tick."""
+    """Layout of every figure: margins, transparent ground, legend below, text sizes, a zoom that survives the next tick."""
     clear = "rgba(0,0,0,0)"
-    # The legend hangs 56 pixels below the plot, under ticks and axis title; the margin makes room for its rows.
-    legend = {"orientation": "h", "yanchor": "top", "y": -56 / max(height - 130, 80), "x": 0, "traceorder": "normal"}
-    margin = {"l": 8, "r": 8, "t": 36, "b": 8}
-    ground = {"paper_bgcolor": clear, "plot_bgcolor": clear}
+    # The legend hangs 64 pixels below the plot, under ticks and axis title; the margin makes room for its rows.
+    legend = {"orientation": "h", "yanchor": "top", "y": -64 / max(height - 130, 80), "x": 0, "traceorder": "normal"}
     return {
         "height": height,
-        "margin": margin,
-        "legend": legend,
+        "margin": {"l": 8, "r": 8, "t": 36, "b": 8},
+        "legend": legend | {"font": {"size": TEXT}},
+        "font": {"size": TEXT},
+        "hoverlabel": {"font": {"size": TEXT}},
         "hovermode": "closest",
         "uirevision": "keep",
-        **ground,
+        "paper_bgcolor": clear,
+        "plot_bgcolor": clear,
     }
+
+
+def titled(words: str) -> dict[str, Any]:
+    """An axis with a title in the figures' size."""
+    return {"title": {"text": words, "font": {"size": TEXT}}}
 
 
 def nothing(words: str, height: int = 200) -> go.Figure:
     """What a figure is while it has no data: the sentence that says so."""
     hidden = {"visible": False}
-    middle = {"x": 0.5, "y": 0.5, "xref": "paper", "yref": "paper", "showarrow": False, "font": {"size": 14}}
+    middle = {"x": 0.5, "y": 0.5, "xref": "paper", "yref": "paper", "showarrow": False, "font": {"size": TEXT + 1}}
     return go.Figure(
         layout=dressed(height) | {"xaxis": hidden, "yaxis": hidden, "annotations": [{"text": words, **middle}]}
     )
@@ -187,6 +243,101 @@ class Series:
     marks: bool = True
     more: pd.Series | None = None  # what the hover words call customdata
     hover: str = "step %{x}<br>%{y:.4g}"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One plot of a figure of lines. unit: beside its y axis. low, high: the ends of that axis; without high both make room
+    for the data."""
+
+    title: str
+    series: Sequence[Series] = ()
+    unit: str = ""
+    low: float = 0.0
+    high: float | None = None
+
+
+def share(title: str, series: Sequence[Series]) -> Panel:
+    """A panel of rates: its axis stands still."""
+    return Panel(title, series, "share", -0.02, 1.02)
+
+
+def lines(
+    panels: Sequence[Panel], height: int, x_title: str, columns: int = 1, x_end: float | None = None
+) -> go.Figure:
+    """Panels of lines over steps. Up to six lines carry their names at their ends, otherwise there is a legend.
+
+    x_end: the last step that is planned, so that the axes stand still while a run goes on; the data's own where None.
+    """
+    names = list(dict.fromkeys(s.name for p in panels for s in p.series if s.name and len(s.x)))
+    at_ends = len(names) <= MOST_LABELS and all(len(n) <= LONGEST_LABEL for n in names)
+    traces: list[dict[str, Any]] = []
+    labels: list[dict[str, Any]] = []
+    axes, told = [], set()
+    for i, panel in enumerate(panels):
+        low, high = ends_of(panel)
+        axes.append(titled(panel.unit) | {"range": [low, high]})
+        for series in panel.series:
+            traces += line(series, place(i), legend=not at_ends and series.name not in told)
+            told.add(series.name)
+        if at_ends:
+            bottom, top = domain(i, len(panels), columns, height)[1]
+            labels += end_labels(panel.series, place(i), (low, high), (top - bottom) * (height - 126))
+    last = max([x_end or 0.0, *(float(s.x.max()) for p in panels for s in p.series if len(s.x))])
+    first = min([0.0 if x_end else last, *(float(s.x.min()) for p in panels for s in p.series if len(s.x))])
+    pad = 0.02 * max(last - first, 1.0)
+    x = titled(x_title) | {"range": [first - pad, last + pad]}
+    return figure(traces, height, x, axes, [p.title for p in panels], columns, labels)
+
+
+def ends_of(panel: Panel) -> tuple[float, float]:
+    """The ends of a panel's y axis: as given, or round numbers, so that they seldom move while a run goes on."""
+    if panel.high is not None:
+        return panel.low, panel.high
+    values = [v for s in panel.series for c in (s.y, s.high, s.low) if c is not None for v in c if pd.notna(v)]
+    finite = [float(v) for v in values if math.isfinite(v)] or [1.0]
+    low = -round_up(-min(finite)) if min(finite) < panel.low else panel.low
+    return low, max(round_up(max(finite)), low + 1e-6)
+
+
+def round_up(value: float) -> float:
+    """The next of 1, 1.5, 2, 3, 4, 5, 6, 8, 10 times a power of ten, a little above the value.
+
+    >>> round_up(0.43), round_up(1.0), round_up(0.0)
+    (0.5, 1.5, 0.0)
+    """
+    if value <= 0:
+        return 0.0
+    power = 10.0 ** math.floor(math.log10(value))
+    return float(
+        f"{next(n for n in (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0) if n * power >= 1.02 * value) * power:.6g}"
+    )
+
+
+def end_labels(
+    series: Sequence[Series], where: Mapping[str, str], ends: tuple[float, float], pixels: float
+) -> list[dict[str, Any]]:
+    """The name of each line to the right of its last value, apart by a line of text where the values are not."""
+    low, high = ends
+    apart = (TEXT + 4) * (high - low) / max(pixels, 1.0)
+    found = []
+    for s in series:
+        known = s.y.astype(float).notna()
+        if s.name and known.any():
+            found.append((float(s.y[known].iloc[-1]), float(s.x[known].iloc[-1]), s))
+    found.sort(key=lambda f: f[0])
+    heights: list[float] = []
+    for y, _, _ in found:
+        heights.append(max([y, *(h + apart for h in heights[-1:])]))
+    over = max(0.0, heights[-1] - high) if heights else 0.0
+    for i in reversed(range(len(heights))):  # what was pushed out at the top pushes down
+        heights[i] = min(heights[i], high - apart * (len(heights) - 1 - i)) if over else heights[i]
+    axes = {"xref": where["xaxis"], "yref": where["yaxis"]}
+    still = {"xanchor": "left", "yanchor": "middle", "xshift": 8, "showarrow": False, "font": {"size": TEXT}}
+    return [
+        {"x": x, "y": height, "text": f"{mark(s.look)} {safe(s.name)}", **axes, **still}
+        for height, (_, x, s) in zip(heights, found, strict=True)
+    ]
 
 
 def line(series: Series, where: Mapping[str, str] = NOWHERE, legend: bool = True) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from workbench.figures import style
-from workbench.figures.style import GREY, LOOKS, NOWHERE, Look
+from workbench.figures.style import GREY, NOWHERE, Look
 
 CORNERS = (
     "top left",
@@ -21,20 +21,19 @@ CORNERS = (
     "top right",
     "bottom left",
 )  # in turn, so that close marks keep their words apart
-PAPER_LOOKS = {0.01: LOOKS[5], 0.1: LOOKS[3]}
+PAPER_LOOKS = {
+    0.01: Look("#9a6b3f", "dot", "diamond", ""),
+    0.1: Look("#c47a00", "dot", "square", ""),
+}  # another scale of λ
 CLIFF_TITLE = "cliffs (none of n correct)"
 PER_CENT = {"tickformat": ".0%"}
 
 
 def arms(frame: pd.DataFrame) -> list[tuple[str, Look, pd.DataFrame]]:
     """(name, look, rows) of each arm, λ ascending. Two arms with one λ differ by an open symbol and another dash."""
-    found: list[tuple[str, Look, pd.DataFrame]] = []
-    for (lam, arm), rows in frame.groupby(["lambda", "arm"], sort=True):
-        look = style.lambda_look(float(lam))
-        if any(known.colour == look.colour for _, known, _ in found):
-            look = Look(look.colour, "dot", f"{look.symbol.removesuffix('-open')}-open", look.pattern)
-        found.append((str(arm), look, rows))
-    return found
+    found = [(str(arm), float(lam), rows) for (lam, arm), rows in frame.groupby(["lambda", "arm"], sort=True)]
+    looks = style.looks_of((arm, lam) for arm, lam, _ in found)
+    return [(arm, looks[arm], rows) for arm, _, rows in found]
 
 
 def coverage_accuracy(points: pd.DataFrame, x_title: str, y_title: str) -> go.Figure:
@@ -50,8 +49,7 @@ def coverage_accuracy(points: pd.DataFrame, x_title: str, y_title: str) -> go.Fi
         words = "base model<br>%{x:.1%}, %{y:.1%}<extra></extra>"
         star = {"type": "scatter", "x": [base[0]], "y": [base[1]], "mode": "markers", "name": "base model (step 0)"}
         traces.append(star | {"marker": marker, "hovertemplate": words})
-    titles = {"title": {"text": x_title}}, {"title": {"text": y_title}}
-    fig = style.figure(traces, 480, PER_CENT | titles[0], PER_CENT | titles[1])
+    fig = style.figure(traces, 480, PER_CENT | style.titled(x_title), PER_CENT | style.titled(y_title))
     for _, look, rows in arms(points) if known else ():
         add_arrow(fig, base, (float(rows["x"].mean()), float(rows["y"].mean())), look)
     return fig
@@ -92,7 +90,7 @@ def arm_mark(name: str, look: Look, rows: pd.DataFrame, corner: str) -> dict[str
         "legendgroup": name,
         "text": [short(name)],
         "textposition": corner,
-        "textfont": {"color": look.colour},
+        "textfont": {"size": style.TEXT + 1},
         "marker": {"color": look.colour, "symbol": look.symbol, "size": 14},
         "hovertemplate": f"{style.safe(name)}, mean of {len(rows)} run(s)<br>%{{x:.1%}}, %{{y:.1%}}<extra></extra>",
     }
@@ -144,8 +142,9 @@ def pass_k_curves(table: pd.DataFrame) -> go.Figure:
         return style.nothing("No counts by problem at this step.")
     last = table["k"].max()
     ticks = {"type": "log", "tickvals": [2**i for i in range(20) if 2**i <= last]}
-    x, y = {"title": {"text": "k (log scale)"}}, {"title": {"text": "pass@k"}}
-    return style.figure(arm_lines(table, "k"), 380, ticks | x, PER_CENT | y)
+    return style.figure(
+        arm_lines(table, "k"), 380, ticks | style.titled("k (log scale)"), PER_CENT | style.titled("pass@k")
+    )
 
 
 def by_level(table: pd.DataFrame, metrics: Sequence[str]) -> go.Figure:
@@ -156,7 +155,7 @@ def by_level(table: pd.DataFrame, metrics: Sequence[str]) -> go.Figure:
     traces: list[dict[str, Any]] = []
     for i, metric in enumerate(shown):
         traces += arm_lines(table[table["metric"] == metric], "level", style.place(i), legend=i == 0)
-    x = {"title": {"text": "level"}, "type": "category", "categoryorder": "category ascending"}
+    x = style.titled("level") | {"type": "category", "categoryorder": "category ascending"}
     titles = [CLIFF_TITLE if m == "cliff" else m for m in shown]
     return style.figure(traces, 380, x, PER_CENT | {"range": [-0.03, 1.03]}, titles, len(shown))
 
@@ -217,7 +216,7 @@ def difference_plane(differences: pd.DataFrame, x: str, y: str, paper: pd.DataFr
             "textposition": CORNERS[i % len(CORNERS)],
             "error_x": errors(rows, "x", look),
             "error_y": errors(rows, "y", look),
-            "textfont": {"color": look.colour},
+            "textfont": {"size": style.TEXT + 1},
             "marker": {"color": look.colour, "symbol": look.symbol, "size": 13},
             "hovertemplate": f"{style.safe(name)}<br>{x} %{{x:+.1f}}, {y} %{{y:+.1f}} points<extra></extra>",
         }
@@ -227,7 +226,7 @@ def difference_plane(differences: pd.DataFrame, x: str, y: str, paper: pd.DataFr
         titles = ["here, and the paper's at the same scale", "the paper's at their own scale"]
         traces += [*paper_layer(paper, style.place(0)), *paper_layer(paper, style.place(1), legend=False)]
     zero = {"zeroline": True, "zerolinewidth": 2}
-    across, up = ({"title": {"text": f"{metric} minus that of λ = 0 (points)"}} for metric in (x, y))
+    across, up = (style.titled(f"{metric} minus that of λ = 0 (points)") for metric in (x, y))
     return style.figure(traces, 460, zero | across, zero | up, titles, len(titles))
 
 

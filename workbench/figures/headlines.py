@@ -1,0 +1,343 @@
+"""The sentence above each figure: the number that it shows, from the very frame that it draws, and how sure it is.
+
+Pure functions of frames. Each names its basis (which steps, which problems); where the data cannot carry a statement, it says
+so. Shares are told in per cent, differences in percentage points.
+
+This file is long: one sentence a figure, in one voice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from workbench.figures.gap import bound_facts, position_means
+from workbench.figures.live import SIGNAL
+
+WINDOW = 10  # steps that a statement about training batches rests on: each has other prompts
+
+
+def per_cent(share: float) -> str:
+    """
+    >>> per_cent(0.386), per_cent(0.004), per_cent(0.0)
+    ('39 %', '0.4 %', '0 %')
+    """
+    value = 100 * share
+    return f"{value:.1f} %" if 0 < value < 1 or 99 < value < 100 else f"{value:.0f} %"
+
+
+def span(first: float, last: float) -> str:
+    """
+    >>> span(31, 40), span(3, 3)
+    ('steps 31 to 40', 'step 3')
+    """
+    return f"steps {first:.0f} to {last:.0f}" if last > first else f"step {first:.0f}"
+
+
+def by_run(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """label → rows, in order; one run without a label is ''."""
+    if "run" not in frame.columns:
+        return {"": frame}
+    return {str(label): rows for label, rows in frame.groupby("run", sort=False)}
+
+
+def joined(parts: Sequence[str]) -> str:
+    """
+    >>> joined(["a", "b", "c"])
+    'a, b and c'
+    """
+    return f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else "".join(parts)
+
+
+def with_label(words: str, label: str) -> str:
+    return f"{words} with {label}" if label else words
+
+
+# --- training ---------------------------------------------------------------------------------------------------------
+
+
+def signal(steps: pd.DataFrame) -> str:
+    """From how many prompts of the last steps a gradient came."""
+    if steps.empty:
+        return "No training step yet."
+    parts = []
+    for label, rows in by_run(steps).items():
+        late = rows.sort_values("step").tail(WINDOW)
+        counts = {name: float(late[list(columns)].sum().sum()) for name, columns, _ in SIGNAL}
+        total = sum(counts.values())
+        taught = counts["mixed: GRPO signal"] + counts["cliff, recovered: JSD signal"]
+        parts.append(with_label(per_cent(taught / total) if total else "none", label))
+    return (
+        f"In {window_words(steps)} a gradient came from {joined(parts)} of the prompts."
+        if len(parts) == 1
+        else f"A gradient came from {joined(parts)} of the prompts ({window_words(steps)})."
+    )
+
+
+def window_words(steps: pd.DataFrame) -> str:
+    """The last steps of the runs, or of the slowest where they stand apart."""
+    late = [rows["step"].sort_values().tail(WINDOW) for rows in by_run(steps).values()]
+    lasts = {int(s.iloc[-1]) for s in late}
+    return span(late[0].iloc[0], late[0].iloc[-1]) if len(lasts) == 1 else f"each run's last {WINDOW} steps"
+
+
+def first_to_last(steps: pd.DataFrame, column: str, form: str = "{:.3g}") -> list[tuple[str, str, str]]:
+    """(label, mean of the first steps, mean of the last ones) of a column, runs without a value left out."""
+    found = []
+    for label, rows in by_run(steps).items():
+        known = rows.sort_values("step")[column].dropna()
+        if len(known):
+            found.append((label, form.format(known.head(WINDOW).mean()), form.format(known.tail(WINDOW).mean())))
+    return found
+
+
+def moved(steps: pd.DataFrame, column: str, what: str, unit: str = "", form: str = "{:.3g}") -> str:
+    """From the first to the last steps, of each run."""
+    if steps.empty:
+        return "No training step yet."
+    if int(by_run(steps)[next(iter(by_run(steps)))]["step"].max()) < 2 * WINDOW:
+        now = [with_label(last, label) for label, _, last in first_to_last(steps, column, form)]
+        return (
+            f"{what}: {joined(now)}{unit}, in {window_words(steps)}; too early to say that it moves."
+            if now
+            else f"{what}: not measured."
+        )
+    parts = [with_label(f"{a} → {b}", label) for label, a, b in first_to_last(steps, column, form)]
+    return (
+        f"{what}: {joined(parts)}{unit}, mean of the first and the last {WINDOW} steps."
+        if parts
+        else f"{what}: not measured."
+    )
+
+
+def reward(steps: pd.DataFrame) -> str:
+    return moved(steps, "reward", "Mean reward on training prompts", form="{:.2f}")
+
+
+def losses(steps: pd.DataFrame) -> str:
+    if steps.empty:
+        return "No training step yet."
+    if not (steps["loss_jsd"].fillna(0.0) > 0).any():
+        return "L_JSD has been 0 in every step: nothing was distilled."
+    return moved(steps, "loss_jsd", "L_JSD, before the factor λ", " nats per token")
+
+
+def gradients(steps: pd.DataFrame) -> str:
+    """Which of the two terms leads the update."""
+    if steps.empty:
+        return "No training step yet."
+    parts = []
+    for label, rows in by_run(steps).items():
+        late = rows.sort_values("step").tail(WINDOW)
+        ratio = (late["grad_norm_jsd"] / late["grad_norm_grpo"].where(late["grad_norm_grpo"] > 0)).median()
+        if pd.notna(ratio) and ratio > 0:
+            parts.append(with_label(f"{ratio:.2g} times", label))
+    if not parts:
+        return f"In {window_words(steps)} all of the gradient came from L_GRPO."
+    return f"In {window_words(steps)} the gradient of λ·L_JSD was {joined(parts)} that of L_GRPO (median)."
+
+
+def harm(steps: pd.DataFrame) -> str:
+    """Length and entropy, in one sentence."""
+    if steps.empty:
+        return "No training step yet."
+    return f"{moved(steps, 'length', 'Length', ' tokens', '{:.0f}')} {moved(steps, 'entropy', 'Entropy', ' nats', '{:.2f}')}"
+
+
+# --- evaluations ------------------------------------------------------------------------------------------------------
+
+
+def evaluations(evals: pd.DataFrame, differences: pd.DataFrame, step: int | None) -> str:
+    """What the runs' evaluations say: against λ = 0 where there is a pair, else from the base to now.
+
+    evals: long, as `catalog.evals_frame` gives it; differences: `tradeoff.differences` at `step`, which both arms measured.
+    """
+    if evals.empty:
+        return "No evaluation yet."
+    if not differences.empty:
+        return " ".join(against_grpo(arm, rows, step) for arm, rows in differences.groupby("arm", sort=False))
+    return " ".join(from_base(label, rows) for label, rows in by_run(evals).items())
+
+
+def against_grpo(arm: str, rows: pd.DataFrame, step: int | None) -> str:
+    """One arm against its λ = 0 partners, coverage first."""
+    by = rows.set_index("metric")
+    order = [
+        m
+        for m in [
+            *sorted((m for m in by.index if m.startswith("pass@")), key=lambda m: -int(m[5:].split(",")[0])),
+            "cliff",
+        ]
+        if m in by.index
+    ]
+    said = [f"{'cliffs' if m == 'cliff' else m} {by.loc[m, 'words']}" for m in order]
+    first = by.iloc[0]
+    seeds = f"{first['n_seeds']:.0f} seeds" if first["n_seeds"] > 1 else "one seed, so training noise is not covered"
+    return f"{arm} against λ = 0 at step {step}: {joined(said)} ({first['n_problems']:.0f} problems, {seeds})."
+
+
+def from_base(label: str, rows: pd.DataFrame) -> str:
+    """One run: coverage and cliffs before and now."""
+    last, parts = int(rows["step"].max()), []
+    passes = sorted({m for m in rows["metric"] if m.startswith("pass@")}, key=lambda m: int(m[5:]))
+    for metric in [*passes[-1:], *passes[:1], "cliff"]:
+        some = rows[rows["metric"] == metric].set_index("step")
+        if last not in some.index or pd.isna(some.loc[last, "value"]):
+            continue
+        name, now = "cliffs" if metric == "cliff" else metric, some.loc[last]
+        before = (
+            f"{per_cent(some.loc[0, 'value'])} → "
+            if last and 0 in some.index and pd.notna(some.loc[0, "value"])
+            else ""
+        )
+        interval = f" ({100 * now['low']:.0f} to {100 * now['high']:.0f})" if pd.notna(now["low"]) else ""
+        parts.append(f"{name} {before}{per_cent(now['value'])}{interval}")
+    start = f"{label}, step {last}" if label else f"Step {last}"
+    return f"{start}: {joined(list(dict.fromkeys(parts)))}." if parts else f"{start}: not measured."
+
+
+# --- regimes ----------------------------------------------------------------------------------------------------------
+
+
+def regimes(counts: pd.DataFrame) -> str:
+    """counts: `figures.cliffs.count_regimes`."""
+    total = int(counts["prompts"].sum()) if len(counts) else 0
+    if not total:
+        return "No prompt has been scanned yet."
+    row = counts.set_index("kind").loc["cliff"]
+    if not row["prompts"]:
+        return f"None of {total} prompts is a cliff: GRPO has something to learn from, or nothing left to learn."
+    return (
+        f"{row['prompts']:.0f} of {total} prompts are cliffs ({per_cent(row['share'])}, {100 * row['low']:.0f} to "
+        f"{100 * row['high']:.0f}): from them GRPO learns nothing."
+    )
+
+
+# --- the gap ----------------------------------------------------------------------------------------------------------
+
+
+def gap(probe: pd.DataFrame) -> str:
+    """How far the gap on privileged traces moved, drifting teacher."""
+    rows = probe[(probe["on"] == "privileged") & (probe["metric"] == "kl_drifting")] if len(probe) else probe
+    if rows.empty:
+        return "No privileged trace was measured, so nothing can be said of the gap there."
+    parts = []
+    for label, some in by_run(rows.sort_values("step")).items():
+        first, last = some.iloc[0], some.iloc[-1]
+        now = (
+            f"{last['value']:.2f} ({last['low']:.2f} to {last['high']:.2f})"
+            if pd.notna(last["low"])
+            else f"{last['value']:.2f}"
+        )
+        moved_by = f"{first['value']:.2f} → {now}" if last["step"] > first["step"] else now
+        parts.append(with_label(moved_by, label))
+    until = int(rows["step"].max())
+    return (
+        f"Gap on privileged traces, step 0 to {until}: {joined(parts)} nats per token."
+        if until
+        else f"Gap on privileged traces before training: {joined(parts)} nats per token."
+    )
+
+
+def positions(before: pd.DataFrame, after: pd.DataFrame) -> str:
+    """How few tokens carry the gap before training."""
+    means = position_means(before, after)
+    some = means[(means["on"] == "privileged") & (means["when"] == "before") & (means["metric"] == "kl_drifting")]
+    if some.empty or not some["value"].sum():
+        return "No privileged trace has a gap by token."
+    weights = (some["value"] * some["n_traces"]).sort_values(ascending=False)
+    few = int((weights.cumsum() < 0.5 * weights.sum()).sum()) + 1
+    peak = int(some.loc[some["value"].idxmax(), "position"])
+    return (
+        f"Half of the gap before training lies on {few} of {len(some)} token positions; it is highest at token {peak}."
+    )
+
+
+def bounds(tokens: pd.DataFrame, vocabulary: int | None) -> str:
+    if tokens.empty:
+        return "This run has no gap measured by token."
+    facts = bound_facts(tokens, vocabulary).to_dict("records")
+    broken = sum(f["broken"] for f in facts)
+    holds = (
+        "Both bounds hold on every"
+        if not broken
+        else f"A bound is broken on {broken} of {len(tokens)} tokens: both should hold on every"
+    )
+    if not vocabulary:
+        return f"{holds} one of {len(tokens)} tokens."
+    empty = [f"{per_cent(f['vacuous'] / f['tokens'])} ({f['bound'].partition(':')[0]})" for f in facts]
+    return f"{holds} one of {len(tokens)} tokens, and say nothing (above ln V) on {joined(empty)} of them."
+
+
+def mismatch(probe: pd.DataFrame) -> str:
+    rows = probe[(probe["metric"] == "mismatch") & (probe["on"] == "privileged")] if len(probe) else probe
+    if rows.empty:
+        return "The frozen teacher was not measured."
+    parts = [
+        with_label(f"{some.sort_values('step').iloc[-1]['value']:.1f} logits", label)
+        for label, some in by_run(rows).items()
+    ]
+    return (
+        f"At step {int(rows['step'].max())} the frozen teacher stands {joined(parts)} from the student's own weights."
+    )
+
+
+# --- the tradeoff -----------------------------------------------------------------------------------------------------
+
+
+def changes(differences: pd.DataFrame, step: int) -> str:
+    """What each arm changed against λ = 0, coverage first. differences: `tradeoff.differences`."""
+    if differences.empty:
+        return "No pair here: it takes a run with λ = 0 and one with λ > 0, same seed and settings."
+    return " ".join(against_grpo(arm, rows, step) for arm, rows in differences.groupby("arm", sort=False))
+
+
+def arms(points: pd.DataFrame, differences: pd.DataFrame, step: int, x: str, y: str) -> str:
+    """Which arm covers most and which is most accurate, and whether the difference to λ = 0 is more than noise."""
+    if points.empty:
+        return "No run here was evaluated at this step."
+    means = points.groupby("arm", sort=False)[["x", "y"]].mean()
+    if len(means) == 1:
+        arm, at = means.index[0], means.iloc[0]
+        return f"{arm} at step {step}: {x} {per_cent(at['x'])}, {y} {per_cent(at['y'])}; another λ beside it would make a comparison."
+    wide, sharp = means["y"].idxmax(), means["x"].idxmax()
+    lead = f"At step {step} {wide} covers most ({y} {per_cent(means.loc[wide, 'y'])})"
+    rows = differences[(differences["arm"] == wide) & (differences["metric"] == y)] if len(differences) else differences
+    lead += (
+        f", {rows['words'].iloc[0].replace('no visible difference', 'no visible difference to λ = 0')}"
+        if len(rows)
+        else ""
+    )
+    same = "and is the most accurate" if sharp == wide else f"and {sharp} is the most accurate"
+    return f"{lead}, {same} ({x} {per_cent(means.loc[sharp, 'x'])})."
+
+
+def curves(table: pd.DataFrame) -> str:
+    """Which arm leads at which k. table: `tradeoff.pass_k_table`."""
+    if table.empty:
+        return "No counts by problem at this step."
+    means = table.pivot_table(index="k", columns="arm", values="value", sort=False)
+    leaders = means.idxmax(axis=1)
+    if means.shape[1] < 2:
+        return f"{means.columns[0]}: pass@1 {per_cent(means.iloc[0, 0])}, pass@{means.index[-1]} {per_cent(means.iloc[-1, 0])}."
+    runs = leaders.ne(leaders.shift()).cumsum()
+    parts = []
+    for _, part in leaders.groupby(runs):
+        low, high = part.index[0], part.index[-1]
+        parts.append(f"{part.iloc[0]} at k = {low}" if low == high else f"{part.iloc[0]} from k = {low} to {high}")
+    return f"The highest mean has {joined(parts)}; whether a lead is more than noise stands under Differences."
+
+
+def levels(table: pd.DataFrame, metric: str) -> str:
+    """Where the largest λ > 0 gain in coverage over λ = 0 lies. table: `tradeoff.level_table`."""
+    some = table[table["metric"] == metric] if len(table) else table
+    if some.empty:
+        return "These problems have no levels."
+    means = some.pivot_table(index="level", columns="lambda", values="value", sort=True)
+    if 0.0 not in means.columns or means.shape[1] < 2:
+        best, worst = means.iloc[:, 0].idxmax(), means.iloc[:, 0].idxmin()
+        return f"{metric} is highest at level {best} ({per_cent(means.iloc[:, 0].max())}) and lowest at level {worst} ({per_cent(means.iloc[:, 0].min())})."
+    gains = means.drop(columns=0.0).sub(means[0.0], axis=0).stack()
+    level, lam = gains.idxmax()
+    return f"The largest gain in {metric} over λ = 0 lies at level {level}: {100 * gains.max():+.0f} points with λ = {lam:g} (means; no interval)."
