@@ -14,7 +14,7 @@ from workbench.figures import gap, headlines, live
 
 OVER = (
     "What this is: KL(P_T‖P_S), nats per token, on a probe set drawn once from the initial model, with 95 % intervals over "
-    "traces; the dash-dotted line is the gap on each step's own accepted traces, which is another quantity. What is normal: "
+    "traces; the dash-dotted line (accepted) is the gap on each step's own accepted traces, another quantity. What is normal: "
     "with λ > 0 it falls on both kinds of traces, against the frozen teacher a little less; with λ = 0 it stays, or grows "
     "while GRPO sharpens the student."
 )

@@ -100,14 +100,14 @@ def test_gap_draws_the_run_folder(runs_folder: Path) -> None:
     run = Run(fake_train_run(runs_folder))
     found = figures(fine(open_page("gap", gap_run=run.id)))
     rows = [r for r in run.metrics("probe") if r["on"] == "privileged"]
-    over = trace(found["gap-over"], "drifting teacher")
+    over = trace(found["gap-over"], "λ = 0.3 drifting")
     assert values(over["x"]) == [r["step"] for r in rows]
     assert values(over["y"]) == pytest.approx([r["kl_drifting"]["value"] for r in rows])
     own = trace(found["gap-over"], "each step's own accepted traces (estimate)")
     assert values(own["y"]) == pytest.approx([r["step_gap"] for r in run.metrics("step")])
     last = pd.DataFrame(run.table("gap", 4)).query("on == 'privileged'").groupby("position")["kl_frozen"].mean()
-    assert values(trace(found["gap-position"], "after, frozen teacher")["y"]) == pytest.approx(last.tolist())
-    assert values(trace(found["gap-mismatch"], "frozen teacher")["y"]) == pytest.approx(
+    assert values(trace(found["gap-position"], "after, frozen")["y"]) == pytest.approx(last.tolist())
+    assert values(trace(found["gap-mismatch"], "λ = 0.3 frozen")["y"]) == pytest.approx(
         [r["mismatch"]["value"] for r in rows]
     )
     assert values(found["gap-bounds"]["data"][0]["y"]) == pytest.approx([r["lemma1"] for r in run.table("gap", 4)])
@@ -144,7 +144,7 @@ def test_gap_draws_a_partner_beside(runs_folder: Path) -> None:
     at = fine(open_page("gap", gap_run=second.name))
     fine(at.multiselect(key="gap_beside").set_value([first.name]).run())
     names = {t["name"] for t in figures(at)["gap-over"]["data"]}
-    assert {"λ = 0, seed 0 drifting teacher", "λ = 0.3, seed 0 frozen teacher"} <= names
+    assert {"λ = 0 drifting", "λ = 0.3 frozen"} <= names
 
 
 def test_a_run_of_the_real_engine_is_shown(runs_folder: Path, real_train_run: Path) -> None:
@@ -152,7 +152,7 @@ def test_a_run_of_the_real_engine_is_shown(runs_folder: Path, real_train_run: Pa
     run = Run(real_train_run)
     found = figures(fine(open_page("gap", gap_run=run.id)))
     rows = [r for r in run.metrics("probe") if r["on"] == "own"]
-    own = [t for t in found["gap-over"]["data"] if t["name"] == "drifting teacher" and t["xaxis"] == "x2"]
+    own = [t for t in found["gap-over"]["data"] if t["name"] == "λ = 0.3 drifting" and t["xaxis"] == "x2"]
     assert values(own[0]["y"]) == pytest.approx([r["kl_drifting"]["value"] for r in rows])
     fine(open_page("tradeoff"))
 
@@ -251,17 +251,22 @@ def drawn() -> None:
     from workbench.figures import style
 
     frame = pd.DataFrame({"name": ["=1+1"], "value": [0.5]})
-    show(style.nothing("empty"), note="What this is.", facts="model <b>![x](http://y)</b>", frame=frame, key="one")
-    show(style.nothing("empty"), note="And that.", facts="", frame=frame, key="two", alt="heard")
+    nothing, facts = style.nothing("empty"), "model <b>![x](http://y)</b>"
+    show(nothing, headline="3 of *4*", note="What this is.", facts=facts, frame=frame, key="one")
+    show(nothing, headline="Two", note="And that.", facts="", frame=frame, key="two", alt="heard")
 
 
-def test_a_figure_has_note_facts_and_a_table_that_is_sent_once_opened() -> None:
+def test_a_figure_has_its_headline_above_and_the_rest_folded_and_sent_once_opened() -> None:
     at = AppTest.from_function(drawn).run()
     assert not at.exception
-    assert [c.value for c in at.caption] == ["What this is.", "And that."]
-    assert "&lt;b&gt;![x](http://y)&lt;/b&gt;" in at.get("html")[0].proto.body
-    assert [c.proto.alt for c in at.get("plotly_chart")] == ["What this is.", "heard"]
-    assert not at.dataframe, "a closed table costs nothing"
+    assert [m.value for m in at.markdown] == ["#### 3 of \\*4\\*", "#### Two"]
+    assert [c.proto.alt for c in at.get("plotly_chart")] == ["3 of *4* What this is.", "heard"]
+    assert not at.dataframe and not at.text, "what is folded costs nothing"
+    at.session_state["one-about"] = True
+    at.run()
+    assert not at.exception and at.markdown[1].value == "What this is."
+    assert at.text[0].value == "model <b>![x](http://y)</b>", "as text, never as markup"
+    assert at.dataframe[0].value["name"].tolist() == ["=1+1"]
 
 
 def test_facts_leave_out_what_is_not_known() -> None:
@@ -272,7 +277,7 @@ def test_a_writer_can_be_followed_while_it_works(runs_folder: Path) -> None:
     """The page of a live run draws what the folder holds at that moment."""
     path = fake_train_run(runs_folder, state=State.RUNNING)
     at = fine(open_page("gap", gap_run=path.name))
-    before = values(trace(figures(at)["gap-over"], "drifting teacher")["x"])
+    before = values(trace(figures(at)["gap-over"], "λ = 0.3 drifting")["x"])
     interval = {"value": 0.1, "low": 0.0, "high": 0.2}
     names = (
         "kl_drifting",
@@ -286,5 +291,5 @@ def test_a_writer_can_be_followed_while_it_works(runs_folder: Path) -> None:
     )
     for on in ("privileged", "own"):
         RunWriter(path, 1).metric("probe", 9, on=on, n_traces=3, n_tokens=9, **dict.fromkeys(names, interval))
-    after = values(trace(figures(fine(at.run()))["gap-over"], "drifting teacher")["x"])
+    after = values(trace(figures(fine(at.run()))["gap-over"], "λ = 0.3 drifting")["x"])
     assert after == [*before, 9]

@@ -388,7 +388,7 @@ def test_loss_and_gradient_panels_hold_their_columns() -> None:
     fig = live.loss_terms(steps())
     assert [round(float(t.y[0]), 2) for t in fig.data] == [0.11, 0.21, 0.31]  # GRPO, JSD, floor
     both = live.loss_terms(pd.concat([steps("a"), steps("b")]))
-    lines = [trace(both, f"floor {run}").line for run in "ab"]
+    lines = [trace(both, f"{run} floor").line for run in "ab"]
     assert lines[0].dash == lines[1].dash == "dashdot"
     fig = live.grad_norms(steps())
     assert [round(float(t.y[0]), 2) for t in fig.data] == [0.51, 0.61, 0.41]  # of GRPO, of λ·JSD, of the sum
@@ -401,11 +401,11 @@ def test_probe_gap_tells_traces_teachers_and_the_steps_own_gap_apart() -> None:
     assert (own.xaxis, list(own.y)) == ("x2", [2, 12])
     assert list(trace(fig, "frozen").y) == [2, 12]
     assert trace(fig, "frozen").line.dash != drifting.line.dash
-    estimate = trace(fig, "each step's own accepted traces (estimate)")
+    estimate = trace(fig, "accepted")
     assert estimate.xaxis == "x" and estimate.y[0] == pytest.approx(0.91)
-    assert not any("noise floor" in (t.name or "") for t in fig.data)
+    assert not any("vLLM" in (t.name or "") for t in fig.data)
     noisy = live.probe_gap(probe(), steps().assign(parity_kl=0.003))
-    assert list(trace(noisy, "noise floor: vLLM against the trained model").y) == [0.003] * 3
+    assert list(trace(noisy, "vLLM floor").y) == [0.003] * 3
     assert titles(fig) == list(live.PROBE.values())
     alone = live.probe_gap(probe()[lambda rows: rows["on"] == "own"])
     assert titles(alone)[0] == "on privileged traces: no trace"
@@ -413,7 +413,7 @@ def test_probe_gap_tells_traces_teachers_and_the_steps_own_gap_apart() -> None:
 
 def test_the_noise_floor_of_another_sampler_lies_under_the_gap_by_position() -> None:
     fig = gap.kl_by_position(tokens(), tokens(at=1), 0.003)
-    assert set(trace(fig, "noise floor: vLLM against the trained model").y) == {0.003}
+    assert set(trace(fig, "vLLM floor").y) == {0.003}
 
 
 def test_pass_at_draws_values_and_bands() -> None:
@@ -460,8 +460,8 @@ def test_position_means_are_over_the_traces_that_reach_the_position() -> None:
 def test_kl_by_position_draws_before_and_both_teachers_after() -> None:
     fig = gap.kl_by_position(tokens(), tokens(at=1))
     assert list(trace(fig, "before training").y) == pytest.approx([0.2, 0.4, 0.4])
-    assert list(trace(fig, "after, frozen teacher").y) == pytest.approx([1.4, 1.8, 1.8])
-    assert trace(fig, "after, drifting teacher", 1).xaxis == "x2"
+    assert list(trace(fig, "after, frozen").y) == pytest.approx([1.4, 1.8, 1.8])
+    assert trace(fig, "after, drifting", 1).xaxis == "x2"
 
 
 def test_bounds_scatter_says_how_many_bounds_say_nothing() -> None:
@@ -493,8 +493,8 @@ def test_a_kl_of_zero_has_a_place_on_the_log_axis() -> None:
 
 def test_mismatch_is_the_frozen_teachers_alone() -> None:
     fig = gap.mismatch_over_training(probe())
-    assert list(trace(fig, "frozen teacher").y) == [3, 13]
-    assert list(trace(fig, "drifting teacher: 0 by definition").y) == [0, 0]
+    assert list(trace(fig, "frozen").y) == [3, 13]
+    assert list(trace(fig, "drifting: 0").y) == [0, 0]
 
 
 # --- tradeoff -----------------------------------------------------------------------------------------------

@@ -66,5 +66,5 @@ PASS_NOTE = (
 PROBE_NOTE = (
     "What this is: the realizability gap, KL between privileged and plain prompt in nats per token, on traces fixed at "
     "step 0, for every λ. What is normal: it shrinks on privileged traces where λ > 0. Drifting compares with the "
-    "current weights, frozen with those of step 0; the dash-dotted line is another quantity, the gap on each step's own accepted traces."
+    "current weights, frozen with those of step 0; the dash-dotted line (accepted) is another quantity, the gap on each step's own accepted traces."
 )

@@ -25,8 +25,8 @@ POSITION_COLUMNS = ("on", "position", "when", "metric", "value", "low", "high", 
 # (when, column, words, dash): before training both teachers are one
 CURVES = (
     ("before", "kl_drifting", "before training", "dashdot"),
-    ("after", "kl_drifting", "after, drifting teacher", style.DRIFTING),
-    ("after", "kl_frozen", "after, frozen teacher", style.FROZEN),
+    ("after", "kl_drifting", "after, drifting", style.DRIFTING),
+    ("after", "kl_frozen", "after, frozen", style.FROZEN),
 )
 # Neither is a λ or a regime.
 BOUNDS = (
@@ -75,8 +75,7 @@ def kl_by_position(
             series += [Series(name, some["position"], some["value"], drawn, **ends)] if len(some) else []
         if noise is not None:
             at = means["position"].agg(["min", "max"])
-            words_of = "noise floor: vLLM against the trained model"
-            series.append(Series(words_of, at, at * 0.0 + noise, replace(GREY, dash="dashdot"), marks=False))
+            series.append(Series("vLLM floor", at, at * 0.0 + noise, replace(GREY, dash="dashdot"), marks=False))
         panels.append(Panel(words, series, "nats"))
     return style.lines(panels, 380, "token of the completion", columns=2, x_end=float(means["position"].max()))
 
@@ -170,13 +169,13 @@ def mismatch_over_training(probe: pd.DataFrame) -> go.Figure:
         return style.nothing("The probe set has not been measured yet.")
     looks = style.run_looks(rows)
     steps = rows["step"].drop_duplicates().sort_values()
-    zero = Series("drifting teacher: 0 by definition", steps, steps * 0.0, GREY, marks=False)
+    zero = Series("drifting: 0", steps, steps * 0.0, GREY, marks=False)
     panels = []
     for on, words in ON.items():
         series = []
         for label, of_run in style.by_run(rows[rows["on"] == on]):
             some, look = of_run.sort_values("step"), replace(looks[label], dash=style.FROZEN)
-            name = f"frozen teacher {label}".strip()
+            name = f"{label} frozen".strip()
             series.append(Series(name, some["step"], some["value"], look, some["low"], some["high"]))
         panels.append(Panel(words, [*series, zero], "logits"))
     return style.lines(panels, 360, "step", columns=2)

@@ -92,27 +92,22 @@ def first_to_last(steps: pd.DataFrame, column: str, form: str = "{:.3g}") -> lis
     return found
 
 
-def moved(steps: pd.DataFrame, column: str, what: str, unit: str = "", form: str = "{:.3g}") -> str:
-    """From the first to the last steps, of each run."""
+def moved(steps: pd.DataFrame, column: str, what: str, form: str = "{:.3g}") -> str:
+    """From the first to the last steps, of each run. what: the quantity with its unit."""
     if steps.empty:
         return "No training step yet."
-    if int(by_run(steps)[next(iter(by_run(steps)))]["step"].max()) < 2 * WINDOW:
-        now = [with_label(last, label) for label, _, last in first_to_last(steps, column, form)]
-        return (
-            f"{what}: {joined(now)}{unit}, in {window_words(steps)}; too early to say that it moves."
-            if now
-            else f"{what}: not measured."
-        )
-    parts = [with_label(f"{a} → {b}", label) for label, a, b in first_to_last(steps, column, form)]
-    return (
-        f"{what}: {joined(parts)}{unit}, mean of the first and the last {WINDOW} steps."
-        if parts
-        else f"{what}: not measured."
-    )
+    parts = first_to_last(steps, column, form)
+    if not parts:
+        return f"{what}: not measured."
+    if steps["step"].max() < 2 * WINDOW:
+        now = [with_label(last, label) for label, _, last in parts]
+        return f"{what}: {joined(now)} ({window_words(steps)}; too early to say that it moves)."
+    both = [with_label(f"{first} → {last}", label) for label, first, last in parts]
+    return f"{what}: {joined(both)} (mean of the first and of the last {WINDOW} steps)."
 
 
 def reward(steps: pd.DataFrame) -> str:
-    return moved(steps, "reward", "Mean reward on training prompts", form="{:.2f}")
+    return moved(steps, "reward", "Mean reward on training prompts", "{:.2f}")
 
 
 def losses(steps: pd.DataFrame) -> str:
@@ -120,7 +115,7 @@ def losses(steps: pd.DataFrame) -> str:
         return "No training step yet."
     if not (steps["loss_jsd"].fillna(0.0) > 0).any():
         return "L_JSD has been 0 in every step: nothing was distilled."
-    return moved(steps, "loss_jsd", "L_JSD, before the factor λ", " nats per token")
+    return moved(steps, "loss_jsd", "L_JSD in nats per token, before the factor λ")
 
 
 def gradients(steps: pd.DataFrame) -> str:
@@ -142,7 +137,9 @@ def harm(steps: pd.DataFrame) -> str:
     """Length and entropy, in one sentence."""
     if steps.empty:
         return "No training step yet."
-    return f"{moved(steps, 'length', 'Length', ' tokens', '{:.0f}')} {moved(steps, 'entropy', 'Entropy', ' nats', '{:.2f}')}"
+    return (
+        f"{moved(steps, 'length', 'Length in tokens', '{:.0f}')} {moved(steps, 'entropy', 'Entropy in nats', '{:.2f}')}"
+    )
 
 
 # --- evaluations ------------------------------------------------------------------------------------------------------
@@ -233,11 +230,8 @@ def gap(probe: pd.DataFrame) -> str:
         moved_by = f"{first['value']:.2f} → {now}" if last["step"] > first["step"] else now
         parts.append(with_label(moved_by, label))
     until = int(rows["step"].max())
-    return (
-        f"Gap on privileged traces, step 0 to {until}: {joined(parts)} nats per token."
-        if until
-        else f"Gap on privileged traces before training: {joined(parts)} nats per token."
-    )
+    when = f"step 0 to {until}" if until else "before training"
+    return f"Gap on privileged traces in nats per token, {when}: {joined(parts)}."
 
 
 def positions(before: pd.DataFrame, after: pd.DataFrame) -> str:
@@ -274,13 +268,9 @@ def mismatch(probe: pd.DataFrame) -> str:
     rows = probe[(probe["metric"] == "mismatch") & (probe["on"] == "privileged")] if len(probe) else probe
     if rows.empty:
         return "The frozen teacher was not measured."
-    parts = [
-        with_label(f"{some.sort_values('step').iloc[-1]['value']:.1f} logits", label)
-        for label, some in by_run(rows).items()
-    ]
-    return (
-        f"At step {int(rows['step'].max())} the frozen teacher stands {joined(parts)} from the student's own weights."
-    )
+    last = {label: some.sort_values("step").iloc[-1]["value"] for label, some in by_run(rows).items()}
+    parts = [with_label(f"{value:.1f}", label) for label, value in last.items()]
+    return f"Logits between the frozen teacher and the student's own weights at step {int(rows['step'].max())}: {joined(parts)}."
 
 
 # --- the tradeoff -----------------------------------------------------------------------------------------------------

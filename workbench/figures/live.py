@@ -102,7 +102,7 @@ def side_lines(steps: pd.DataFrame, column: str, words: str) -> list[Series]:
     looks = style.run_looks(steps)
     return [
         Series(
-            f"{words} {label}".strip(),
+            f"{label} {words}".strip(),
             rows["step"],
             rows[column],
             Look(looks[label].colour, "dashdot", GREY.symbol, ""),
@@ -128,8 +128,8 @@ def length_entropy(steps: pd.DataFrame, planned: int | None = None) -> go.Figure
 def probe_gap(probe: pd.DataFrame, steps: pd.DataFrame | None = None, planned: int | None = None) -> go.Figure:
     """KL(P_T‖P_S) per token on the fixed probe set, against the drifting and against the frozen teacher.
 
-    `steps` adds the gap on each step's own accepted traces, which is another quantity: other traces each time, and
-    estimated from the top-k and its tail. Where vLLM drew the rollouts, what it and the trained model differ by is
+    `steps` adds the gap on each step's own accepted traces ("accepted"), which is another quantity: other traces each time,
+    and estimated from the top-k and its tail. Where vLLM drew the rollouts, what it and the trained model differ by is
     drawn too: no gap below it means anything.
     """
     if probe.empty:
@@ -139,8 +139,8 @@ def probe_gap(probe: pd.DataFrame, steps: pd.DataFrame | None = None, planned: i
         rows = probe[probe["on"] == on]
         series = probe_lines(rows, style.run_looks(probe))
         if on == "privileged" and steps is not None and not steps.empty:
-            series += side_lines(steps, "step_gap", "each step's own accepted traces (estimate)")
-            series += side_lines(steps, "parity_kl", "noise floor: vLLM against the trained model")
+            series += side_lines(steps, "step_gap", "accepted")
+            series += side_lines(steps, "parity_kl", "vLLM floor")
         panels.append(Panel(words if len(rows) else f"{words}: no trace", series, NATS))
     return style.lines(panels, 380, STEP, columns=2, x_end=planned)
 
