@@ -7,41 +7,43 @@ from workbench.components import group, scans
 from workbench.data import catalog, explore
 from workbench.state import link_box, sentences
 
-st.title("Cliffs")
-st.markdown(
-    "Sample every prompt K times. Where no rollout is correct, all rewards are equal, every advantage is zero, and GRPO learns "
-    "nothing, however hard the prompt or however promising the model: a **cliff**."
-)
-
-has_scans = bool(catalog.runs_of("scan"))
-scans.new_scan(expanded=not has_scans)
-run = scans.scan_picker()
+heading, which = st.columns([1, 3], vertical_alignment="bottom")
+heading.title("Cliffs")
+with which:
+    run = scans.scan_picker()
 if run is None:
-    st.info("No scan yet. Start one above: the bundled model takes well under a minute for 240 prompts.")
+    st.info("No scan yet. Start one below: the bundled model takes well under a minute for 240 prompts.")
+    scans.new_scan(expanded=True)
     st.stop()
 
 scans.live_scan(run)
+scans.new_scan(expanded=False)
 scan = catalog.scan_frame(run)
 if scan.empty:
     st.stop()
 
 table = explore.prompt_table(scan)
-scans.show_triage(table, run.load_config().rollouts)
-
-st.subheader("Prompts")
-st.caption(explore.counts_sentence(table))
-link_box("cliffs")
-shown = scans.prompt_filters(table)
-if shown.empty:
-    st.info("No prompt passes these filters.")
-    st.stop()
-opened = scans.prompt_list(shown)
-
-if opened is not None:
-    st.subheader("The opened prompt")
-    with sentences():
-        row = table[table["problem_id"] == opened].iloc[0].to_dict()
-        found = group.open_group(run, row)
-        if found is None:
-            raise BadInput(f"Prompt {opened}: expected its problem in the scan's tables, found none. Scan again.")
-        group.show_group(found)
+listed, beside = st.columns(2, gap="medium")
+with listed:
+    st.caption(explore.counts_sentence(table))
+    shown = scans.prompt_filters(table)
+    opened = scans.prompt_list(shown) if len(shown) else None
+    if shown.empty:
+        st.info("No prompt passes these filters.")
+    link_box("cliffs")
+with beside:
+    if opened is None:
+        st.caption("Click a row: its rollouts, rewards and gradient appear here.")
+    else:
+        with sentences():
+            row = table[table["problem_id"] == opened].iloc[0].to_dict()
+            found = group.open_group(run, row)
+            if found is None:
+                raise BadInput(f"Prompt {opened}: expected its problem in the scan's tables, found none. Scan again.")
+            group.show_group(found)
+with st.expander("Why they are cliffs, and what a cliff can hide"):
+    scans.show_triage(table, run.load_config().rollouts)
+st.caption(
+    "Every prompt is sampled K times. Where no rollout is correct all rewards are equal, every advantage is zero, and GRPO learns "
+    "nothing, however hard the prompt or however promising the model: a cliff."
+)

@@ -35,23 +35,29 @@ MISMATCH = (
 
 def draw(run: Run, others: list[Run]) -> None:
     steps = catalog.table_steps(run, "gap")
-    badges([run, *others])
     probe = session.together(catalog.probe_frame, [run, *others])
     facts = session.facts_of([run, *others], gap_data.probe_words(catalog.probe_frame(run)))
     own_steps = session.together(catalog.steps_frame, [run, *others])
     over = live.probe_gap(probe, own_steps)
     show(over, headline=headlines.gap(probe), note=OVER, facts=facts, frame=probe, key="gap-over")
+    badges([run, *others])
     if not steps:
         st.info("This run has no gap by token: it measured means alone.")
     else:
         by_token(run, steps, facts)
-    mismatch = probe[probe["metric"] == "mismatch"]
-    fig, says = gap.mismatch_over_training(probe), headlines.mismatch(probe)
-    show(fig, headline=says, note=MISMATCH, facts=facts, frame=mismatch, key="gap-mismatch")
+    box = st.expander("Price of a frozen teacher", key="gap-price", on_change="rerun")
+    if box.open:
+        fig, says, mismatch = (
+            gap.mismatch_over_training(probe),
+            headlines.mismatch(probe),
+            probe[probe["metric"] == "mismatch"],
+        )
+        with box:
+            show(fig, headline=says, note=MISMATCH, facts=facts, frame=mismatch, key="gap-mismatch")
 
 
 def by_token(run: Run, steps: list[int], facts: str) -> None:
-    left, right = st.columns(2)
+    left, right, _ = st.columns([1, 1, 3])
     before = left.selectbox("Before: step", steps, key="gap_before", bind="query-params")
     after = right.selectbox("After: step", steps, len(steps) - 1, key="gap_after", bind="query-params")
     with st.container(horizontal=True):
@@ -70,10 +76,13 @@ def by_token(run: Run, steps: list[int], facts: str) -> None:
     fig = gap.kl_by_position(old, new, gap_data.noise_of(run), run.load_config().objective.lambda_)
     says = headlines.positions(old, new)
     show(fig, headline=says, note=POSITIONS, facts=facts, frame=table, key="gap-position")
-    when = st.segmented_control(
-        "Bounds at", ["before", "after"], default="after", required=True, key="gap_when", bind="query-params"
-    )
-    bounds(run, old if when == "before" else new, facts)
+    box = st.expander("What the bounds say", key="gap-bounds-box", on_change="rerun")
+    if box.open:
+        with box:
+            when = st.segmented_control(
+                "Bounds at", ["before", "after"], default="after", required=True, key="gap_when", bind="query-params"
+            )
+            bounds(run, old if when == "before" else new, facts)
 
 
 def bounds(run: Run, tokens: pd.DataFrame, facts: str) -> None:
@@ -84,10 +93,8 @@ def bounds(run: Run, tokens: pd.DataFrame, facts: str) -> None:
         st.caption(state.escape(sentence))
 
 
-st.title("Gap")
-st.caption(
-    "The realizability gap: how much the next token changes once the model may read the solution. Distillation can only close what is not too wide."
-)
+heading, pick, more = st.columns([1, 3, 3], vertical_alignment="bottom")
+heading.title("Gap")
 found = gap_data.runs_with_probe(catalog.runs_of("train"))
 if not found:
     st.info(
@@ -95,13 +102,19 @@ if not found:
     )
 else:
     names = catalog.labels(found)
-    pick, beside = st.columns([3, 2])
     with pick:
         chosen = state.linked_choice("Run", names, "gap_run", first=gap_data.first_choice(found).id)
-    more = beside.multiselect(
-        "Draw beside it", [i for i in names if i != chosen], format_func=names.get, key="gap_beside"
+    beside = more.multiselect(
+        "Draw beside it",
+        [i for i in names if i != chosen],
+        format_func=names.get,
+        key="gap_beside",
+        bind="query-params",
     )
     run = next(r for r in found if r.id == chosen)
-    partners = [r for r in found if r.id in more]
-    state.link_box("gap")
+    partners = [r for r in found if r.id in beside]
     follow([run, *partners], lambda: draw(run, partners))
+    st.caption(
+        "The realizability gap: how much the next token changes once the model may read the solution. Distillation can only close what is not too wide."
+    )
+    state.link_box("gap")

@@ -3,6 +3,7 @@
 import json
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from hdpo.config import SweepConfig, TrainConfig, to_json
 from workbench import forms, launch, state
@@ -23,24 +24,13 @@ def show(run_id: str) -> None:
 
 def before_start(config: TrainConfig) -> None:
     """Time, memory, what can be detected; then the exact config and command."""
-    alone = estimate.duration(config)
-    pair = estimate.duration(forms.as_pair(config)).seconds if config.objective.lambda_ > 0 else None
-    grid = st.grid(3, min_column_width=190)
-    grid.metric("Time", estimate.words(alone.seconds) if alone.seconds else "not known", border=True)
-    grid.metric(
-        "Time as a pair",
-        estimate.words(pair) if pair else "none at λ = 0" if alone.seconds else "not known",
-        border=True,
-    )
-    memory = estimate.memory_bytes(config)
-    grid.metric(
-        "Memory",
-        f"{memory / 1e9:.1f} GB" if memory else "not known",
-        border=True,
-        help="Estimated from what the model says of itself: libraries, weights, adapter, cache, activations, logits.",
-    )
-    st.caption(state.escape(alone.source))
-    st.caption(state.escape(estimate.detectable(config)))
+    alone, memory = estimate.duration(config), estimate.memory_bytes(config)
+    time = f"about {estimate.words(alone.seconds)}" if alone.seconds else "not known"
+    if alone.seconds and config.objective.lambda_ > 0:
+        time += f", as a pair {estimate.words(estimate.duration(forms.as_pair(config)).seconds)}"
+    held = f"{memory / 1e9:.1f} GB" if memory else "not known"
+    st.markdown(f"**Time:** {state.escape(time)} · **Memory:** {held}")
+    st.caption(state.escape(f"{alone.source} {estimate.detectable(config)}"))
     st.code(launch.command_of(config), language=None, wrap_lines=True)
     with st.expander("The config that will run"):
         st.code(json.dumps(to_json(config), indent=1, ensure_ascii=False), language="json", height=420)
@@ -51,35 +41,46 @@ def before_start(config: TrainConfig) -> None:
 
 def set_up() -> None:
     st.query_params.pop("lab_run", None)  # or the link to this form would open a run
-    config = forms.train_form("lab_")
-    before_start(config)
+    recorded = st.container()
+    left, right = st.columns([3, 2], vertical_alignment="bottom")
+    with left:
+        lam = forms.lambda_setting("lab_")
+    config = forms.train_form("lab_", lam)
+    with recorded:
+        session.ghost(config)
     chosen: TrainConfig | SweepConfig | None = None
-    with st.container(horizontal=True):
-        if state.at_once("Start", lambda: show(start(config)), "lab_", "lab_start", type="primary"):
-            chosen = config
+    with right, st.container(horizontal=True):
         words, help = "Start as a pair: λ = 0 and this λ", "The same seed, so the same first rollouts."
-        if state.at_once(words, lambda: show(start(forms.as_pair(config))), "lab_", "lab_pair", help=help):
+        if state.at_once(
+            words, lambda: show(start(forms.as_pair(config))), "lab_", "lab_pair", help=help, type="primary"
+        ):
             chosen = forms.as_pair(config)
-        state.link_box("lab")
+        if state.at_once("Start alone", lambda: show(start(config)), "lab_", "lab_start"):
+            chosen = config
     state.say_refusal()
+    before_start(config)
+    state.link_box("lab")
     if chosen is not None:  # a widget's value can only be set before it is drawn: from the next rerun on
         st.session_state["lab_next"] = start(chosen)
         st.rerun()
 
 
-def watch() -> None:
+def watch(which: DeltaGenerator, beside: DeltaGenerator) -> None:
     found = catalog.runs_of("train", "sweep")
     if not found:
         st.info("No training yet. Set one up: the default session takes about two minutes.")
         return
     active = launch.running_run()
     names = catalog.labels(found)
-    left, right = st.columns([3, 2])
-    with left:
+    with which:
         run_id = state.linked_choice("Run", names, "lab_run", first=active.id if active else session.first_run(found))
     run = next(r for r in found if r.id == run_id)
-    others = right.multiselect(
-        "Draw beside it", [i for i in names if i != run_id], format_func=lambda i: names[i], key="lab_beside"
+    others = beside.multiselect(
+        "Draw beside it",
+        [i for i in names if i != run_id],
+        format_func=lambda i: names[i],
+        key="lab_beside",
+        bind="query-params",
     )
     with st.container(horizontal=True):
         view = st.segmented_control(
@@ -99,12 +100,10 @@ def watch() -> None:
 if following := st.session_state.pop("lab_next", ""):
     show(following)
 
-st.title("λ lab")
-st.caption(
-    "One run of HDPO: GRPO, and on the cliffs λ times the distillation of what the model can do once it has seen the solution. λ = 0 is exactly GRPO."
-)
+heading, part, which, beside = st.columns([2, 3, 3, 3], vertical_alignment="bottom")
+heading.title("λ lab")
 watching = "lab_run" in st.query_params or launch.running_run() is not None
-mode = st.segmented_control(
+mode = part.segmented_control(
     "Part",
     [SET_UP, WATCH],
     default=WATCH if watching else SET_UP,
@@ -113,6 +112,9 @@ mode = st.segmented_control(
     label_visibility="collapsed",
 )
 if mode == WATCH:
-    watch()
+    watch(which, beside)
 else:
     set_up()
+st.caption(
+    "One run of HDPO: GRPO, and on the cliffs λ times the distillation of what the model can do once it has seen the solution. λ = 0 is exactly GRPO."
+)

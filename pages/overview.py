@@ -14,28 +14,26 @@ NEXT = (
 )
 
 st.title("What is a cliff?")
-top = st.grid(2, min_column_width=420, gap="medium")
+top = st.grid(2, min_column_width=340, gap="medium")
+with top.cell():
+    if (found := home.regimes_of(ModelConfig())) is not None:
+        home.regimes_figure(found)
+    else:
+        st.info("Not measured yet: scan the bundled problems for cliffs, which takes less than a minute.")
+        st.page_link(state.page("cliffs"), label="Scan for cliffs")
+    st.table(home.REGIMES)
 with top.cell():
     st.markdown(
         "A **cliff** is a problem that a model fails in every one of its K tries. All rewards are 0, so all advantages "
         "are 0, so the gradient is 0: reinforcement learning says nothing about exactly the problems that the model "
         "cannot do."
     )
+    st.latex(r"\mathcal{L} = \mathcal{L}_{\mathrm{GRPO}} + \lambda \, \mathcal{L}_{\mathrm{JSD}}")
     st.markdown(
         "**HDPO** lets the same model look at the solution. Its own answers that are then right (reward 1) are distilled "
         "into the prompt without the solution, with weight **λ**. With λ = 0 it is GRPO; a larger λ buys coverage "
         "(pass@8), and too large a λ pays for it in accuracy (pass@1)."
     )
-    st.table(home.REGIMES)
-with top.cell():
-    st.subheader("This model, these problems")
-    if (found := home.regimes_of(ModelConfig())) is not None:
-        home.regimes_figure(found)
-    else:
-        st.info("Not measured yet: scan the bundled problems for cliffs, which takes less than a minute.")
-        st.page_link(state.page("cliffs"), label="Scan for cliffs")
-
-home.model_card()
 
 st.subheader("What to try next")
 grid = st.grid(4, min_column_width=200, border=True)
@@ -53,3 +51,5 @@ for row in recent.to_dict("records"):
         page, key = ("lambda_lab", "lab_run") if row["kind"] in ("train", "sweep") else ("runs", "runs_run")
         st.page_link(state.page(page), label=state.escape(row["name"]), query_params={key: row["id"]})
         st.caption(state.escape(home.recent_words(row)))
+
+home.model_card()

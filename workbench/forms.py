@@ -145,8 +145,9 @@ def whole_numbers(text: str, k: Knob) -> tuple[int, ...]:
         ) from None
 
 
-def lambda_setting(k: Knob, prefix: str) -> float:
+def lambda_setting(prefix: str) -> float:
     """The λ slider, 0 and a log scale, with a field for any other value beside it."""
+    k = next(k for k in knobs(TrainConfig()) if k.name == "lambda_")
     left, right = st.columns([4, 1], vertical_alignment="bottom")
     chosen = left.select_slider(
         "λ, the weight of the distillation term",
@@ -188,11 +189,10 @@ def settings(wanted: Iterable[Knob], prefix: str) -> dict[str, Any]:
     return values
 
 
-def train_form(prefix: str) -> TrainConfig:
-    """The λ lab's form: λ, presets, the settings that matter, all others in an expander. Raises BadInput."""
+def train_form(prefix: str, lam: float) -> TrainConfig:
+    """The λ lab's form but for λ: presets, the settings that matter, all others in an expander. Raises BadInput."""
     default = TrainConfig()
     known = {k.name: k for k in knobs(default)}
-    lam = lambda_setting(known["lambda_"], prefix)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.caption("Presets:", width="content")
         for name, preset in PRESETS.items():
@@ -270,11 +270,13 @@ def title(config: TrainConfig | SweepConfig) -> str:
     """The name a run gets at its start.
 
     >>> title(TrainConfig()), title(as_pair(TrainConfig()))
-    ('λ = 0.3, seed 0', 'Pair: λ = 0 and 0.3, seed 0')
+    ('steep: λ = 0.3, seed 0', 'steep: λ = 0 and 0.3, seed 0')
     """
+    train = config.train if isinstance(config, SweepConfig) else config
+    source = Path(train.data.problems.removeprefix("bundled:")).stem
     if isinstance(config, SweepConfig):
-        return f"Pair: λ = {' and '.join(map(words, config.lambdas))}, seed {words(config.seeds)}"
-    return f"λ = {words(config.objective.lambda_)}, seed {config.seed}"
+        return f"{source}: λ = {' and '.join(map(words, config.lambdas))}, seed {words(config.seeds)}"
+    return f"{source}: λ = {words(config.objective.lambda_)}, seed {config.seed}"
 
 
 def flat(config: dict[str, Any]) -> dict[str, str]:

@@ -106,16 +106,9 @@ def model_card() -> None:
 
 
 def facts(info: dict[str, Any]) -> None:
-    grid = st.grid(5, min_column_width=150)
-    values = {
-        "Model": str(info["model"]),
-        "Parameters": f"{info['parameters'] / 1e6:.1f} M",
-        "Device": str(info["device"]),
-        "Precision": str(info["dtype"]),
-        "Context (tokens)": str(info["context"]),
-    }
-    for name, value in values.items():
-        grid.metric(name, state.escape(value), border=True)
+    """A footer: what answers here."""
+    words = f"Model {info['model']}: {info['parameters'] / 1e6:.2f} M parameters, {info['dtype']} on {info['device']}, context {info['context']} tokens."
+    st.caption(state.escape(words))
 
 
 def recent_words(row: Mapping[str, Any]) -> str:

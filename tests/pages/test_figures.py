@@ -103,7 +103,7 @@ def test_gap_draws_the_run_folder(runs_folder: Path) -> None:
     over = trace(found["gap-over"], "λ = 0.3 drifting")
     assert values(over["x"]) == [r["step"] for r in rows]
     assert values(over["y"]) == pytest.approx([r["kl_drifting"]["value"] for r in rows])
-    own = trace(found["gap-over"], "each step's own accepted traces (estimate)")
+    own = trace(found["gap-over"], "λ = 0.3 accepted")
     assert values(own["y"]) == pytest.approx([r["step_gap"] for r in run.metrics("step")])
     last = pd.DataFrame(run.table("gap", 4)).query("on == 'privileged'").groupby("position")["kl_frozen"].mean()
     assert values(trace(found["gap-position"], "after, frozen")["y"]) == pytest.approx(last.tolist())

@@ -146,7 +146,6 @@ def show_reading(run: Run) -> None:
 
 def show_triage(table: pd.DataFrame, rollouts: int) -> None:
     """Why the cliffs are cliffs, and what a cliff can hide."""
-    st.subheader("Why they are cliffs")
     counts = explore.triage(table)
     if not counts["cliffs"].sum():
         st.caption("This scan found no cliff.")
@@ -169,7 +168,22 @@ def prompt_filters(table: pd.DataFrame) -> pd.DataFrame:
 
 def prompt_list(table: pd.DataFrame) -> str | None:
     """The table of prompts; the id of the opened one, by a click on its row or by the list under it."""
-    shown = table.drop(columns="step")
+    shown = table[
+        [
+            "problem_id",
+            "kind",
+            "correct",
+            "graded",
+            "rate",
+            "low",
+            "high",
+            "level",
+            "source",
+            "reason",
+            "gold",
+            "problem",
+        ]
+    ]
 
     def row_chosen() -> None:
         rows = st.session_state["cliffs-table"].selection.rows

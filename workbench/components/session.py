@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -30,7 +31,8 @@ SYMBOLS = {
     State.KILLED: ("✗", "red"),
     State.UNHEARD: ("?", "orange"),
 }
-VIEWS = ("Learning", "Losses", "Gap", "Rollouts")
+VIEWS = ("Learning", "Measures", "Losses", "Gap", "Rollouts")
+MAIN = ("pass@1", "pass@8", "cliff")  # of the measures, those that a training is watched for
 
 
 def first_run(found: list[Run]) -> str:
@@ -164,16 +166,15 @@ def draw(run: Run, others: list[Run], view: str) -> None:
     if steps.empty:  # three empty figures would cost a browser as much as three full ones, and the first step its cores
         st.caption("No training step yet. The figures come with the first one.")
         return
-    facts, planned = facts_of(members), max(m.load_config().step.steps for m in members)
+    planned = max(m.load_config().step.steps for m in members)
     if view == "Learning":
+        evaluations(members, planned, MAIN)
         grid = st.grid(2, min_column_width=460)
-        with grid.cell():
-            frame, fig = evaluated(evaluations_of(members), members, planned)
-            says = evaluation_words(members, frame)
-            figure.show(fig, headline=says, note=PASS_NOTE, facts=facts, frame=frame, key="lab-pass")
-        with grid.cell():
-            panel(SIGNAL, steps, facts_of_steps(members), planned)
-            panel(REWARD, steps, facts_of_steps(members), planned)
+        for what in (SIGNAL, REWARD):
+            with grid.cell():
+                panel(what, steps, facts_of_steps(members), planned)
+    elif view == "Measures":
+        evaluations(members, planned, tuple(live.EVALS))
     elif view == "Losses":
         for what in (LOSSES, GRADIENTS, HARM):
             panel(what, steps, facts_of_steps(members), planned)
@@ -187,6 +188,27 @@ def gap(members: list[Run], steps: pd.DataFrame, planned: int) -> None:
     traces = each(f"{n:.0f} traces a kind" for n in probe["n_traces"].dropna().unique())
     fig, facts = live.probe_gap(probe, steps, planned), facts_of(members, traces)
     figure.show(fig, headline=headlines.gap(probe), note=PROBE_NOTE, facts=facts, frame=probe, key="lab-probe")
+
+
+def evaluations(members: list[Run], planned: int, metrics: tuple[str, ...]) -> None:
+    """Held-out measures over the steps, under what they say."""
+    frame, fig = evaluated(evaluations_of(members), members, planned, metrics)
+    says, facts = evaluation_words(members, frame), facts_of(members)
+    figure.show(fig, headline=says, note=PASS_NOTE, facts=facts, frame=frame, key="lab-pass")
+
+
+def ghost(config: TrainConfig) -> None:
+    """What a recorded run of the nearest λ did, beside λ = 0 and the same seed: what to expect before anything is started."""
+    runs = [r for r in catalog.runs_of("train", recorded=True) if r.load_config().seed == TrainConfig().seed]
+    same = [r for r in runs if r.load_config().data.problems == config.data.problems]
+    by_lambda = {r.load_config().objective.lambda_: r for r in same or runs}
+    if not by_lambda:
+        return
+    near = min(by_lambda, key=lambda lam: abs(math.log10(lam + 0.01) - math.log10(config.objective.lambda_ + 0.01)))
+    members = [by_lambda[lam] for lam in sorted({0.0, near} & set(by_lambda))]
+    problems = members[-1].load_config().data.problems
+    st.badge(f"● recorded: {problems}, seed 0, the nearest λ to yours is {near:g}", color="gray")
+    evaluations(members, max(m.load_config().step.steps for m in members), MAIN)
 
 
 def panel(what: Panel, frame: pd.DataFrame, facts: str, planned: int) -> None:
@@ -213,12 +235,12 @@ def evaluations_of(members: list[Run]) -> list[tuple[str, str, list[Any]]]:
 
 @st.cache_resource(show_spinner=False, max_entries=20)
 def evaluated(
-    key: list[tuple[str, str, list[Any]]], _members: list[Run], planned: int
+    key: list[tuple[str, str, list[Any]]], _members: list[Run], planned: int, metrics: tuple[str, ...]
 ) -> tuple[pd.DataFrame, go.Figure]:
     """The evaluations as a frame and drawn, until there is another one: a look comes each second, they come each few
     minutes. Took a third of a look; neither is ever changed."""
     frame = together(catalog.evals_frame, _members)
-    return frame, live.pass_at(frame, planned=planned)
+    return frame, live.pass_at(frame, metrics, planned)
 
 
 def together(read: Callable[[Run], pd.DataFrame], members: list[Run]) -> pd.DataFrame:

@@ -43,35 +43,51 @@ BEST = (
 )
 
 
-def draw(runs: Sequence[Run], x: str, view: str) -> None:
-    """One view of these runs at a step that all of them have evaluated."""
+def draw(runs: Sequence[Run]) -> None:
+    """One view of these runs at a step that all of them have evaluated: the figure, then what changes it, then its table."""
+    top = st.container()
+    step = step_of(runs)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        view = st.segmented_control(
+            "View", VIEWS, default=VIEWS[0], required=True, key="tradeoff_view", bind="query-params"
+        )
+        x = st.segmented_control(
+            "Accuracy as", data.X_CHOICES, default="pass@1", required=True, key="tradeoff_x", bind="query-params"
+        )
+        state.link_box("tradeoff")
+    with top:
+        if view == VIEWS[4]:
+            final_and_best(runs)
+        elif step is None:
+            st.warning("No step was evaluated by all of these runs. Leave out those that have just begun, or wait.")
+        else:
+            changed = draw_at(runs, step, x, view)
+    if step is not None and view in VIEWS[:2]:
+        in_words(runs, changed, step)
     badges(runs)
     st.caption(state.escape(data.identity_words(runs)))
-    if view == VIEWS[4]:
-        final_and_best(runs)
-        return
+
+
+def step_of(runs: Sequence[Run]) -> int | None:
+    """The step at which the runs are compared, by a slider where several are shared."""
     steps = data.shared_steps(runs)
-    if not steps:
-        st.warning("No step was evaluated by all of these runs. Leave out those that have just begun, or wait.")
-        return
-    words = "Step (those that all runs evaluated)"
-    step = (
-        steps[0]
-        if len(steps) == 1
-        else st.select_slider(words, steps, steps[-1], key="tradeoff_step", bind="query-params")
-    )
-    facts = f"step {step} · {session.facts_of(list(runs))}"
-    y = data.coverage(runs)
+    if len(steps) < 2:
+        return steps[0] if steps else None
+    words = "Compare at step (those that all runs evaluated)"
+    return st.select_slider(words, steps, steps[-1], key="tradeoff_step", bind="query-params")
+
+
+def draw_at(runs: Sequence[Run], step: int, x: str, view: str) -> pd.DataFrame:
+    """The figure of a view. Returns the paired differences behind it."""
+    y, facts = data.coverage(runs), f"step {step} · {session.facts_of(list(runs))}"
     changed = data.differences(runs, step, tuple(dict.fromkeys((y, x, "pass@1", "cliff"))))
     if view == VIEWS[0]:
         table = data.points(runs, step, x)
         fig = tradeoff.coverage_accuracy(table, data.x_title(x, runs), f"coverage: {y}")
         says = headlines.arms(table, changed, step, x, y)
         show(fig, headline=says, note=MARKS, facts=facts, frame=table, key="tradeoff-points")
-        in_words(runs, changed, step)
     elif view == VIEWS[1]:
         plane(changed, step, x, y, facts)
-        in_words(runs, changed, step)
     elif view == VIEWS[2]:
         table = data.pass_k_table(runs, step)
         fig, says = tradeoff.pass_k_curves(table), headlines.curves(table)
@@ -80,6 +96,7 @@ def draw(runs: Sequence[Run], x: str, view: str) -> None:
         table = data.level_table(runs, step)
         fig, says = tradeoff.by_level(table, ("pass@1", y, "cliff")), headlines.levels(table, y)
         show(fig, headline=says, note=LEVELS, facts=facts, frame=table, key="tradeoff-levels")
+    return changed
 
 
 def final_and_best(runs: Sequence[Run]) -> None:

@@ -68,11 +68,7 @@ def signal(steps: pd.DataFrame) -> str:
         total = sum(counts.values())
         taught = counts["mixed: GRPO signal"] + counts["cliff, recovered: JSD signal"]
         parts.append(with_label(per_cent(taught / total) if total else "none", label))
-    return (
-        f"In {window_words(steps)} a gradient came from {joined(parts)} of the prompts."
-        if len(parts) == 1
-        else f"A gradient came from {joined(parts)} of the prompts ({window_words(steps)})."
-    )
+    return f"Prompts that gave a gradient in {window_words(steps)}: {joined(parts)}."
 
 
 def window_words(steps: pd.DataFrame) -> str:
@@ -158,20 +154,37 @@ def evaluations(evals: pd.DataFrame, differences: pd.DataFrame, step: int | None
 
 
 def against_grpo(arm: str, rows: pd.DataFrame, step: int | None) -> str:
-    """One arm against its λ = 0 partners, coverage first."""
-    by = rows.set_index("metric")
-    order = [
-        m
-        for m in [
-            *sorted((m for m in by.index if m.startswith("pass@")), key=lambda m: -int(m[5:].split(",")[0])),
-            "cliff",
-        ]
-        if m in by.index
-    ]
-    said = [f"{'cliffs' if m == 'cliff' else m} {by.loc[m, 'words']}" for m in order]
+    """One arm against its λ = 0 partners, in points, coverage first."""
+    by, order = rows.set_index("metric"), sorted(rows["metric"], key=coverage_first)
+    said = [f"{'cliffs' if m == 'cliff' else m} {points_of(by.loc[m])}" for m in order]
     first = by.iloc[0]
-    seeds = f"{first['n_seeds']:.0f} seeds" if first["n_seeds"] > 1 else "one seed, so training noise is not covered"
-    return f"{arm} against λ = 0 at step {step}: {joined(said)} ({first['n_problems']:.0f} problems, {seeds})."
+    seeds = f"{first['n_seeds']:.0f} seeds" if first["n_seeds"] > 1 else "one seed: without training noise"
+    return (
+        f"{arm} against λ = 0 at step {step}, in points: {joined(said)} ({first['n_problems']:.0f} problems, {seeds})."
+    )
+
+
+def coverage_first(metric: str) -> tuple[int, int]:
+    """
+    >>> sorted(["cliff", "pass@1", "greedy", "pass@8"], key=coverage_first)
+    ['pass@8', 'pass@1', 'greedy', 'cliff']
+    """
+    kind = 2 if metric == "cliff" else 0 if metric.startswith("pass@") else 1
+    k = metric.removeprefix("pass@").partition(",")[0]
+    return kind, -int(k) if k.isdigit() else 0
+
+
+def points_of(row: pd.Series) -> str:
+    """A difference with its interval; the minus sign is one.
+
+    >>> points_of(pd.Series({"value": -0.02, "low": -0.031, "high": -0.009}))
+    '−2.0 (−3.1 to −0.9)'
+    >>> points_of(pd.Series({"value": 0.02, "low": -0.01, "high": 0.05}))
+    'no visible difference (−1.0 to +5.0)'
+    """
+    value, low, high = (f"{100 * row[c]:+.1f}".replace("-", "−") for c in ("value", "low", "high"))
+    shown = "no visible difference" if row["low"] <= 0.0 <= row["high"] else value
+    return f"{shown} ({low} to {high})"
 
 
 def from_base(label: str, rows: pd.DataFrame) -> str:

@@ -144,9 +144,10 @@ def figure(
     titles: Sequence[str] = ("",),
     columns: int = 1,
     labels: Sequence[dict[str, Any]] = (),
+    apart: float = 0.09,
 ) -> go.Figure:
     """Traces over one panel a title, `columns` panels a row; x and y are what every axis of that kind has besides AXIS, y also
-    one by one. labels: further annotations, which need room to the right of each panel.
+    one by one. labels: further annotations, with room for them to the right of the last panel; apart: between panels, a share.
 
     Built from one dict in one go: plotly checks a property each time it is touched, and live figures are drawn every
     second. The horizontal axes' title stands under the lowest panel of each column only.
@@ -154,9 +155,10 @@ def figure(
     layout = dressed(height)
     layout["annotations"] = list(labels)
     if labels:
-        layout["margin"] = layout["margin"] | {"r": 8 + LABEL_ROOM}
+        longest = max(len(label["text"].rpartition(">")[2]) for label in labels)
+        layout["margin"] = layout["margin"] | {"r": 24 + 8 * longest}
     for i, title in enumerate(titles):
-        (left, right), (low, top) = domain(i, len(titles), columns, height)
+        (left, right), (low, top) = domain(i, len(titles), columns, height, apart)
         axes, last = place(i), i + columns >= len(titles)
         across, up = (axes[name].replace("x", "xaxis").replace("y", "yaxis") for name in ("xaxis", "yaxis"))
         own = dict(x) if last else {k: v for k, v in x.items() if k != "title"}
@@ -169,16 +171,15 @@ def figure(
     return go.Figure({"data": list(traces), "layout": layout})
 
 
-LABEL_ROOM = 96  # pixels to the right of the last panel, for the names at the ends of its lines
-
-
-def domain(index: int, panels: int, columns: int, height: int) -> tuple[tuple[float, float], tuple[float, float]]:
+def domain(
+    index: int, panels: int, columns: int, height: int, apart: float = 0.09
+) -> tuple[tuple[float, float], tuple[float, float]]:
     """Where a panel lies across and up, in shares of the figure; sums of thirds would leave [0, 1] in the sixteenth digit."""
     rows = -(-panels // columns)
-    wide, high = 0.11, 72 / (height - 126)  # between panels; 72 pixels hold ticks and a title
-    width, tall = (1 - wide * (columns - 1)) / columns, (1 - high * (rows - 1)) / rows
+    high = 72 / (height - 126)  # between rows: ticks and a title
+    width, tall = (1 - apart * (columns - 1)) / columns, (1 - high * (rows - 1)) / rows
     row, column = divmod(index, columns)
-    left, low = column * (width + wide), 1 - tall - row * (tall + high)
+    left, low = column * (width + apart), 1 - tall - row * (tall + high)
     return (max(left, 0.0), min(left + width, 1.0)), (max(low, 0.0), min(low + tall, 1.0))
 
 
@@ -274,20 +275,28 @@ def lines(
     traces: list[dict[str, Any]] = []
     labels: list[dict[str, Any]] = []
     axes, told = [], set()
+    # A line that goes on in the panel to the right is named there.
+    beside = [
+        {s.name for s in panels[i + 1].series} if (i + 1) % columns and i + 1 < len(panels) else set()
+        for i in range(len(panels))
+    ]
+    within = at_ends and any({s.name for s in p.series} - b for p, b in zip(panels, beside, strict=True) if b)
     for i, panel in enumerate(panels):
         low, high = ends_of(panel)
-        axes.append(titled(panel.unit) | {"range": [low, high]})
+        unit = "" if i % columns and panel.unit == panels[i - 1].unit else panel.unit
+        axes.append(titled(unit) | {"range": [low, high]})
         for series in panel.series:
             traces += line(series, place(i), legend=not at_ends and series.name not in told)
             told.add(series.name)
         if at_ends:
             bottom, top = domain(i, len(panels), columns, height)[1]
-            labels += end_labels(panel.series, place(i), (low, high), (top - bottom) * (height - 126))
+            named = [s for s in panel.series if s.name not in beside[i]]
+            labels += end_labels(named, place(i), (low, high), (top - bottom) * (height - 126))
     last = max([x_end or 0.0, *(float(s.x.max()) for p in panels for s in p.series if len(s.x))])
     first = min([0.0 if x_end else last, *(float(s.x.min()) for p in panels for s in p.series if len(s.x))])
     pad = 0.02 * max(last - first, 1.0)
     x = titled(x_title) | {"range": [first - pad, last + pad]}
-    return figure(traces, height, x, axes, [p.title for p in panels], columns, labels)
+    return figure(traces, height, x, axes, [p.title for p in panels], columns, labels, 0.24 if within else 0.09)
 
 
 def ends_of(panel: Panel) -> tuple[float, float]:
