@@ -112,10 +112,10 @@ def test_a_finished_scan_is_drawn_and_tabled_as_the_run_folder_says(runs_folder:
     rows = Run(path).metrics("scan_group")
     drawn = figures(at)["cliffs-histogram"]["data"]
     assert sum(sum(bar["y"]) for bar in map(plain, drawn)) == len(rows) == 12
-    table = at.dataframe[-1].value
+    table = at.dataframe[0].value
     assert list(table["correct"]) == [r["correct"] for r in rows]
     assert (table["low"][0], table["high"][0]) == rate_interval(0, 4)
-    counts = at.dataframe[0].value.set_index("reason")["cliffs"]
+    counts = at.dataframe[-1].value.set_index("reason")["cliffs"]
     assert counts["truncated"] == 4 and counts.sum() == 4, "the made-up cliffs each end in a truncated rollout"
     assert any("0 of 4 only says p < 0.53" in c.value for c in at.caption)
     assert not at.progress
@@ -134,18 +134,18 @@ def plain(bar: dict[str, Any]) -> dict[str, Any]:
 def test_filters_stand_in_the_link_and_narrow_the_table(runs_folder: Path) -> None:
     fake_scan_run(runs_folder)
     at = open_page("cliffs", cliffs_kind="mixed")
-    assert set(at.dataframe[-1].value["kind"]) == {"mixed"}
+    assert set(at.dataframe[0].value["kind"]) == {"mixed"}
     at.text_input(key="cliffs_text").set_value("no such words").run()
     assert any("No prompt passes" in i.value for i in at.info)
     at = open_page("cliffs", cliffs_kind="doubtful", cliffs_text="val-0001")
-    assert list(at.dataframe[-1].value["problem_id"]) == ["steep-val-0001"]
+    assert list(at.dataframe[0].value["problem_id"]) == ["steep-val-0001"]
 
 
 def test_a_running_scan_shows_progress_and_can_be_stopped(runs_folder: Path) -> None:
     path = fake_scan_run(runs_folder, state=State.RUNNING)
     at = open_page("cliffs")
     assert at.progress[0].value == 50 and "6 of 12" in at.progress[0].text and "3 s left" in at.progress[0].text
-    assert len(at.dataframe[-1].value) == 6, "what is there is shown"
+    assert len(at.dataframe[0].value) == 6, "what is there is shown"
     at.button(key="cliffs_stop").click().run()
     assert folder.stop_requested(path)
 

@@ -98,7 +98,10 @@ def test_a_name_from_outside_is_text(runs_folder: Path, page: str) -> None:
 
 def test_gap_draws_the_run_folder(runs_folder: Path) -> None:
     run = Run(fake_train_run(runs_folder))
-    found = figures(fine(open_page("gap", gap_run=run.id)))
+    at = fine(open_page("gap", gap_run=run.id))
+    assert {"gap-mismatch", "gap-bounds"}.isdisjoint(figures(at)), "folded"
+    at.session_state["gap-price"] = at.session_state["gap-bounds-box"] = True
+    found = figures(fine(at.run()))
     rows = [r for r in run.metrics("probe") if r["on"] == "privileged"]
     over = trace(found["gap-over"], "λ = 0.3 drifting")
     assert values(over["x"]) == [r["step"] for r in rows]
