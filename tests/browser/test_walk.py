@@ -34,6 +34,32 @@ FLAGS = [
     "--disable-sync",
 ]
 PAGES = ("", "cliffs", "side_by_side", "lambda_lab", "gap", "tradeoff", "runs")
+DRAWN = ("", "cliffs", "lambda_lab", "gap", "tradeoff")  # with a figure, recorded runs being there
+SMALLEST, FAINTEST = 14, 4.5  # pixels, and contrast to 1
+# The texts of figures that are smaller or fainter than that, each with its size and contrast.
+UNREAD = """([smallest, faintest]) => {
+  const light = (c) => {
+    const [r, g, b] = c.map((v) => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b
+  }
+  const numbers = (colour) => colour.match(/[\\d.]+/g).map(Number)
+  const ground = (node) => {
+    for (; node; node = node.parentElement) {
+      const c = numbers(getComputedStyle(node).backgroundColor)
+      if (c.length < 4 || c[3] > 0.9) return light(c.slice(0, 3))
+    }
+    return 1
+  }
+  const found = []
+  for (const text of document.querySelectorAll(".js-plotly-plot text")) {
+    if (!text.textContent.trim() || !text.getBoundingClientRect().width) continue
+    const look = getComputedStyle(text), pair = [light(numbers(look.fill).slice(0, 3)), ground(text.closest(".js-plotly-plot"))]
+    const contrast = (Math.max(...pair) + 0.05) / (Math.min(...pair) + 0.05)
+    if (parseFloat(look.fontSize) < smallest || contrast < faintest)
+      found.push(`${text.textContent}: ${look.fontSize}, ${contrast.toFixed(1)}`)
+  }
+  return found
+}"""
 PATIENCE = 120_000  # milliseconds; a cold worker on a busy machine
 
 
@@ -134,3 +160,19 @@ def test_every_page_stands_in_both_themes_and_in_a_narrow_window(
     visit(page, server, name)
     wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert wide <= 0, "the page is wider than its window"
+    if name in DRAWN:
+        page.get_by_test_id("stPlotlyChart").first.wait_for(timeout=PATIENCE)
+        page.locator(".js-plotly-plot text").first.wait_for(timeout=PATIENCE)
+        assert page.evaluate(UNREAD, [SMALLEST, FAINTEST]) == []
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_headline_and_main_figure_are_on_the_first_screen(page: sync_api.Page, server: str, name: str) -> None:
+    page.set_viewport_size({"width": 1024, "height": 768})
+    visit(page, server, name)
+    chart = page.get_by_test_id("stPlotlyChart").first
+    chart.wait_for(timeout=PATIENCE)
+    box = chart.bounding_box()
+    assert box is not None and box["y"] + box["height"] <= 768, f"the main figure ends at {box}"
+    headline = page.get_by_role("heading", level=4).first.bounding_box()
+    assert headline is not None and headline["y"] < box["y"]
