@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import constants
 
+from hdpo.cli.main import main
 from hdpo.config import ProblemConfig
 from hdpo.data import hub as hub_problems
 from hdpo.data.hub import hub_rows
@@ -175,21 +173,8 @@ def test_without_network_each_missing_set_has_its_sentence(cache: Path, name: st
     assert name in str(e.value)
 
 
-def test_a_scan_takes_a_hub_set_with_the_network_off(cache: Path, tmp_path: Path) -> None:
-    env = {**os.environ, "HF_HUB_CACHE": str(cache), "HF_HUB_OFFLINE": "1", "HDPO_RUNS": str(tmp_path / "runs")}
-    command = [
-        sys.executable,
-        "-m",
-        "hdpo",
-        "scan",
-        "--problems",
-        "openai/gsm8k",
-        "--limit",
-        "3",
-        "--rollouts",
-        "2",
-        "--json",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["result"]["problems"] == 3
+def test_a_scan_takes_a_hub_set_with_the_network_off(
+    cache: Path, runs_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["scan", "--problems", "openai/gsm8k", "--limit", "3", "--rollouts", "2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["result"]["problems"] == 3
