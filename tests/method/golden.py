@@ -17,8 +17,8 @@ import torch
 import hdpo
 from hdpo.config import TrainConfig, replace_knobs
 from hdpo.record.folder import Run, RunWriter
-from hdpo.work.execute import execute
 from hdpo.work import prepare_libraries
+from hdpo.work.execute import execute
 
 FILE = Path(__file__).with_suffix(".json")
 LAMBDAS = (0.0, 0.3)
