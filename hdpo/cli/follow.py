@@ -17,6 +17,7 @@ from hdpo.record.progress import Progress
 
 CLIFFS = ("cliff_recovered", "cliff_lost", "cliff_skipped", "cliff_too_long", "doubtful_grader")
 GROUPS = (*CLIFFS, "mixed", "solved", "no_signal", "too_long", "ungradable")
+MEANS = {"loss_grpo": "L_GRPO {:.4f}", "loss_jsd": "L_JSD {:.4f}", "grad_norm": "|∇| {:.3g}", "length": "length {:.0f}"}
 
 
 class Bar:
@@ -36,10 +37,8 @@ class Bar:
             self._bar.close()
             self._count = (p.unit, p.total)
             form = "{desc} |{bar:20}| {n_fmt}/{total_fmt} {unit}{postfix}"
-            seldom = 0.1 if sys.stderr.isatty() else 10.0
-            self._bar = tqdm(
-                total=p.total, desc=p.phase, unit=p.unit, bar_format=form, file=sys.stderr, mininterval=seldom
-            )
+            how = {"bar_format": form, "file": sys.stderr, "mininterval": 0.1 if sys.stderr.isatty() else 10.0}
+            self._bar = tqdm(total=p.total, desc=p.phase, unit=p.unit, **how)
         self._bar.set_description_str(p.phase, refresh=False)
         self._bar.set_postfix_str(self._left, refresh=False)
         self._bar.update(p.done - self._bar.n)
@@ -75,13 +74,7 @@ def step_line(row: Mapping[str, Any]) -> str:
     cliffs = sum(of[name] for name in CLIFFS)
     parts = [f"{cliffs} of {sum(of.values())} cliffs ({of['cliff_recovered']} recovered)"]
     parts.append(f"{row.get('truncated', 0)} of {row.get('rollouts', 0)} cut off")
-    for name, form in (
-        ("loss_grpo", "L_GRPO {:.4f}"),
-        ("loss_jsd", "L_JSD {:.4f}"),
-        ("grad_norm", "|∇| {:.3g}"),
-        ("length", "length {:.0f}"),
-    ):
-        parts += [form.format(row[name])] if row.get(name) is not None else []
+    parts += [form.format(row[name]) for name, form in MEANS.items() if row.get(name) is not None]
     if seconds := row.get("seconds"):
         parts.append(f"{(row.get('tokens_student', 0) + row.get('tokens_privileged', 0)) / seconds:,.0f} tokens/s")
     if not row.get("updated", True):

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -230,8 +230,7 @@ def _dispatch(writer: RunWriter, report: Report, checkpoint: Path | None) -> Non
     else:
         from hdpo.method import evaluate
 
-        stage: Callable[..., None] = evaluate.scan if run.kind == "scan" else evaluate.evaluate
-        stage(writer, config, report)
+        (evaluate.scan if run.kind == "scan" else evaluate.evaluate)(writer, config, report)
 
 
 def _sweep(writer: RunWriter, config: SweepConfig, report: Report, total: int) -> list[str]:

@@ -74,11 +74,10 @@ class Desk:
             raise BadInput(f"request: expected one of {', '.join(handlers)}, found {name!r}. Choose one of them.")
         if cancelled():
             raise Stopped("Cancelled before it began.")
-        model, checkpoint = from_json(ModelConfig, payload.get("model", {})), str(payload.get("checkpoint", ""))
-        if self._name != (model, checkpoint):
+        wanted = from_json(ModelConfig, payload.get("model", {})), str(payload.get("checkpoint", ""))
+        if self._name != wanted:
             emit({"event": "phase", "text": "loading the model"})
-        policy = self._load(model, checkpoint)
-        return handlers[name](Ask(policy, self.verifier, payload, emit, cancelled))
+        return handlers[name](Ask(self._load(*wanted), self.verifier, payload, emit, cancelled))
 
     def _load(self, model: ModelConfig, checkpoint: str) -> Policy:
         if self.policy is None or self._name != (model, checkpoint):
@@ -101,11 +100,11 @@ class Ask:
     emit: Emit
     cancelled: Cancelled
 
-    def get(self, name: str, *kinds: type) -> Any:
+    def get(self, name: str, kind: type) -> Any:
         """A field of the payload. Raises BadInput where it is missing or of another type."""
         value = self.payload.get(name)
-        if not isinstance(value, kinds) or isinstance(value, bool) and bool not in kinds:
-            wanted = f"{' or '.join(k.__name__ for k in kinds)} in a {self.payload['request']} request"
+        if not isinstance(value, kind) or isinstance(value, bool):
+            wanted = f"{kind.__name__} in a {self.payload['request']} request"
             raise BadInput(f"{name}: expected {wanted}, found {value!r}. Give one.")
         return value
 
@@ -176,7 +175,7 @@ def _prompt(ask: Ask) -> dict[str, Any]:
 
 def _rollouts(ask: Ask) -> dict[str, Any]:
     """K rollouts of each side in one batch, streamed as token events; a side that does not fit has none."""
-    sides = [s for s in SIDES if s in ask.get("sides", list, tuple)]
+    sides = [s for s in SIDES if s in ask.get("sides", list)]
     problem, sampling, greedy = ask.problem, ask.sampling, bool(ask.payload.get("greedy", False))
     k = ask.get("k", int)
     if k < 1 or not sides:
@@ -271,7 +270,7 @@ def pieces(tokenizer: Any, token_ids: Sequence[int]) -> list[str]:
 
 def _lens(ask: Ask) -> dict[str, Any]:
     """One trace under the student's prompt and the teacher's: per token in nats, and both lists of next tokens."""
-    token_ids = ask.token_ids(ask.get("token_ids", list, tuple))
+    token_ids = ask.token_ids(ask.get("token_ids", list))
     against = ask.get("against", str)
     if against not in AGAINST:
         raise BadInput(f"against: expected one of {', '.join(AGAINST)}, found {against!r}. Choose one of them.")
@@ -302,7 +301,7 @@ def _named(tokenizer: Any, ids: np.ndarray, probs: np.ndarray) -> list[list[list
 
 def _gradient(ask: Ask) -> dict[str, Any]:
     """Advantages under the given rewards, and the norm of this group's GRPO gradient: on a cliff exactly 0."""
-    problem, traces, rewards = ask.problem, ask.get("rollouts", list, tuple), ask.get("rewards", list, tuple)
+    problem, traces, rewards = ask.problem, ask.get("rollouts", list), ask.get("rewards", list)
     if len(traces) != len(rewards):
         words = f"expected one for each of the {len(traces)} rollouts, found {len(rewards)}"
         raise BadInput(f"rewards: {words}. Give as many.")

@@ -124,8 +124,7 @@ def cancel(job_id: int, root: Path | None = None) -> None:
         found = _one(db, job_id)
         if found.state is State.QUEUED:
             words = "Cancelled before it began"
-            _end(db, job_id, State.STOPPED, f"{words}.")
-            _settle_run(found, root, State.STOPPED, f"{words}; resume starts it.")
+            _bury(db, root, found, State.STOPPED, f"{words}.", f"{words}; resume starts it.")
     if found.lane == INTERACTIVE:
         flag = _folder(job_id, root) / "cancel"
         flag.parent.mkdir(parents=True, exist_ok=True)
@@ -142,15 +141,13 @@ def cancelled(job_id: int, root: Path | None = None) -> bool:
 def recover(root: Path | None = None) -> list[Job]:
     """Mark jobs whose process is gone as killed, and forget dead workers. Returns the jobs so marked."""
     root = root or runs_root()
-    words = "The process ended without a word."
+    words, kept = "The process ended without a word.", "Everything up to the last checkpoint is kept; resume goes on."
     with _transaction(root) as db:
         gone = [j for j in _rows(db, "state='running'") if not _at_work(j, root, (Life.ALIVE, Life.ELSEWHERE))]
         owned = _rows(db, "state='queued' AND owner IS NOT NULL")
         gone += [j for j in owned if life(j.owner or 0, j.owner_start or 0.0) is not Life.ALIVE]
         for j in gone:
-            _end(db, j.id, State.KILLED, words)
-            kept = f"{words} Everything up to the last checkpoint is kept; resume goes on."
-            _settle_run(j, root, State.KILLED, kept)
+            _bury(db, root, j, State.KILLED, words, f"{words} {kept}")
             if j.lane == INTERACTIVE:
                 emit(j.id, {"event": "error", "text": f"{words} Ask again."}, root)
         for pid, start in db.execute("SELECT pid, pid_start FROM workers").fetchall():
@@ -164,12 +161,13 @@ def _at_work(found: Job, root: Path, living: tuple[Life, ...] = (Life.ALIVE,)) -
     return life(found.pid, found.pid_start) in living or (found.lane == HEAVY and held(root / found.payload["run"]))
 
 
-def _settle_run(ended: Job, root: Path, state: State, message: str) -> None:
-    """Let the run folder say what the table says, where its own process could not."""
+def _bury(db: sqlite3.Connection, root: Path, ended: Job, state: State, words: str, told: str) -> None:
+    """End a job that no process ends, and let its run folder say so (told), where its own process could not."""
+    _end(db, ended.id, state, words)
     if ended.lane == HEAVY and (path := root / ended.payload["run"]).is_dir():
         was = Run(path).status()
         if was.state in (State.QUEUED, State.RUNNING, State.KILLED):
-            RunWriter(path, 0).status(state, phase=was.phase, done=was.done, total=was.total, message=message)
+            RunWriter(path, 0).status(state, phase=was.phase, done=was.done, total=was.total, message=told)
 
 
 def _end(db: sqlite3.Connection, job_id: int, state: State, message: str) -> None:

@@ -34,14 +34,12 @@ def run_members(paths: Sequence[Path], address: str, gpus: int, look: Callable[[
     except ImportError as e:
         raise BadInput("ray: expected the ray package, found none. pip install ray==2.60.0, or leave --ray out.") from e
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    where = None if address == "local" else address
     try:
-        ray.init(
-            None if address == "local" else address, log_to_driver=False, include_dashboard=False, logging_level="error"
-        )
+        ray.init(where, log_to_driver=False, include_dashboard=False, logging_level="error")
     except Exception as e:  # connection, version, resources: one sentence for all
-        raise BadInput(
-            f"ray: expected a cluster at {address!r}, found '{first_line(e)}'. Use auto, local or ray://host:port."
-        ) from e
+        words = f"expected a cluster at {address!r}, found '{first_line(e)}'"
+        raise BadInput(f"ray: {words}. Use auto, local or ray://host:port.") from e
     gpus = gpus if ray.cluster_resources().get("GPU") else 0
     task: Any = ray.remote(num_gpus=gpus, num_cpus=1, max_retries=0)(member)
     waiting = [task.remote(str(p)) for p in paths]
@@ -57,9 +55,8 @@ def run_members(paths: Sequence[Path], address: str, gpus: int, look: Callable[[
             ray.wait(waiting, num_returns=len(waiting))
         raise
     except ray.exceptions.RayError as e:
-        raise HdpoError(
-            f"ray: expected the members to run, found '{first_line(e)}'. Resume goes on with those that are left."
-        ) from e
+        words = f"expected the members to run, found '{first_line(e)}'"
+        raise HdpoError(f"ray: {words}. Resume goes on with those that are left.") from e
     finally:
         ray.shutdown()  # ends what still runs
 
