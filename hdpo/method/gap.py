@@ -93,12 +93,12 @@ def _chunked(policy: Policy, pairs: Sequence[Pair], lens: Lens) -> TokenGaps:
         rows.append(_columns(s, t, n, f, min(lens.topk, policy.vocabulary)))
         if lens.tops:
             best.append([x.softmax(-1).topk(min(lens.tops, policy.vocabulary), -1) for x in (s, t)])
-    columns = {n: torch.cat([r[:, j] for r in rows]).cpu().numpy() for j, n in enumerate(COLUMNS)}
+    columns = torch.cat(rows).T.contiguous().cpu().numpy()
     tops = {}
     for j, side in enumerate(("student", "teacher") if best else ()):
         probs, ids = (torch.cat([b[j][part] for b in best]).cpu().numpy() for part in (0, 1))
         tops[side] = ids, probs
-    return TokenGaps(columns, tops)
+    return TokenGaps(dict(zip(COLUMNS, columns, strict=True)), tops)
 
 
 def _columns(student: Tensor, teacher: Tensor, now: Tensor, initial: Tensor, k: int) -> Tensor:
@@ -128,12 +128,9 @@ def draw_probe(collector: Collector, cliffs: Sequence[Problem], config: TrainCon
     peeked = collector.collect(cliffs, Draw(8, key, weights=Weights.INITIAL), privileged=True)
     pairs = []
     for o, p in zip(own, peeked, strict=True):
-        prompts = o.prompt_ids, p.prompt_ids
-        good = [r for _, r in accepted([p])][:1]
-        for on, rollouts in (("privileged", good), ("own", o.rollouts if p.fits else ())):
-            pairs += [
-                Pair(o.problem.id, on, Trace(prompts[0], r.token_ids), Trace(prompts[1], r.token_ids)) for r in rollouts
-            ]
+        good = [("privileged", r) for _, r in accepted([p])][:1]
+        for on, r in [*good, *(("own", r) for r in o.rollouts if p.fits)]:
+            pairs.append(Pair(o.problem.id, on, Trace(o.prompt_ids, r.token_ids), Trace(p.prompt_ids, r.token_ids)))
     return pairs
 
 
@@ -151,11 +148,8 @@ def probe_rows(policy: Policy, pairs: Sequence[Pair], gaps: Sequence[TokenGaps])
 def probe_means(pairs: Sequence[Pair], gaps: Sequence[TokenGaps], on: str) -> dict[str, object]:
     """Per-token means over the traces of one kind, in nats; intervals with the trace as the unit."""
     chosen = [g for p, g in zip(pairs, gaps, strict=True) if p.on == on]
-    means: dict[str, object] = {
-        "on": on,
-        "n_traces": len(chosen),
-        "n_tokens": sum(len(g.values["mismatch"]) for g in chosen),
-    }
+    tokens = sum(len(g.values["mismatch"]) for g in chosen)
+    means: dict[str, object] = {"on": on, "n_traces": len(chosen), "n_tokens": tokens}
     for c in COLUMNS:
         values = [float(g.values[c].mean()) for g in chosen]
         e = mean_value(values) if np.isfinite(values).all() else None  # infinite where one side excludes a token

@@ -17,15 +17,7 @@ import torch
 
 from hdpo.config import StepConfig, TrainConfig
 from hdpo.method.groups import Collector, accepted, distillable, signal_accounting
-from hdpo.method.objective import (
-    Scale,
-    Terms,
-    add_distillation,
-    distil_items,
-    grpo_gradient,
-    policy_items,
-    teacher_weights,
-)
+from hdpo.method.objective import Scale, add_distillation, distil_items, grpo_gradient, policy_items, teacher_weights
 from hdpo.model.policy import Policy
 from hdpo.record.ranks import ALONE, Ranks
 from hdpo.records import Group, Outcome, Problem
@@ -76,7 +68,10 @@ def hdpo_step(learner: Learner, problems: Sequence[Problem], step: int) -> Step:
 
     seconds["update"] = time.perf_counter() - began - sum(seconds.values())
     took = {f"seconds_{phase}": s for phase, s in seconds.items()} | {"seconds": time.perf_counter() - began}
-    row = optimised(c, terms, scale, len(distil)) | moved | counts(groups, cliffs, peeked)
+    loss = terms.loss_grpo + c.objective.lambda_ * terms.loss_jsd  # what was descended, in nats a token
+    row: dict[str, Any] = {"lambda": c.objective.lambda_, "loss": loss, **asdict(terms)}
+    row |= {"tokens_student": scale.tokens_student, "tokens_accepted": scale.tokens_accepted}
+    row |= {"accepted_rollouts": len(distil), **moved, **counts(groups, cliffs, peeked)}
     return Step(groups, peeked, row | learner.collector.sampler.parity() | took)
 
 
@@ -141,18 +136,6 @@ def batch_of(problems: Sequence[Problem], seed: int, step: int, size: int) -> li
 
 def count_tokens(groups: Sequence[Group]) -> int:
     return sum(len(r.token_ids) for g in groups for r in g.rollouts)
-
-
-def optimised(c: TrainConfig, terms: Terms, scale: Scale, accepted_rollouts: int) -> dict[str, Any]:
-    """The loss that was descended, with its terms (nats a token)."""
-    return {
-        "lambda": c.objective.lambda_,
-        "loss": terms.loss_grpo + c.objective.lambda_ * terms.loss_jsd,
-        **asdict(terms),
-        "tokens_student": scale.tokens_student,
-        "tokens_accepted": scale.tokens_accepted,
-        "accepted_rollouts": accepted_rollouts,
-    }
 
 
 def counts(groups: Sequence[Group], cliffs: Sequence[Group], peeked: Sequence[Group]) -> dict[str, Any]:

@@ -53,15 +53,14 @@ class VllmSampler:
             )
         fresh, adapter = self._at_hand(draw.weights)
         requests = [Request(p.ids, seed_of(draw.key, p.problem_id, g)) for p in prompts for g in range(draw.n)]
-        asked = How(
-            0.0 if draw.greedy else how.temperature,
-            how.top_p,
-            how.max_new_tokens,
-            min(draw.topk, self.policy.vocabulary),
-            tuple(sorted(self.policy.end_ids)),
-            self.policy.name_of(draw.weights),
-        )
-        found = self.engine.complete(requests, asked, adapter)
+        settings = {
+            "temperature": 0.0 if draw.greedy else how.temperature,
+            "top_p": how.top_p,
+            "max_tokens": how.max_new_tokens,
+            "logprobs": min(draw.topk, self.policy.vocabulary),
+            "stop_token_ids": sorted(self.policy.end_ids),
+        }
+        found = self.engine.complete(requests, How(settings, self.policy.name_of(draw.weights)), adapter)
         if fresh:
             some = slice(None, None, max(1, len(requests) // CHECKED))
             self._check(requests[some], found[some], draw.weights)

@@ -34,8 +34,8 @@ RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # those that vLLM has room for
 STALL = 300.0  # seconds without a token after which vLLM is given up
 AT_ONCE = 64  # requests that a server is asked at the same time
 NUMBERS = itertools.count(1)  # of adapters, in this process: vLLM keeps what it has loaded under one
-SETTINGS = {"VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
-SETTINGS |= {"VLLM_WORKER_MULTIPROC_METHOD": "spawn", "VLLM_CPU_KVCACHE_SPACE": "1"}
+ENVIRONMENT = {"VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "ERROR", "VLLM_CPU_KVCACHE_SPACE": "1"}
+ENVIRONMENT["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"
 # What a server would otherwise take from the model's generation_config.json; and tokens by their ids.
 PLAIN: dict[str, Any] = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "min_tokens": 0}
 PLAIN["return_tokens_as_token_ids"] = True
@@ -61,14 +61,14 @@ class Request:
 
 @dataclass(frozen=True)
 class How:
-    """temperature 0 is greedy. ends: tokens that end a completion. weights: the name that the top-k is stamped with."""
+    """settings: by the names that both vLLMs have; logprobs is the k of the top-k, weights its stamp."""
 
-    temperature: float
-    top_p: float
-    max_new_tokens: int
-    topk: int
-    ends: tuple[int, ...]
+    settings: dict[str, Any]
     weights: str
+
+    @property
+    def topk(self) -> int:
+        return int(self.settings["logprobs"])
 
     def kept(self, ids: Any, logprobs: Any) -> TopK | None:
         """The top-k of (T, topk) ids and raw log-probs, where it was asked for."""
@@ -88,7 +88,7 @@ class LocalEngine:
             raise BadInput(
                 f"rank: expected at most {RANKS[-1]} for vLLM, found {config.rank}. Lower it or choose --sampler transformers."
             )
-        for name, value in SETTINGS.items():
+        for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         try:
             from vllm import LLM
@@ -140,22 +140,13 @@ class LocalEngine:
 
         self._wake()
         engine = self.llm.llm_engine
+        form = {"flat_logprobs": True, "detokenize": False, "output_kind": RequestOutputKind.FINAL_ONLY}
         lora = LoRARequest(adapter.name, adapter.number, str(adapter.folder)) if adapter else None
         done: dict[int, Completion] = {}
         with Watchdog(lambda: end_all(self.name)) as watchdog:
             try:
                 for i, r in enumerate(requests):
-                    params = SamplingParams(
-                        temperature=how.temperature,
-                        top_p=how.top_p,
-                        max_tokens=how.max_new_tokens,
-                        seed=r.seed,
-                        stop_token_ids=list(how.ends),
-                        logprobs=how.topk,
-                        flat_logprobs=True,
-                        detokenize=False,
-                        output_kind=RequestOutputKind.FINAL_ONLY,
-                    )
+                    params = SamplingParams(**how.settings, **form, seed=r.seed)
                     engine.add_request(str(i), {"prompt_token_ids": list(r.prompt)}, params, lora_request=lora)
                 while engine.has_unfinished_requests():
                     done |= {int(o.request_id): told(o.outputs[0], how) for o in engine.step() if o.finished}
@@ -257,14 +248,7 @@ class ServerEngine:
         self.loaded.discard(adapter)
 
     def complete(self, requests: Sequence[Request], how: How, adapter: Adapter | None) -> list[Completion]:
-        asked = PLAIN | {
-            "model": adapter.name if adapter else self.base,
-            "temperature": how.temperature,
-            "top_p": how.top_p,
-            "max_tokens": how.max_new_tokens,
-            "stop_token_ids": list(how.ends),
-            "logprobs": how.topk,
-        }
+        asked = {**PLAIN, **how.settings, "model": adapter.name if adapter else self.base}
 
         def one(r: Request) -> Completion:
             found = self._ask("/v1/completions", asked | {"prompt": list(r.prompt), "seed": r.seed})

@@ -288,7 +288,7 @@ def test_the_kl_of_the_parity_check_is_right_in_the_mean() -> None:
 def test_a_servers_words_become_an_answer_with_the_extra_token_dropped() -> None:
     places = [{"token_id:5": -0.1, "token_id:9": -3.0}, {"token_id:2": -0.5, "token_id:7": -0.9, "token_id:4": -6.0}]
     told = {"tokens": ["token_id:5", "token_id:4"], "token_logprobs": [-0.1, -6.0], "top_logprobs": places}
-    answer = heard({"logprobs": told, "finish_reason": "length"}, How(1.0, 1.0, 8, 2, (2,), "initial"))
+    answer = heard({"logprobs": told, "finish_reason": "length"}, How({"logprobs": 2}, "initial"))
     assert answer.token_ids == (5, 4) and answer.logprobs == (-0.1, -6.0) and answer.truncated
     assert answer.topk.ids.tolist() == [[5, 9], [2, 7]]
 
@@ -347,5 +347,5 @@ def test_a_server_takes_nothing_from_the_models_own_sampling_settings(monkeypatc
 
     monkeypatch.setattr(ServerEngine, "_ask", hear)
     with pytest.raises(HdpoError, match="enough"):
-        ServerEngine("http://x").complete([Request((5, 6), 1)], How(1.0, 1.0, 8, 1, (2,), "initial"), None)
+        ServerEngine("http://x").complete([Request((5, 6), 1)], How({"logprobs": 1}, "initial"), None)
     assert asked[1] | {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "min_tokens": 0} == asked[1]
