@@ -30,16 +30,11 @@ def advantages(rewards: Sequence[float | None], form: Advantage) -> tuple[float,
     graded = [r for r in rewards if r is not None]
     if len(set(graded)) < 2:  # none left, one left, or all equal
         return (0.0,) * len(rewards)
-    centre, scale = _centre_and_scale(graded, form)
-    return tuple(0.0 if r is None else (r - centre) * scale for r in rewards)
-
-
-def _centre_and_scale(graded: Sequence[float], form: Advantage) -> tuple[float, float]:
-    """Every form is (r - r̄) times a constant of the group; leaving one out is the constant n/(n-1)."""
     n = len(graded)
     mean = math.fsum(graded) / n
+    scale = 1.0  # every form is (r - r̄) times a constant of the group
     if form is Advantage.LEAVE_ONE_OUT:
-        return mean, n / (n - 1)
-    if form is Advantage.STD:
-        return mean, 1.0 / math.sqrt(math.fsum((r - mean) ** 2 for r in graded) / n)
-    return mean, 1.0
+        scale = n / (n - 1)
+    elif form is Advantage.STD:
+        scale = 1.0 / math.sqrt(math.fsum((r - mean) ** 2 for r in graded) / n)
+    return tuple(0.0 if r is None else (r - mean) * scale for r in rewards)

@@ -21,9 +21,7 @@ from hdpo.evidence import stats
 from hdpo.grading.verify import VerifierPool
 from hdpo.method.groups import Collector
 from hdpo.method.identity import pin_fingerprint
-from hdpo.model.fit import PROBLEMS_AT_ONCE as CHUNK
-from hdpo.model.fit import SLOW_PROBLEMS_AT_ONCE as SLOW_CHUNK
-from hdpo.model.fit import check_fits
+from hdpo.model.fit import PROBLEMS_AT_ONCE, SLOW_PROBLEMS_AT_ONCE, check_fits
 from hdpo.model.policy import Weights, load_policy
 from hdpo.record.folder import CHUNK_TABLE, Run, RunWriter
 from hdpo.record.progress import Report
@@ -71,7 +69,7 @@ def chunks_left(
     rows = [row for chunk in before for row in chunk]
     if [r["problem_id"] for r in rows] != [p.id for p in problems[: len(rows)]]:
         raise BadInput("resume: expected the problems that this run began with, found others. Start a new run.")
-    size = SLOW_CHUNK if policy.flat is None and policy.device.type == "cpu" else CHUNK
+    size = SLOW_PROBLEMS_AT_ONCE if policy.flat is None and policy.device.type == "cpu" else PROBLEMS_AT_ONCE
     left = [problems[i : i + size] for i in range(len(rows), len(problems), size)]
     return rows, list(enumerate(left, len(before)))
 

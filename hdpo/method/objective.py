@@ -133,8 +133,8 @@ def grpo_gradient(
     policy.model.zero_grad(set_to_none=True)
     with policy.accumulating():
         sums = _grpo_backward(policy, ranks.share(grpo), objective, scale)
-    add_up(policy, sums, ranks, grpo)
-    return GrpoPart(sums, sum(len(i.trace.completion_ids) for i in grpo), grad_norm(policy))
+    norm = add_up(policy, sums, ranks, grpo)
+    return GrpoPart(sums, sum(len(i.trace.completion_ids) for i in grpo), norm)
 
 
 def add_distillation(
@@ -152,8 +152,7 @@ def add_distillation(
         distil, scale = [], replace(scale, tokens_accepted=0)
     with policy.accumulating():
         sums = _distil_backward(policy, ranks.share(distil), objective, scale)
-    add_up(policy, sums, ranks, distil)
-    norm = grad_norm(policy)
+    norm = add_up(policy, sums, ranks, distil)
     for p, g in zip(policy.trainable, grpo_grads, strict=True):
         if g is not None:
             p.grad = g if p.grad is None else p.grad.add_(g)
@@ -164,15 +163,16 @@ def add_distillation(
     return Terms(loss_grpo, loss_jsd or 0.0, first.norm, norm, entropy, mismatch, *means)
 
 
-def add_up(policy: Policy, sums: Tensor, ranks: Ranks, items: Sequence[object]) -> None:
-    """The gradient and the sums of all ranks, on every rank; one without a share of the items adds 0."""
-    if ranks.count == 1 or not items:
-        return
-    for p in policy.trainable:
-        p.grad = torch.zeros_like(p) if p.grad is None else p.grad
-    found = sums.to(policy.device)
-    ranks.add([*(p.grad for p in policy.trainable), found])
-    sums.copy_(found)
+def add_up(policy: Policy, sums: Tensor, ranks: Ranks, items: Sequence[object]) -> float:
+    """The gradient and the sums of all ranks, on every rank (without a share of the items it adds 0); its norm."""
+    if ranks.count > 1 and items:
+        for p in policy.trainable:
+            p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+        found = sums.to(policy.device)
+        ranks.add([*(p.grad for p in policy.trainable), found])
+        sums.copy_(found)
+    grads = [p.grad for p in policy.trainable if p.grad is not None]
+    return float(torch.nn.utils.get_total_norm(grads)) if grads else 0.0
 
 
 def group_gradient_norm(
@@ -187,12 +187,6 @@ def group_gradient_norm(
     first = grpo_gradient(policy, with_signal(group, a), objective, replace(scale, tokens_student=tokens))
     policy.model.zero_grad(set_to_none=True)
     return a, first.norm
-
-
-def grad_norm(policy: Policy) -> float:
-    """Euclidean norm of the adapter's gradient."""
-    grads = [p.grad for p in policy.trainable if p.grad is not None]
-    return float(torch.nn.utils.get_total_norm(grads)) if grads else 0.0
 
 
 def _grpo_backward(policy: Policy, items: Sequence[PolicyItem], objective: ObjectiveConfig, scale: Scale) -> Tensor:

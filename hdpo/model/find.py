@@ -103,9 +103,8 @@ def find(model: str, revision: str = "") -> Place:
     if is_hub_id(model):
         folder = cached(model, revision, fetch=True)
         return Place(folder, "", folder.name)
-    raise BadInput(
-        f"model: expected 'bundled', a folder with config.json, weights and tokenizer, a .gguf file or a hub id owner/name, found {model!r}. Check the path."
-    )
+    what = "'bundled', a folder with config.json, weights and tokenizer, a .gguf file or a hub id owner/name"
+    raise refused(what, repr(model), "Check the path.")
 
 
 def taken(config: ModelConfig) -> tuple[Place, Facts]:

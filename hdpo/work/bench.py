@@ -20,8 +20,9 @@ import torch
 
 from hdpo.config import TrainConfig
 from hdpo.grading.verify import VerifierPool
-from hdpo.method.evaluate import CHUNK, measure
+from hdpo.method.evaluate import measure
 from hdpo.method.run import Training, start, take_step
+from hdpo.model.fit import PROBLEMS_AT_ONCE
 from hdpo.model.policy import Policy
 from hdpo.record.folder import RunWriter
 from hdpo.record.progress import Report
@@ -67,8 +68,8 @@ def bench(config: TrainConfig, steps: int = STEPS) -> dict[str, Any]:
 
 
 def seconds_of_evaluation(t: Training) -> float:
-    """Of all held-out problems, from the first CHUNK of them, the probe set left out."""
-    part = t.validation[:CHUNK]
+    """Of all held-out problems, from the first chunk of them, the probe set left out."""
+    part = t.validation[:PROBLEMS_AT_ONCE]
     if not part:
         return 0.0
     c, began = t.learner.config, time.perf_counter()

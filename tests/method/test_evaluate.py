@@ -74,7 +74,7 @@ def files_of(run: Run) -> list[dict]:
 
 @pytest.mark.parametrize("kind", ["scan", "evaluate"])
 def test_a_stopped_one_goes_on_from_its_chunks_and_equals_the_unbroken_one(kind, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(evaluate, "CHUNK", 4)
+    monkeypatch.setattr(evaluate, "PROBLEMS_AT_ONCE", 4)
     file = tmp_path / "p.jsonl"
     columns = ("id", "text", "solution", "answer")
     file.write_text("".join(json.dumps({c: getattr(p, c) for c in columns}) + "\n" for p in PROBLEMS))
