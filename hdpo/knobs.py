@@ -137,10 +137,7 @@ def plain(value: Any) -> Any:
 
 def to_json(config: Any) -> dict[str, Any]:
     """Nested dicts, one a section."""
-    return {
-        f.name: to_json(v) if dataclasses.is_dataclass(v := getattr(config, f.name)) else plain(v)
-        for f in dataclasses.fields(config)
-    }
+    return dataclasses.asdict(config, dict_factory=lambda items: {name: plain(value) for name, value in items})
 
 
 def from_json(cls: type, data: Any) -> Any:

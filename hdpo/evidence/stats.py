@@ -53,8 +53,7 @@ class Spread:
 
     problems: of the effect over prompts, gains on some and losses on others. seeds: of a whole training. rest: of one
     training on one prompt, rollouts and all. Assumed where no pair is at hand: about that of the recorded pairs, λ =
-    0.3 and 3 against 0 on the steep mix at step 60, with .25 (pass@1) and .35 (pass@8), 0 to .013, and .1 and .2.
-    """
+    0.3 and 3 against 0 on the steep mix at step 60, with .25 (pass@1) and .35 (pass@8), 0 to .013, and .1 and .2."""
 
     problems: float = 0.3
     seeds: float = 0.01
@@ -88,11 +87,7 @@ def mean_pass_at_k(counts: Counts, k: int) -> Estimate:
 
     That is `rate_interval` at the number of yes-or-no prompts that would vary as much: P·m(1-m)/s², less what Student's
     t says of a spread from P values, and at most the rollouts there are. It holds for few and for skewed prompts, where
-    ±t is too narrow on the side of the prompts not drawn.
-
-    >>> mean_pass_at_k([(4, 0), (4, 4)], 1).value
-    0.5
-    """
+    ±t is too narrow on the side of the prompts not drawn."""
     values = np.array([pass_at_k(n, c, k) for n, c in _checked(counts)])
     prompts, samples = len(values), sum(n for n, _ in counts)
     mean, variance = float(values.mean()), _variance(values, 0.0, 1.0)
@@ -161,11 +156,7 @@ def seeds_difference(a: Sequence[Values], b: Sequence[Values]) -> Estimate:
     Each part keeps the t of its own degrees, `√(t²V_seed + t²V_prompt)`: Banerjee's interval (1960), which never covers
     less than it says. Pooled degrees (Satterthwaite's) do when two seeds happen to agree: 10 to 14 % false claims. The
     price is the width: two seeds know the training noise by one degree, t = 12.7; three by 4.3. With one seed training
-    noise is not covered: say so.
-
-    >>> seeds_difference([[0.5, 1.0], [0.5, 0.5]], [[0.0, 0.5], [0.5, 0.5]]).value
-    0.25
-    """
+    noise is not covered: say so."""
     d = _differences(a, b)
     value, half = float(d.mean()), float(_half_width(*_parts(d), *d.shape))
     return Estimate(value, max(value - half, -1.0), min(value + half, 1.0), d.shape[1], None)
@@ -173,8 +164,7 @@ def seeds_difference(a: Sequence[Values], b: Sequence[Values]) -> Estimate:
 
 def detectable_again(a: Sequence[Values], b: Sequence[Values], power: float = 0.8) -> Detectable:
     """From which true difference on a comparison like this one shows it, by the variances of these very pairs: always
-    beyond the half width of `seeds_difference`, which it cannot contradict. With one seed training noise is not in it.
-    """
+    beyond the half width of `seeds_difference`, which it cannot contradict. With one seed training noise is not in it."""
     d = _differences(a, b)
     if d.shape[1] < FEWEST:
         return Detectable(None, f"{d.shape[1]} problems are too few, it takes {FEWEST}")
@@ -212,11 +202,7 @@ def detectable_difference(
     the interval, and its rest is at least what n_samples rollouts a prompt in both arms make at the baseline's rates,
     which is estimated without bias and takes 2k rollouts a prompt. prompts: how many will be evaluated, as many as the
     baseline by default. Where only a few rollouts or problems tell of the effect it shows more often than it says, up to
-    90 times in 100: such means are skewed.
-
-    >>> round(detectable_difference([(32, 16)] * 50, 16, 1, spread=Spread(0.0, 0.0, 0.0)).value, 3)
-    0.086
-    """
+    90 times in 100: such means are skewed."""
     if seeds < 1 or not 0.0 < power < 1.0:
         raise BadInput(f"Expected at least one seed and a power between 0 and 1, found {seeds} and {power}.")
     pass_at_k(n_samples, 0, k)
@@ -329,8 +315,7 @@ def _sampling_variance(counts: Counts, m: int, k: int) -> float:
     """Mean over prompts of the variance that pass@k has from m fresh rollouts, without bias; every n at least 2k.
 
     With q the chance of a wrong rollout E[(1 - pass@k)²] = Σ_j h(j) q^(2k-j), h(j) the chance that two draws
-    of k among m share j, and C(n-c, i)/C(n, i) estimates q^i without bias.
-    """
+    of k among m share j, and C(n-c, i)/C(n, i) estimates q^i without bias."""
     shared = [math.comb(k, j) * math.comb(m - k, k - j) / math.comb(m, k) for j in range(k + 1)]
     total = 0.0
     for (n, c), times in Counter(counts).items():

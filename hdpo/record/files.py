@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,20 +40,22 @@ def writing(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _beside(path: Path) -> Iterator[Path]:
-    """Whole or not at all: a place to write, renamed to `path` after the block."""
+def beside(path: Path) -> Iterator[Path]:
+    """Whole or not at all: where to write a file or make a folder, which is renamed to `path` after the block."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with writing(path):
         try:
             yield aside
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
             os.replace(aside, path)
         finally:
-            aside.unlink(missing_ok=True)
+            shutil.rmtree(aside, ignore_errors=True) if aside.is_dir() else aside.unlink(missing_ok=True)
 
 
 def write_aside(path: Path, text: str) -> None:
     """Flushed to the disk before it is renamed."""
-    with _beside(path) as aside, aside.open("w", encoding="utf-8") as f:
+    with beside(path) as aside, aside.open("w", encoding="utf-8") as f:
         f.write(text)
         f.flush()
         os.fsync(f.fileno())
@@ -134,7 +137,7 @@ def read_json(path: Path) -> Any:
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     import pyarrow.parquet
 
-    with _beside(path) as aside:
+    with beside(path) as aside:
         table = pyarrow.Table.from_pylist([dict(r) for r in rows])
         pyarrow.parquet.write_table(table, aside, compression="zstd")
 

@@ -198,26 +198,19 @@ class RunWriter:
             path.unlink()
 
     @contextmanager
-    def checkpoint(self, step: int, keep: int = 2) -> Iterator[Path]:
+    def checkpoint(self, step: int) -> Iterator[Path]:
         """A folder to write a checkpoint into, `state.json` among it; after the block it is flushed, stands in its place,
-        and all but the newest `keep` and the best are dropped. Nothing half stays; raises HdpoError for a full disk."""
-        aside = self.path / "checkpoints" / f".step-{step:06d}.{os.getpid()}.tmp"
-        final = aside.with_name(f"step-{step:06d}")
-        with files.writing(final):
-            try:
-                aside.mkdir(parents=True)
-                yield aside
-                state = {**files.read_json(aside / "state.json"), "files": sorted(f.name for f in aside.iterdir())}
-                (aside / "state.json").write_text(json.dumps(state), encoding="utf-8")
-                for f in aside.iterdir():
-                    with f.open("rb+") as handle:
-                        os.fsync(handle.fileno())
-                shutil.rmtree(final, ignore_errors=True)
-                os.replace(aside, final)
-            finally:
-                shutil.rmtree(aside, ignore_errors=True)
+        and all but the newest two and the best are dropped. Nothing half stays; raises HdpoError for a full disk."""
+        with files.beside(self.path / "checkpoints" / f"step-{step:06d}") as aside:
+            aside.mkdir(parents=True)
+            yield aside
+            state = {**files.read_json(aside / "state.json"), "files": sorted(f.name for f in aside.iterdir())}
+            (aside / "state.json").write_text(json.dumps(state), encoding="utf-8")
+            for f in aside.iterdir():
+                with f.open("rb+") as handle:
+                    os.fsync(handle.fileno())
         run = Run(self.path)
-        for old in run.checkpoints()[:-keep]:
+        for old in run.checkpoints()[:-2]:
             if old.name != f"step-{run.best() or 0:06d}":
                 shutil.rmtree(old, ignore_errors=True)
 

@@ -17,8 +17,6 @@ from hdpo.errors import HdpoError
 
 T = TypeVar("T")
 
-PATIENCE = timedelta(days=7)
-
 
 @dataclass(frozen=True)
 class Ranks:
@@ -87,7 +85,7 @@ def join(device: str = "auto") -> Ranks:
     import torch
     from accelerate import PartialState
 
-    state = PartialState(cpu=device == "cpu" or not torch.cuda.is_available(), timeout=PATIENCE)
+    state = PartialState(cpu=device == "cpu" or not torch.cuda.is_available(), timeout=timedelta(days=7))
     if state.num_processes != int(os.environ["WORLD_SIZE"]):
         found = f"expected {os.environ['WORLD_SIZE']} that find together, found {state.num_processes}"
         raise HdpoError(f"processes: {found}. Are the launcher's addresses and ports right?")
