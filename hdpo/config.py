@@ -8,13 +8,12 @@ This file is long: one schema, never two. Nothing here imports torch.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from enum import Enum
 
 from hdpo.errors import BadInput
 from hdpo.knobs import Knob as Knob
-from hdpo.knobs import check, knob, replace_knobs
 from hdpo.knobs import from_json as from_json
+from hdpo.knobs import knob, replace_knobs, section
 from hdpo.knobs import knobs as knobs
 from hdpo.knobs import to_json as to_json
 
@@ -58,7 +57,7 @@ class Divergence(str, Enum):
     REVERSE_KL = "reverse-kl"
 
 
-@dataclass(frozen=True)
+@section
 class ModelConfig:
     model: str = knob("bundled")
     """'bundled', a folder in transformers' format, a .gguf file, or a hub id owner/name."""
@@ -88,13 +87,12 @@ class ModelConfig:
     """LoRA target modules: 'all-linear', or names with commas between."""
 
     def __post_init__(self) -> None:
-        check(self)
         if self.sampler == "vllm" and self.processes > 1 and not self.vllm_url:
             found = "expected one process, or a vLLM server with --vllm-url, found --processes above 1"
             raise BadInput(f"sampler: {found}. Start `vllm serve` as the README says.")
 
 
-@dataclass(frozen=True)
+@section
 class ProblemConfig:
     problems: str = knob("bundled:steep")
     """'bundled:steep', 'bundled:gentle', a JSONL, CSV or Parquet file, a folder of shards, or a hub id owner/name. Paper: OpenMathInstruct-2."""
@@ -112,13 +110,10 @@ class ProblemConfig:
     """Share of a file's problems held out for validation. Paper: 0.05."""
 
     def __post_init__(self) -> None:
-        check(self)
         self.mapping()
         if self.validation_problems and self.validation_share not in (0.0, ProblemConfig.validation_share):
-            none = f"none beside --validation-problems {self.validation_problems}"
-            raise BadInput(
-                f"validation-share: expected {none}, found {self.validation_share:g}. Leave one of them out."
-            )
+            found = f"none beside --validation-problems {self.validation_problems}, found {self.validation_share:g}"
+            raise BadInput(f"validation-share: expected {found}. Leave one of them out.")
 
     def source_names(self) -> tuple[str, ...]:
         """The sources that count; none for all."""
@@ -138,7 +133,7 @@ class ProblemConfig:
 MARKS = ("{problem}", "{reference}")  # filled in; other braces are plain text
 
 
-@dataclass(frozen=True)
+@section
 class PromptConfig:
     student: str = knob("{problem}")
     """Wording of the student's prompt, with {problem}."""
@@ -150,7 +145,6 @@ class PromptConfig:
     """Share of the solution's steps revealed by 'fraction'."""
 
     def __post_init__(self) -> None:
-        check(self)
         for name, wording, marks in (("student's", self.student, MARKS[:1]), ("privileged", self.privileged, MARKS)):
             if missing := [mark for mark in marks if mark not in wording]:
                 raise BadInput(f"The {name} wording must contain {' and '.join(missing)}; found {wording!r}. Add it.")
@@ -167,7 +161,7 @@ INSTRUCT = PromptConfig(
 )
 
 
-@dataclass(frozen=True)
+@section
 class SamplingConfig:
     temperature: float = knob(1.0, low=0.05, high=5.0)
     """Sampling temperature. Paper: 1.0."""
@@ -176,11 +170,8 @@ class SamplingConfig:
     max_new_tokens: int = knob(64, low=1, high=32768)
     """Longest completion, tokens; a longer one counts as truncated. Paper: within 4096."""
 
-    def __post_init__(self) -> None:
-        check(self)
 
-
-@dataclass(frozen=True)
+@section
 class ObjectiveConfig:
     lambda_: float = knob(0.3, low=0.0, high=1000.0)
     """λ, the weight of the distillation term; 0 is exactly GRPO. Paper: 0.01 and 0.1."""
@@ -195,11 +186,8 @@ class ObjectiveConfig:
     clip_eps: float = knob(0.2, low=0.0, high=1.0)
     """PPO clip range ε. Paper: 0.2."""
 
-    def __post_init__(self) -> None:
-        check(self)
 
-
-@dataclass(frozen=True)
+@section
 class StepConfig:
     steps: int = knob(60, low=1, high=1_000_000)
     """Optimiser steps. Paper: 2000."""
@@ -224,11 +212,8 @@ class StepConfig:
     checkpoint_every: int = knob(10, low=1, high=1_000_000)
     """Steps between checkpoints."""
 
-    def __post_init__(self) -> None:
-        check(self)
 
-
-@dataclass(frozen=True)
+@section
 class EvalConfig:
     eval_every: int = knob(20, low=1, high=1_000_000)
     """Steps between evaluations. Paper: 10."""
@@ -244,15 +229,12 @@ class EvalConfig:
     """Held-out cliffs in the fixed probe set of the realizability gap; 0 measures no gap."""
 
     def __post_init__(self) -> None:
-        check(self)
         if not self.ks or self.eval_samples < 2 * max(self.ks):
-            twice = f"at least twice the largest k of pass@k ({self.ks})"
-            raise BadInput(
-                f"eval-samples: expected {twice}, found {self.eval_samples}. Raise it or drop the largest k."
-            )
+            found = f"at least twice the largest k of pass@k ({self.ks}), found {self.eval_samples}"
+            raise BadInput(f"eval-samples: expected {found}. Raise eval-samples or drop the largest k.")
 
 
-@dataclass(frozen=True)
+@section
 class TrainConfig:
     """One HDPO run (Algorithm 1)."""
 
@@ -272,13 +254,12 @@ class TrainConfig:
         return 1 + math.ceil(self.step.steps / self.evaluation.eval_every)
 
     def __post_init__(self) -> None:
-        check(self)
         if self.sampling.top_p != 1.0:
             why = "the policy ratio needs the whole distribution"
             raise BadInput(f"top-p: training expects 1, found {self.sampling.top_p}. Set it to 1: {why}.")
 
 
-@dataclass(frozen=True)
+@section
 class ScanConfig:
     """Find the cliffs: K rollouts a problem, no update."""
 
@@ -293,11 +274,8 @@ class ScanConfig:
     seed: int = knob(0, low=0, high=2**31)
     """Seed of every draw."""
 
-    def __post_init__(self) -> None:
-        check(self)
 
-
-@dataclass(frozen=True)
+@section
 class EvaluateConfig:
     """pass@k, greedy accuracy and cliff fraction of one model or adapter."""
 
@@ -311,11 +289,8 @@ class EvaluateConfig:
     seed: int = knob(0, low=0, high=2**31)
     """Seed of every draw."""
 
-    def __post_init__(self) -> None:
-        check(self)
 
-
-@dataclass(frozen=True)
+@section
 class SweepConfig:
     """The same run for several λ and seeds; a pair is a sweep over (0, λ)."""
 
@@ -328,7 +303,6 @@ class SweepConfig:
     """A Ray cluster that takes the members: auto, local or ray://host:port; empty runs them one after another."""
 
     def __post_init__(self) -> None:
-        check(self)
         if not self.lambdas or not self.seeds:
             raise BadInput("sweep: expected at least one λ and one seed, found none. Give --lambdas and --seeds.")
 

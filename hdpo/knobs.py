@@ -20,21 +20,36 @@ from typing import Any
 
 from hdpo.errors import BadInput
 
+T = typing.TypeVar("T")
+
 
 def knob(default: Any, *, low: float | None = None, high: float | None = None, options: tuple[Any, ...] = ()) -> Any:
     """A field with its limits, inclusive. The docstring beneath it is its help: `documented`."""
     return field(default=default, metadata={"low": low, "high": high, "options": options})
 
 
+@typing.dataclass_transform(frozen_default=True)
+def section(cls: type[T]) -> type[T]:
+    """A frozen dataclass whose values are checked (`check`), before its own `__post_init__`."""
+    own = getattr(cls, "__post_init__", lambda self: None)
+
+    def __post_init__(self: Any) -> None:
+        check(self)
+        own(self)
+
+    cls.__post_init__ = __post_init__  # type: ignore[attr-defined]
+    return dataclass(frozen=True)(cls)
+
+
 @lru_cache
-def documented(section: type) -> dict[str, tuple[str, str]]:
+def documented(cls: type) -> dict[str, tuple[str, str]]:
     """Field → (help, the paper's value or ""), from the docstring beneath each field: "What it is, unit. Paper: 1e-6."
 
     >>> from hdpo.config import StepConfig
     >>> documented(StepConfig)["warmup"]
     ('Steps over which the learning rate rises from 0.1× to 1×', '50')
     """
-    source, found = ast.parse(inspect.getsource(section)).body[0], {}
+    source, found = ast.parse(inspect.getsource(cls)).body[0], {}
     for pair in itertools.pairwise(ast.iter_child_nodes(source)):
         match pair:
             case ast.AnnAssign(target=ast.Name(name)), ast.Expr(ast.Constant(str(told))):
@@ -99,11 +114,11 @@ def replace_knobs(config: Any, values: Mapping[str, Any]) -> Any:
     return from_json(type(config), data)
 
 
-def check(section: Any) -> None:
-    """Type, finiteness, limits and options of one section's own fields, by their metadata. Raises BadInput."""
-    hints = typing.get_type_hints(type(section))
-    for f in dataclasses.fields(section):
-        value = getattr(section, f.name)
+def check(config: Any) -> None:
+    """Type, finiteness, limits and options of a config's own fields, by their metadata. Raises BadInput."""
+    hints = typing.get_type_hints(type(config))
+    for f in dataclasses.fields(config):
+        value = getattr(config, f.name)
         if dataclasses.is_dataclass(value):
             continue
         name = f.name.rstrip("_").replace("_", "-")
