@@ -28,6 +28,7 @@ from hdpo.errors import BadInput
 
 LEVEL = 0.95
 _TAIL = (1.0 - LEVEL) / 2.0
+POWER = 0.8  # with which a difference shows that is called detectable
 FEWEST = 8  # fewer prompts say too little of the noise to come
 
 Counts = Sequence[tuple[int, int]]
@@ -36,15 +37,12 @@ Values = Sequence[float] | NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its 95 % interval [low, high]. n_prompts: prompts behind it (P). n_samples: rollouts behind it over
-    all prompts, None where only per-prompt values were given. k: that of pass@k, where there is one."""
+    """A value with its 95 % interval [low, high], and the prompts behind it (P)."""
 
     value: float
     low: float
     high: float
     n_prompts: int
-    n_samples: int | None
-    k: int | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +56,9 @@ class Spread:
     problems: float = 0.3
     seeds: float = 0.01
     rest: float = 0.2
+
+
+ASSUMED = Spread()
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def mean_pass_at_k(counts: Counts, k: int) -> Estimate:
     centre = (float(values.sum()) + 0.5) / (prompts + 1)  # with the half prompts, as in the variance
     effective = prompts * centre * (1.0 - centre) / variance * (_t_quantile(math.inf) / _t_quantile(prompts)) ** 2
     effective = min(effective, float(samples))
-    return Estimate(mean, *_exact(mean * effective, effective), prompts, samples, k)
+    return Estimate(mean, *_exact(mean * effective, effective), prompts)
 
 
 def rate_interval(c: int, n: int) -> tuple[float, float]:
@@ -111,25 +112,15 @@ def rate_interval(c: int, n: int) -> tuple[float, float]:
     return _exact(c, n)
 
 
-def cliff_fraction(counts: Counts) -> Estimate:
-    """Share of prompts with no correct rollout. What each may still hide: `rate_interval(0, n)`.
+def share(hits: Sequence[bool]) -> Estimate:
+    """Share of prompts of which something is true, as that they are cliffs. What each of those may still hide:
+    `rate_interval(0, n)`.
 
-    >>> cliff_fraction([(8, 0), (8, 1), (8, 8), (8, 0)]).value
+    >>> share([True, False, False, True]).value
     0.5
     """
-    return _share([c == 0 for _, c in _checked(counts)], counts)
-
-
-def cover_at(counts: Counts, tau: float) -> Estimate:
-    """Cover@τ: share of prompts whose pass rate c/n is at least τ, in (0, 1] (arXiv 2510.08325). Unlike pass@k at a
-    large k it does not reward guessing. Plug-in: c/n stands for the rate.
-
-    >>> cover_at([(8, 0), (8, 2), (8, 4), (8, 8)], 0.5).value
-    0.5
-    """
-    if not 0.0 < tau <= 1.0:
-        raise BadInput(f"Cover@τ needs τ above 0 and at most 1, found {tau}: τ = 0 would cover every prompt.")
-    return _share([c / n >= tau for n, c in _checked(counts)], counts)
+    interval = rate_interval(sum(hits), len(hits))
+    return Estimate(sum(hits) / len(hits), *interval, len(hits))
 
 
 def mean_value(values: Values) -> Estimate:
@@ -140,10 +131,10 @@ def mean_value(values: Values) -> Estimate:
     """
     array = _finite(values, "list")
     if len(array) == 1:
-        return Estimate(float(array[0]), -math.inf, math.inf, 1, None)
+        return Estimate(float(array[0]), -math.inf, math.inf, 1)
     spread = float(array.std(ddof=1)) / math.sqrt(len(array)) * _t_quantile(len(array) - 1)
     mean = float(array.mean())
-    return Estimate(mean, mean - spread, mean + spread, len(array), None)
+    return Estimate(mean, mean - spread, mean + spread, len(array))
 
 
 def seeds_difference(a: Sequence[Values], b: Sequence[Values]) -> Estimate:
@@ -159,17 +150,17 @@ def seeds_difference(a: Sequence[Values], b: Sequence[Values]) -> Estimate:
     noise is not covered: say so."""
     d = _differences(a, b)
     value, half = float(d.mean()), float(_half_width(*_parts(d), *d.shape))
-    return Estimate(value, max(value - half, -1.0), min(value + half, 1.0), d.shape[1], None)
+    return Estimate(value, max(value - half, -1.0), min(value + half, 1.0), d.shape[1])
 
 
-def detectable_again(a: Sequence[Values], b: Sequence[Values], power: float = 0.8) -> Detectable:
+def detectable_again(a: Sequence[Values], b: Sequence[Values]) -> Detectable:
     """From which true difference on a comparison like this one shows it, by the variances of these very pairs: always
     beyond the half width of `seeds_difference`, which it cannot contradict. With one seed training noise is not in it."""
     d = _differences(a, b)
     if d.shape[1] < FEWEST:
         return Detectable(None, f"{d.shape[1]} problems are too few, it takes {FEWEST}")
     by_seed, by_prompt = _parts(d)
-    return _shown(by_seed, by_prompt, by_seed + by_prompt, d.shape, power, 1.0)
+    return _shown(by_seed, by_prompt, by_seed + by_prompt, d.shape, 1.0)
 
 
 def spread_of(a: Sequence[Values], b: Sequence[Values]) -> Spread:
@@ -187,24 +178,17 @@ def spread_of(a: Sequence[Values], b: Sequence[Values]) -> Spread:
 
 
 def detectable_difference(
-    counts: Counts,
-    n_samples: int,
-    k: int,
-    seeds: int = 1,
-    power: float = 0.8,
-    *,
-    prompts: int | None = None,
-    spread: Spread = Spread(),  # noqa: B008 - frozen
+    counts: Counts, n_samples: int, k: int, seeds: int = 1, *, prompts: int | None = None, spread: Spread = ASSUMED
 ) -> Detectable:
-    """Smallest true rise of pass@k that `seeds_difference` shows with this power, planned from a baseline's counts.
+    """Smallest true rise of pass@k that `seeds_difference` shows 80 times in 100, planned from a baseline's counts.
 
     The variances are those of that interval. The spread is an assumption, to be said; its seeds count from two on, as in
     the interval, and its rest is at least what n_samples rollouts a prompt in both arms make at the baseline's rates,
     which is estimated without bias and takes 2k rollouts a prompt. prompts: how many will be evaluated, as many as the
     baseline by default. Where only a few rollouts or problems tell of the effect it shows more often than it says, up to
     90 times in 100: such means are skewed."""
-    if seeds < 1 or not 0.0 < power < 1.0:
-        raise BadInput(f"Expected at least one seed and a power between 0 and 1, found {seeds} and {power}.")
+    if seeds < 1:
+        raise BadInput(f"Expected at least one seed, found {seeds}.")
     pass_at_k(n_samples, 0, k)
     used = [(n, c) for n, c in _checked(counts) if n >= 2 * k]
     size = prompts or len(counts)
@@ -215,7 +199,7 @@ def detectable_difference(
     rest = max(2.0 * _sampling_variance(used, n_samples, k), spread.rest**2) / (seeds * size)
     unseen = 1.0 / size**2  # the half prompts of `_variance`
     total, room = by_seed + by_prompt + rest, 1.0 - mean_pass_at_k(used, k).value
-    return _shown(by_seed + rest, by_prompt + rest + unseen, total, (seeds, size), power, room)
+    return _shown(by_seed + rest, by_prompt + rest + unseen, total, (seeds, size), room)
 
 
 def first_divergence(a: Sequence[int], b: Sequence[int]) -> int | None:
@@ -230,11 +214,11 @@ def first_divergence(a: Sequence[int], b: Sequence[int]) -> int | None:
 def verdict_words(difference: Estimate) -> str:
     """A difference in words, in percentage points; one whose interval holds 0 (ends included) is not visible.
 
-    >>> verdict_words(Estimate(0.152, 0.101, 0.203, 240, None))
+    >>> verdict_words(Estimate(0.152, 0.101, 0.203, 240))
     'higher by 15.2 points (10.1 to 20.3)'
-    >>> verdict_words(Estimate(-0.02, -0.031, -0.009, 240, None))
+    >>> verdict_words(Estimate(-0.02, -0.031, -0.009, 240))
     'lower by 2.0 points (0.9 to 3.1)'
-    >>> verdict_words(Estimate(0.02, -0.01, 0.05, 240, None))
+    >>> verdict_words(Estimate(0.02, -0.01, 0.05, 240))
     'no visible difference'
     """
     if difference.low <= 0.0 <= difference.high:
@@ -242,11 +226,6 @@ def verdict_words(difference: Estimate) -> str:
     word = "higher" if difference.value > 0 else "lower"
     near, far = sorted((abs(difference.low), abs(difference.high)))
     return f"{word} by {100 * abs(difference.value):.1f} points ({100 * near:.1f} to {100 * far:.1f})"
-
-
-def _share(hits: Sequence[bool], counts: Counts) -> Estimate:
-    interval = rate_interval(sum(hits), len(hits))
-    return Estimate(sum(hits) / len(hits), *interval, len(hits), sum(n for n, _ in counts))
 
 
 def _exact(c: float, n: float) -> tuple[float, float]:
@@ -290,17 +269,15 @@ def _half_width(by_seed: Values | float, by_prompt: float, seeds: int, prompts: 
     return np.sqrt(t_seed**2 * np.asarray(by_seed) + _t_quantile(prompts) ** 2 * by_prompt)
 
 
-def _shown(
-    by_seed: float, by_prompt: float, variance: float, shape: tuple[int, int], power: float, room: float
-) -> Detectable:
-    """The difference whose interval leaves 0 out with this power, where the two parts of the interval's variance are
+def _shown(by_seed: float, by_prompt: float, variance: float, shape: tuple[int, int], room: float) -> Detectable:
+    """The difference whose interval leaves 0 out POWER of the time, where the two parts of the interval's variance are
     expected to be by_seed and by_prompt and the mean has `variance`. From few seeds by_seed is any draw of a χ²."""
     seeds, prompts = shape
     drawn = chdtri(seeds - 1, (np.arange(100) + 0.5) / 100) / (seeds - 1) if seeds > 1 else np.ones(1)
     half = _half_width(by_seed * drawn, by_prompt, seeds, prompts)
     effects = np.geomspace(1e-4, 1.0, 200)[:, None]
     powers = ndtr((effects - half) / math.sqrt(variance)).mean(axis=1)
-    value = float(np.interp(power, powers, effects[:, 0], right=math.inf))
+    value = float(np.interp(POWER, powers, effects[:, 0], right=math.inf))
     if value > room:
         least = f"{100 * value:.1f} points" if value < 1.0 else "any difference"
         return Detectable(None, f"it would take {least}, and there is room for {100 * room:.1f}")

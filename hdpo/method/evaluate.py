@@ -145,13 +145,13 @@ def estimates_by(column: str, rows: Iterable[dict[str, Any]], ks: Sequence[int])
 def estimates(rows: Sequence[dict[str, Any]], ks: Sequence[int]) -> dict[str, Any]:
     """pass@k, greedy, cliff and solved shares, each with its 95 % interval; the prompt is the unit."""
     counts = [(r["n"], r["correct"]) for r in rows]
-    greedy = [(1, r["greedy"]) for r in rows if r["greedy"] is not None]
+    greedy = [r["greedy"] == 1 for r in rows if r["greedy"] is not None]
     return {
         "n_problems": len(rows),
         "pass_at": {str(k): bounds(stats.mean_pass_at_k(counts, k)) for k in ks},
-        "cliff": bounds(stats.cliff_fraction(counts)),
-        "solved": bounds(stats.cover_at(counts, 1.0)),
-        "greedy": bounds(stats.cover_at(greedy, 1.0)) if greedy else None,
+        "cliff": bounds(stats.share([c == 0 for _, c in counts])),
+        "solved": bounds(stats.share([c == n for n, c in counts])),
+        "greedy": bounds(stats.share(greedy)) if greedy else None,
     }
 
 

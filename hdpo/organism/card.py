@@ -27,7 +27,7 @@ from hdpo.method.groups import accepted
 from hdpo.record.files import read_json, write_aside
 from hdpo.record.fingerprint import comparison_words, differences
 from hdpo.record.folder import ASSET_RUNS, Run, RunWriter, State, all_runs
-from hdpo.records import Group, GroupKind
+from hdpo.records import GroupKind
 from hdpo.sampling.draws import DrawKey, Purpose
 from hdpo.sampling.protocol import Draw
 from hdpo.work import prepare_libraries
@@ -122,19 +122,11 @@ def gate() -> dict[str, Estimate]:
         peeked = collector.collect(cliffs, Draw(8, DrawKey(0, Purpose.PRIVILEGED)), privileged=True)
     rates = [len(accepted([g])) / len(g.rollouts) for g in peeked]
     return {
-        "mixed prompts (1 to 15 of 16)": share(groups, GroupKind.MIXED),
-        "cliff prompts (0 of 16)": share(groups, GroupKind.CLIFF),
+        "mixed prompts (1 to 15 of 16)": stats.share([g.kind is GroupKind.MIXED for g in groups]),
+        "cliff prompts (0 of 16)": stats.share([g.kind is GroupKind.CLIFF for g in groups]),
         "privileged pass rate on cliffs": stats.mean_value(rates),
-        "cliffs with one accepted of 8": rate(sum(r > 0 for r in rates), len(rates)),
+        "cliffs with one accepted of 8": stats.share([r > 0 for r in rates]),
     }
-
-
-def share(groups: Sequence[Group], kind: GroupKind) -> Estimate:
-    return rate(sum(g.kind is kind for g in groups), len(groups))
-
-
-def rate(c: int, n: int) -> Estimate:
-    return Estimate(c / n, *stats.rate_interval(c, n), n, None)
 
 
 def per_problem(root: Path, mix: str) -> Values:
