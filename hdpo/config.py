@@ -153,14 +153,6 @@ class PromptConfig:
             raise BadInput(f"The student's wording must not contain {shown}. Remove it.")
 
 
-INSTRUCT = PromptConfig(
-    "{problem}\n\nReason step by step, and put your final answer within \\boxed{}.",
-    "{problem}\n\nHere is a reference solution:\n{reference}\n\n"
-    "With its help, write your own full solution of the problem. "
-    "Reason step by step, and put your final answer within \\boxed{}.",
-)
-
-
 @section
 class SamplingConfig:
     temperature: float = knob(1.0, low=0.05, high=5.0)

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from hdpo.assets import ASSETS
-from hdpo.config import INSTRUCT, knobs
+from hdpo.config import PromptConfig, knobs
 from hdpo.errors import BadInput
 
 TABLES = tomllib.loads((ASSETS / "presets.toml").read_text(encoding="utf-8"))
+INSTRUCT = PromptConfig(**TABLES["wording"])
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,6 @@ class Preset:
 
 def settings_in(name: str) -> dict[str, Any]:
     """Of one table, what it begins with included."""
-    if name == "wording":
-        return {"student": INSTRUCT.student, "privileged": INSTRUCT.privileged}
     before = settings_in(TABLES[name]["as"]) if "as" in TABLES[name] else {}
     return before | {k: v for k, v in TABLES[name].items() if k not in ("as", "help", "differs")}
 

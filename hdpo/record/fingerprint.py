@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 UNKNOWN = ""
 Names = tuple[str, ...]
@@ -32,16 +31,6 @@ class Fingerprint:
 # What must be one and the same before two results are compared. The rest belongs to the arm, as λ and the seed do.
 TRAINING = ("training_problems", "privileged")
 MEASURED = tuple(f.name for f in fields(Fingerprint) if f.name not in TRAINING)
-
-
-def read_fingerprint(noted: Any) -> Fingerprint:
-    """What a run's config.json holds; what is missing, or is no text, is unknown.
-
-    >>> read_fingerprint({"split": "test", "grader": 7}) == Fingerprint(split="test")
-    True
-    """
-    known = noted if isinstance(noted, dict) else {}
-    return Fingerprint(**{f.name: v for f in fields(Fingerprint) if isinstance(v := known.get(f.name), str)})
 
 
 def differences(a: Fingerprint, b: Fingerprint, among: Sequence[str] = MEASURED) -> tuple[Names, Names]:

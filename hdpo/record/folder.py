@@ -29,7 +29,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from enum import Enum
 from functools import cache
 from itertools import count, takewhile
@@ -45,7 +45,7 @@ from hdpo.config import KINDS, from_json, to_json
 from hdpo.errors import BadInput, HdpoError
 from hdpo.processes import Life, Start, held, host_of, life, me
 from hdpo.record import files
-from hdpo.record.fingerprint import Fingerprint, read_fingerprint
+from hdpo.record.fingerprint import Fingerprint
 from hdpo.record.shapes import STATUS, is_frozen, is_member, is_status
 from hdpo.records import Group, GroupKind
 
@@ -278,8 +278,11 @@ class Run:
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """What its numbers were made of; unknown in all fields before the run has begun, and in older runs."""
-        return read_fingerprint(self.frozen().get("fingerprint"))
+        """What its numbers were made of; what config.json does not say, or not as a text, is unknown: all of it before
+        the run has begun, and in older runs."""
+        noted = self.frozen().get("fingerprint")
+        known = noted if isinstance(noted, dict) else {}
+        return Fingerprint(**{f.name: v for f in fields(Fingerprint) if isinstance(v := known.get(f.name), str)})
 
     def load_config(self) -> Any:
         """The config object that ran."""

@@ -15,7 +15,8 @@ import pytest
 
 from hdpo.cli.follow import Bar
 from hdpo.cli.main import main, make_parser
-from hdpo.config import INSTRUCT, KINDS, TrainConfig, knobs
+from hdpo.config import KINDS, TrainConfig, knobs
+from hdpo.presets import INSTRUCT
 from hdpo.record.folder import Run, RunWriter, State
 from hdpo.record.progress import Progress
 from hdpo.work import jobs

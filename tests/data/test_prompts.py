@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from hdpo.config import INSTRUCT, Information, PromptConfig
+from hdpo.config import Information, PromptConfig
 from hdpo.data.problems import bundled
 from hdpo.data.prompts import fits, pick_other, privileged_messages, reference, render, student_messages
 from hdpo.errors import BadInput
 from hdpo.grading.boxes import last_box
+from hdpo.presets import INSTRUCT
 from hdpo.records import Problem
 
 PLAIN = PromptConfig()

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from hdpo.config import INSTRUCT, ScanConfig, TrainConfig, knobs
+from hdpo.config import ScanConfig, TrainConfig, knobs
 from hdpo.errors import BadInput
 from hdpo.model.adapter import adapter_folder
 from hdpo.model.defaults import following
+from hdpo.presets import INSTRUCT
 from hdpo.record.folder import Run, RunWriter
 from tests.engine import random_model, random_policy
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from hdpo.config import ScanConfig
 from hdpo.record.fingerprint import (
     MEASURED,
     TRAINING,
@@ -13,8 +14,8 @@ from hdpo.record.fingerprint import (
     comparison_words,
     differences,
     digest_of_files,
-    read_fingerprint,
 )
+from hdpo.record.folder import Run, RunWriter
 
 WHOLE = Fingerprint(**{name: name for name in (*MEASURED, *TRAINING)})
 
@@ -43,8 +44,12 @@ def test_what_an_older_run_does_not_say_is_unknown_and_not_equal() -> None:
 
 
 @pytest.mark.parametrize("noted", [None, 7, [], {}, {"model": 7, "color": "red"}])
-def test_a_damaged_fingerprint_is_an_unknown_one(noted: object) -> None:
-    assert read_fingerprint(noted) == Fingerprint()
+def test_a_damaged_fingerprint_is_an_unknown_one(tmp_path: Path, noted: object) -> None:
+    writer = RunWriter.create("scan", ScanConfig(), tmp_path)
+    writer.pin(fingerprint=noted)
+    assert Run(writer.path).fingerprint == Fingerprint()
+    writer.pin(fingerprint={"split": "test", "grader": 7})
+    assert Run(writer.path).fingerprint == Fingerprint(split="test")
 
 
 def test_a_digest_is_of_contents_and_their_order(tmp_path: Path) -> None:

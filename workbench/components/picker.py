@@ -14,11 +14,12 @@ from typing import Any
 
 import streamlit as st
 
-from hdpo.config import INSTRUCT, ModelConfig, ProblemConfig, PromptConfig, to_json
+from hdpo.config import ModelConfig, ProblemConfig, PromptConfig, to_json
 from hdpo.data.problems import BUNDLED as BUNDLED_PREFIX
 from hdpo.data.problems import MIXES, ProblemFile, load_problems, told
 from hdpo.errors import BadInput
 from hdpo.hub import is_hub_id
+from hdpo.presets import INSTRUCT
 from hdpo.record.folder import Run
 from hdpo.records import Problem
 from workbench.components.rollouts import printable, raw_text
