@@ -173,11 +173,9 @@ def gap_text(problem: Problem, trace: Mapping[str, Any], lens: Mapping[str, Any]
     names = ("kl", "jsd", "range_bound", "lemma1", "mismatch")
     columns = ("token", *names, "teacher's next", "student's next")
     rows = []
-    for t, piece in enumerate(lens["piece"]):
-        tops = (
-            " ".join(f"{text!r} {p:.2f}" for text, p in lens[f"{who}_top"][t][:3]) for who in ("teacher", "student")
-        )
-        rows.append([repr(piece)[1:-1], *(f"{lens[n][t]:.4f}" for n in names), *tops])
+    for i, piece in enumerate(lens["piece"]):
+        tops = (" ".join(f"{t!r} {p:.2f}" for t, p in lens[f"{who}_top"][i][:3]) for who in ("teacher", "student"))
+        rows.append([repr(piece)[1:-1], *(f"{lens[n][i]:.4f}" for n in names), *tops])
     for word in ("mean", "sum"):
         rows.append([word, *(f"{lens[f'{word}s'][n]:.4f}" for n in names), "", ""])
     head = f"{problem.id}  {problem.text}\n{side} trace [{trace['outcome']}], {trace['tokens']} tokens"

@@ -29,7 +29,6 @@ from hdpo.record.ranks import join
 from hdpo.work import prepare_libraries
 from hdpo.work.execute import execute
 from hdpo.work.jobs import check_resumable
-from hdpo.work.plan import plan
 from hdpo.work.preflight import UNREAD, check
 
 HEAVY: dict[str, tuple[Any, str]] = {
@@ -109,6 +108,8 @@ def run_heavy(args: Any) -> int:
         config = config_from(args, default)
     check(config)
     if args.dry_run:
+        from hdpo.work.plan import plan
+
         found = plan(config, args.preset, args.command_line)
         return tell(args, found, found["text"])
     if not args.resume:

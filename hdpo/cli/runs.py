@@ -28,9 +28,8 @@ COLUMNS = ("run", "name", "kind", "state", "done", "λ", "model", "data", "pass@
 
 def add_commands(commands: Any) -> None:
     p = command(commands, "runs", "list, show, compare, export, rename, stop and delete runs", list_runs)
-    actions = p.add_subparsers(
-        metavar="action", title="actions", description="RUN: an id or its end, a name, a folder, or latest"
-    )
+    which = "RUN: an id or its end, a name, a folder, or latest"
+    actions = p.add_subparsers(metavar="action", title="actions", description=which)
     for name, help, run, arguments in (
         ("list", "all runs, newest first (what runs alone does too)", list_runs, ()),
         ("show", "what a run is and what it came to", show, ("run",)),
@@ -49,9 +48,6 @@ def add_commands(commands: Any) -> None:
             action.add_argument("--out", metavar="FILE", type=some, help="where to write; without it, standard output")
         if name == "delete":
             action.add_argument("--yes", action="store_true", help="do not ask")
-
-
-# --- looking ----------------------------------------------------------------------------------------------------------
 
 
 def list_runs(args: Any) -> int:
@@ -170,9 +166,6 @@ def everything(run: Run) -> dict[str, Any]:
     """All that a run says of itself, a sweep's members with all that they say."""
     found = {**result_of(run), **run.frozen(), "metrics": run.metrics()}
     return found | ({"members": [everything(m) for _, m in members(run) if is_run(m)]} if run.kind == "sweep" else {})
-
-
-# --- doing ------------------------------------------------------------------------------------------------------------
 
 
 def rename(args: Any) -> int:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -54,10 +55,8 @@ class Desk:
 
     def warm_up(self) -> None:
         """Load the bundled model before anybody asks; without it the first request says what is wrong."""
-        try:
+        with suppress(BadInput):
             self._load(ModelConfig(), "")
-        except BadInput as e:
-            print(e, flush=True)
 
     def drop(self) -> bool:
         """Give the model's memory back. Whether there was one."""

@@ -160,14 +160,13 @@ def duration(config: TrainConfig | SweepConfig) -> Duration:
         return Duration(None, "No run of this model has been timed yet: the first steps will tell.")
     timing, last = timings[-1], members[-1].step
     run, shape = timing.run, timing.config.step
-    source = (
-        f"Measured in {run.name}: {timing.step:.1f} s a step of {shape.prompts_per_step} × {shape.rollouts} rollouts"
-    )
+    size = f"{shape.prompts_per_step} × {shape.rollouts}"
+    source = f"Measured in {run.name}: {timing.step:.1f} s a step of {size} rollouts"
     if timing.evaluation is not None:
         source += f", {timing.evaluation:.1f} s an evaluation"
     if run.recorded:
         source += ", on the machine that recorded it"
-    if (shape.prompts_per_step, shape.rollouts) != (last.prompts_per_step, last.rollouts):
+    if size != f"{last.prompts_per_step} × {last.rollouts}":
         source += "; scaled by prompts × rollouts"
     return Duration(sum(map(session_seconds, members, timings)), f"{source}.")
 

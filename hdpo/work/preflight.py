@@ -85,9 +85,8 @@ def check(config: Config) -> None:
 
         choose_device(model.device)
     if model.sampler == "vllm" and not model.vllm_url and find_spec("vllm") is None:
-        raise BadInput(
-            "sampler: expected vLLM, found none. pip install -r requirements-gpu.txt, or leave --sampler out."
-        )
+        words = "pip install -r requirements-gpu.txt, or leave --sampler out"
+        raise BadInput(f"sampler: expected vLLM, found none. {words}.")
     if isinstance(config, SweepConfig) and config.ray and find_spec("ray") is None:
         raise BadInput("ray: expected the ray package, found none. pip install ray==2.60.0, or leave --ray out.")
     if is_hub_id(inner.data.problems) or is_hub_id(inner.data.validation_problems):
@@ -100,5 +99,5 @@ def check(config: Config) -> None:
     if (found := len(training_problems(replace_knobs(inner, few))[0].problems)) < wanted:
         words = f"at least {wanted} training problems, one step's worth, found {found} in {inner.data.problems}"
         raise BadInput(
-            f"prompts-per-step: expected {words}. Lower --prompts-per-step to {found}, or give more problems."
+            f"prompts-per-step: expected {words}. Lower --prompts-per-step to {found} or give more problems."
         )
