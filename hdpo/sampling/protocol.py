@@ -54,16 +54,12 @@ class Sampler(Protocol):
 
         on_token(prompt index, rollout index, token id) is called for every token as it appears.
         """
-        ...
 
     def parity(self) -> dict[str, float]:
         """How far its log-probs are from the trained model's; empty where it is that model."""
-        ...
 
     def release(self) -> None:
         """Nothing will be sampled for a while: memory that training needs can go."""
-        ...
 
     def close(self) -> None:
         """Nothing will be sampled any more."""
-        ...

@@ -22,7 +22,7 @@ from hdpo.errors import BadInput, HdpoError
 from hdpo.model.batching import Trace
 from hdpo.model.fit import CHUNK_ELEMENTS
 from hdpo.model.policy import Policy, Weights
-from hdpo.sampling.draws import DrawKey, generator
+from hdpo.sampling.draws import generator
 from hdpo.sampling.protocol import Completion, Draw, OnToken, Prompt
 from hdpo.sampling.vllm_engines import NUMBERS, Adapter, How, LocalEngine, Request, ServerEngine
 
@@ -52,7 +52,11 @@ class VllmSampler:
                 f"temperature: expected at most 2 for vLLM, found {how.temperature:g}. Lower it, or choose --sampler transformers."
             )
         fresh, adapter = self._at_hand(draw.weights)
-        requests = [Request(p.ids, seed_of(draw.key, p.problem_id, g)) for p in prompts for g in range(draw.n)]
+        requests = [
+            Request(p.ids, int(generator(draw.key, p.problem_id, g).integers(2**63)))
+            for p in prompts
+            for g in range(draw.n)
+        ]
         settings = {
             "temperature": 0.0 if draw.greedy else how.temperature,
             "top_p": how.top_p,
@@ -130,16 +134,6 @@ def parity(theirs: np.ndarray, ours: np.ndarray) -> dict[str, float]:
     apart, kl = np.abs(d), float(np.mean(np.expm1(d) - d))
     found = {"parity_mean": float(apart.mean()), "parity_max": float(apart.max()), "parity_kl": kl}
     return found | {"parity_tokens": len(d)}
-
-
-def seed_of(key: DrawKey, problem_id: str, rollout: int) -> int:
-    """The seed of one rollout, from the key of our own draws.
-
-    >>> from hdpo.sampling.draws import Purpose
-    >>> seed_of(DrawKey(0, Purpose.SCAN), "a", 0) == seed_of(DrawKey(0, Purpose.SCAN), "a", 1)
-    False
-    """
-    return int(generator(key, problem_id, rollout).integers(2**63))
 
 
 def make(policy: Policy, config: ModelConfig, topk: int) -> VllmSampler:

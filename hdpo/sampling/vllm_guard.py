@@ -26,12 +26,9 @@ def guard(name: str) -> subprocess.Popen[bytes]:
 
 def bearing(name: str) -> list[psutil.Process]:
     """The processes that run under this name."""
-    found = []
-    for p in psutil.process_iter():
-        with suppress(psutil.Error):
-            if p.environ().get(NAMED) == name and p.status() != psutil.STATUS_ZOMBIE:
-                found.append(p)
-    return found
+    running = psutil.process_iter(["environ", "status"])  # None where it may not be asked, or is gone
+    named = [p for p in running if (p.info["environ"] or {}).get(NAMED) == name]
+    return [p for p in named if p.info["status"] != psutil.STATUS_ZOMBIE]
 
 
 def end_all(name: str) -> None:
