@@ -99,9 +99,9 @@ def add_preset(parser: argparse.ArgumentParser) -> None:
 def help_text(k: Knob) -> str:
     """What it is, its default, the paper's value, its limits."""
     low, high = ("" if x is None else written(x) for x in (k.low, k.high))
-    facts = [f"default {written(k.default)}", f"paper: {k.paper}" if k.paper else ""]
-    facts.append(f"{low} to {high}" if low and high else f"at least {low}" if low else "")
-    return f"{k.help} ({'; '.join(f for f in facts if f)})".replace("%", "%%")
+    span = f"{low} to {high}" if low and high else f"at least {low}" if low else ""
+    facts = (f"default {written(k.default)}", f"paper: {k.paper}" if k.paper else "", span)
+    return f"{k.help} ({'; '.join(filter(None, facts))})".replace("%", "%%")
 
 
 def metavar(k: Knob) -> str:

@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -244,21 +245,18 @@ class PieceStream:
 
     tokenizer: Any
     skip_special: bool = False
-    _ids: list[int] = field(default_factory=list)
-    _start: int = 0
-    _shown: int = 0
+    _before: list[int] = field(default_factory=list)  # the tokens of the piece that was shown last
+    _new: list[int] = field(default_factory=list)
 
     def push(self, token: int) -> str:
-        self._ids.append(token)
+        self._new.append(token)
+        decode = partial(self.tokenizer.decode, skip_special_tokens=self.skip_special)
         # Decoded together with the tokens before: alone, some tokenizers drop a token's leading space.
-        before, now = self._decode(self._ids[self._start : self._shown]), self._decode(self._ids[self._start :])
+        before, now = decode(self._before), decode(self._before + self._new)
         if now.endswith("\ufffd"):
             return ""
-        self._start, self._shown = self._shown, len(self._ids)
-        return now[len(before) :]
-
-    def _decode(self, ids: list[int]) -> str:
-        return str(self.tokenizer.decode(ids, skip_special_tokens=self.skip_special))
+        self._before, self._new = self._new, []
+        return str(now[len(before) :])
 
 
 def pieces(tokenizer: Any, token_ids: Sequence[int]) -> list[str]:

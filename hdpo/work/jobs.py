@@ -191,9 +191,7 @@ def running_heavy(root: Path | None = None) -> Job | None:
     root = root or runs_root()
     if not (root / "jobs.sqlite").exists():  # asked by those who only look, also where nothing can be written
         return None
-    with _connection(root) as db:
-        found = _rows(db, "lane='heavy' AND state='running'")
-    return next((j for j in found if _at_work(j, root)), None)
+    return next((j for j in pending_heavy(root) if j.state is State.RUNNING and _at_work(j, root)), None)
 
 
 def pending_heavy(root: Path | None = None) -> list[Job]:
@@ -210,8 +208,7 @@ def pending_of(run: Run) -> Job | None:
 def stop(run: Run) -> None:
     """A waiting run leaves the queue; a running one stops at its next step edge, with a checkpoint. Nothing happens to one
     that has ended."""
-    job = pending_of(run)
-    if job is not None:
+    if (job := pending_of(run)) is not None:
         cancel(job.id, run.path.parent)
     elif not run.status().state.ended:
         request_stop(run.path)  # a member of a sweep: the sweep's job is not its own
@@ -369,9 +366,5 @@ def _transaction(root: Path | None) -> Iterator[sqlite3.Connection]:
     """All or nothing; the write lock is taken first, so that what was read still holds when it is written."""
     with _connection(root) as db:
         db.execute("BEGIN IMMEDIATE")
-        try:
+        with db:
             yield db
-            db.execute("COMMIT")
-        except BaseException:
-            db.execute("ROLLBACK")
-            raise
