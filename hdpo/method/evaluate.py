@@ -10,6 +10,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
@@ -22,7 +23,7 @@ from hdpo.grading.verify import VerifierPool
 from hdpo.method.groups import Collector
 from hdpo.method.identity import pin_fingerprint
 from hdpo.model.fit import PROBLEMS_AT_ONCE, SLOW_PROBLEMS_AT_ONCE, check_fits
-from hdpo.model.policy import Weights, load_policy
+from hdpo.model.policy import load_policy
 from hdpo.record.folder import CHUNK_TABLE, Run, RunWriter
 from hdpo.record.progress import Report
 from hdpo.record.ranks import ALONE, Ranks
@@ -35,10 +36,8 @@ from hdpo.sampling.transformers import TransformersSampler
 def measure(
     collector: Collector,
     problems: Sequence[Problem],
-    config: EvalConfig,
-    key: DrawKey,
+    draw: Draw,
     tell: Callable[[int], None],
-    weights: Weights = Weights.CURRENT,
     kept: RunWriter | None = None,
 ) -> list[dict[str, Any]]:
     """One row a problem: n, correct, greedy, what became of the rest. tell(done problems) may raise Stopped.
@@ -47,8 +46,7 @@ def measure(
     """
     rows, left = chunks_left(collector, problems, kept)
     for number, part in left:
-        sampled = collector.collect(part, Draw(config.eval_samples, key, weights=weights))
-        greedy = collector.collect(part, Draw(1, key, greedy=True, weights=weights))
+        sampled, greedy = collector.collect(part, draw), collector.collect(part, replace(draw, n=1, greedy=True))
         found = [problem_row(g, h) for g, h in zip(sampled, greedy, strict=True)]
         if kept:
             kept.table(CHUNK_TABLE, number, found)
@@ -223,14 +221,8 @@ def evaluate(writer: RunWriter, config: EvaluateConfig, report: Report) -> None:
     """pass@k of one model or adapter on one split; the run ends with an `eval` row and its per-problem table."""
     started = time.perf_counter()
     with at_work(writer, config, report) as (problems, collector):
-        rows = measure(
-            collector,
-            problems,
-            config.evaluation,
-            DrawKey(config.seed, Purpose.EVALUATION),
-            lambda done: report("evaluating", done, len(problems), "problems"),
-            kept=writer,
-        )
+        draw = Draw(config.evaluation.eval_samples, DrawKey(config.seed, Purpose.EVALUATION))
+        rows = measure(collector, problems, draw, lambda n: report("evaluating", n, len(problems), "problems"), writer)
     writer.table("eval", 0, rows)
     writer.drop_tables(CHUNK_TABLE)
     summary = summarise(rows, config.evaluation, config.sampling) | collector.sampler.parity()

@@ -31,6 +31,7 @@ from hdpo.record.folder import Run, RunWriter
 from hdpo.record.progress import Report, time_left
 from hdpo.records import Problem
 from hdpo.sampling.draws import DrawKey, Purpose
+from hdpo.sampling.protocol import Draw
 
 PROBE_IDS = ("student_prompt", "teacher_prompt", "completion")  # columns of the probe's table
 
@@ -129,8 +130,9 @@ def evaluate_at(t: Training, step: int) -> None:
         t.report.meanwhile(f"evaluating at step {step}: {done} of {n} problems", max(step, 1))
 
     tell(0)
-    weights, key = Weights.CURRENT if step else Weights.INITIAL, DrawKey(c.seed, Purpose.EVALUATION, step)
-    rows = measure(t.learner.collector, t.validation, c.evaluation, key, tell, weights)
+    weights = Weights.CURRENT if step else Weights.INITIAL
+    draw = Draw(c.evaluation.eval_samples, DrawKey(c.seed, Purpose.EVALUATION, step), weights)
+    rows = measure(t.learner.collector, t.validation, draw, tell)
     if not countable(rows, c.evaluation) and (errors := sum(r["grader_errors"] for r in rows)):
         t.writer.metric("not_evaluated", step, problems=n, grader_errors=errors)
     else:

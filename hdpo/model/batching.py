@@ -53,12 +53,11 @@ def shared_rows(traces: Sequence[Trace], width: int) -> list[list[int]]:
     open_row: dict[tuple[int, ...], tuple[list[int], int]] = {}
     for i, t in enumerate(traces):
         row, used = open_row.get(t.prompt_ids, ([], 0))
-        if row and used + len(t.completion_ids) <= width:
-            row.append(i)
-            open_row[t.prompt_ids] = row, used + len(t.completion_ids)
-        else:
-            rows.append([i])
-            open_row[t.prompt_ids] = rows[-1], len(t)
+        if not row or used + len(t.completion_ids) > width:
+            row, used = [], len(t.prompt_ids)
+            rows.append(row)
+        row.append(i)
+        open_row[t.prompt_ids] = row, used + len(t.completion_ids)
     return rows
 
 

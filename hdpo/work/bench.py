@@ -27,6 +27,7 @@ from hdpo.model.policy import Policy
 from hdpo.record.folder import RunWriter
 from hdpo.record.progress import Report
 from hdpo.sampling.draws import DrawKey, Purpose
+from hdpo.sampling.protocol import Draw
 
 STEPS = 4  # after a first one that is not counted
 PHASES = ("sample", "verify", "privileged", "update")
@@ -73,7 +74,8 @@ def seconds_of_evaluation(t: Training) -> float:
     if not part:
         return 0.0
     c, began = t.learner.config, time.perf_counter()
-    measure(t.learner.collector, part, c.evaluation, DrawKey(c.seed, Purpose.EVALUATION, 1), lambda done: None)
+    draw = Draw(c.evaluation.eval_samples, DrawKey(c.seed, Purpose.EVALUATION, 1))
+    measure(t.learner.collector, part, draw, lambda done: None)
     return (time.perf_counter() - began) * len(t.validation) / len(part)
 
 

@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from transformers import AutoModelForCausalLM, GenerationConfig
 
-from hdpo.config import EvalConfig, ModelConfig, PromptConfig, SamplingConfig
+from hdpo.config import ModelConfig, PromptConfig, SamplingConfig
 from hdpo.data.problems import bundled
 from hdpo.data.prompts import render, student_messages
 from hdpo.grading.verify import VerifierPool
@@ -101,13 +101,7 @@ def evaluation() -> Row:
         best = min(sizes, key=lambda size: sizes[size])
 
         def ours() -> None:
-            measure(
-                collector,
-                problems,
-                EvalConfig(eval_samples=16),
-                DrawKey(0, Purpose.EVALUATION, next(steps)),
-                lambda _: None,
-            )
+            measure(collector, problems, Draw(16, DrawKey(0, Purpose.EVALUATION, next(steps))), lambda _: None)
 
         def theirs() -> None:
             for n, greedy in ((16, False), (1, True)):

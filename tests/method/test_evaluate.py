@@ -12,11 +12,12 @@ from hdpo.method.evaluate import measure, problem_row, summarise
 from hdpo.record.folder import Run, RunWriter, State, request_stop
 from hdpo.records import Outcome
 from hdpo.sampling.draws import DrawKey, Purpose
+from hdpo.sampling.protocol import Draw
 from hdpo.work.execute import execute
 from tests.engine import PROBLEMS, ScriptedSampler, collector_of, group_of, random_model, random_policy
 
 CONFIG = EvalConfig(eval_samples=4, ks=(1, 2))
-KEY = DrawKey(0, Purpose.EVALUATION, 3)
+DRAW = Draw(CONFIG.eval_samples, DrawKey(0, Purpose.EVALUATION, 3))
 C, W, G = Outcome.CORRECT, Outcome.WRONG, Outcome.GRADER_ERROR
 
 
@@ -38,7 +39,7 @@ def script(right_of):
 def test_pass_at_k_cliffs_and_greedy_from_known_counts(policy) -> None:
     right = {"p2": 0, "p3": 1, "p4": 4, "p5": 2}
     told: list[int] = []
-    rows = measure(collector_of(policy, ScriptedSampler(policy, script(right))), PROBLEMS[:4], CONFIG, KEY, told.append)
+    rows = measure(collector_of(policy, ScriptedSampler(policy, script(right))), PROBLEMS[:4], DRAW, told.append)
     assert {r["problem_id"]: r["correct"] for r in rows} == right and told == [4]
     found = summarise(rows, CONFIG, SamplingConfig())
     for k in (1, 2):
