@@ -10,7 +10,6 @@ import dataclasses
 import inspect
 import itertools
 import math
-import types
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -174,7 +173,7 @@ def parse(hint: Any, value: Any, name: str) -> Any:
             return hint(value)
         except ValueError:
             raise BadInput(f"{name}: expected {words(hint)}, found {value!r}. Choose one of them.") from None
-    if isinstance(hint, types.GenericAlias):
+    if typing.get_origin(hint) is tuple:
         if not isinstance(value, (list, tuple)):
             raise BadInput(f"{name}: expected a list, found {value!r}. Give values with commas between.")
         return tuple(value)

@@ -178,7 +178,7 @@ def planned(kind: str, of_set: str, problems: int, k: int, seeds: int) -> tuple[
         more = 0.0 if kind == EFFECTS[0] else sampling_variance(risen(many, rise, k), k) - before
         problems = math.sqrt(max(float(rise.var()) + min(more, 0.0) / seeds, 0.0))  # rollouts spared
         spread = stats.Spread(problems, rest=math.sqrt(2 * before + more) if more > 0 else 0.0)
-        found = [stats.detectable_difference(c, N, k, seeds, spread=spread).value for c in baselines]
+        found = [stats.detectable_difference(c, N, k, seeds, len(c), spread).value for c in baselines]
         size = float(np.mean([v if v is not None else math.nan for v in found]))
     return size, room
 

@@ -58,9 +58,6 @@ class Spread:
     rest: float = 0.2
 
 
-ASSUMED = Spread()
-
-
 @dataclass(frozen=True)
 class Detectable:
     """The smallest true difference that would show, a fraction; None where it cannot be told, and `reason` says why."""
@@ -177,29 +174,27 @@ def spread_of(a: Sequence[Values], b: Sequence[Values]) -> Spread:
     return Spread(*(math.sqrt(max(v, 0.0)) for v in (by_prompt, by_seed, rest)))
 
 
-def detectable_difference(
-    counts: Counts, n_samples: int, k: int, seeds: int = 1, *, prompts: int | None = None, spread: Spread = ASSUMED
-) -> Detectable:
+def detectable_difference(counts: Counts, samples: int, k: int, seeds: int, prompts: int, spread: Spread) -> Detectable:
     """Smallest true rise of pass@k that `seeds_difference` shows 80 times in 100, planned from a baseline's counts.
 
     The variances are those of that interval. The spread is an assumption, to be said; its seeds count from two on, as in
-    the interval, and its rest is at least what n_samples rollouts a prompt in both arms make at the baseline's rates,
-    which is estimated without bias and takes 2k rollouts a prompt. prompts: how many will be evaluated, as many as the
-    baseline by default. Where only a few rollouts or problems tell of the effect it shows more often than it says, up to
-    90 times in 100: such means are skewed."""
+    the interval, and its rest is at least what samples rollouts a prompt in both arms make at the baseline's rates,
+    which is estimated without bias and takes 2k rollouts a prompt. prompts: how many will be evaluated. Where only a few
+    rollouts or problems tell of the effect it shows more often than it says, up to 90 in 100: such means are skewed."""
     if seeds < 1:
         raise BadInput(f"Expected at least one seed, found {seeds}.")
-    pass_at_k(n_samples, 0, k)
+    pass_at_k(samples, 0, k)
     used = [(n, c) for n, c in _checked(counts) if n >= 2 * k]
-    size = prompts or len(counts)
-    if min(len(used), size) < FEWEST:
-        return Detectable(None, f"it takes {FEWEST} problems with {2 * k} samples each, found {min(len(used), size)}")
+    if min(len(used), prompts) < FEWEST:
+        return Detectable(
+            None, f"it takes {FEWEST} problems with {2 * k} samples each, found {min(len(used), prompts)}"
+        )
     by_seed = spread.seeds**2 / seeds if seeds > 1 else 0.0
-    by_prompt = spread.problems**2 / size
-    rest = max(2.0 * _sampling_variance(used, n_samples, k), spread.rest**2) / (seeds * size)
-    unseen = 1.0 / size**2  # the half prompts of `_variance`
+    by_prompt = spread.problems**2 / prompts
+    rest = max(2.0 * _sampling_variance(used, samples, k), spread.rest**2) / (seeds * prompts)
+    unseen = 1.0 / prompts**2  # the half prompts of `_variance`
     total, room = by_seed + by_prompt + rest, 1.0 - mean_pass_at_k(used, k).value
-    return _shown(by_seed + rest, by_prompt + rest + unseen, total, (seeds, size), room)
+    return _shown(by_seed + rest, by_prompt + rest + unseen, total, (seeds, prompts), room)
 
 
 def first_divergence(a: Sequence[int], b: Sequence[int]) -> int | None:
@@ -214,12 +209,8 @@ def first_divergence(a: Sequence[int], b: Sequence[int]) -> int | None:
 def verdict_words(difference: Estimate) -> str:
     """A difference in words, in percentage points; one whose interval holds 0 (ends included) is not visible.
 
-    >>> verdict_words(Estimate(0.152, 0.101, 0.203, 240))
-    'higher by 15.2 points (10.1 to 20.3)'
-    >>> verdict_words(Estimate(-0.02, -0.031, -0.009, 240))
-    'lower by 2.0 points (0.9 to 3.1)'
-    >>> verdict_words(Estimate(0.02, -0.01, 0.05, 240))
-    'no visible difference'
+    >>> verdict_words(Estimate(0.152, 0.101, 0.203, 240)), verdict_words(Estimate(0.02, -0.01, 0.05, 240))
+    ('higher by 15.2 points (10.1 to 20.3)', 'no visible difference')
     """
     if difference.low <= 0.0 <= difference.high:
         return "no visible difference"

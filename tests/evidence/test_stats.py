@@ -195,7 +195,7 @@ def test_arms_of_other_seeds_are_refused():
 
 def test_detectable_difference_of_coins_is_the_textbooks():
     # All prompts near one half: Var = .25/16, z .975 = 1.98 at 99 degrees, z .8 = .842.
-    found = stats.detectable_difference([(64, 32)] * 1000, 16, 1, spread=stats.Spread(0.0, 0.0, 0.0))
+    found = stats.detectable_difference([(64, 32)] * 1000, 16, 1, 1, 1000, stats.Spread(0.0, 0.0, 0.0))
     assert found.value == pytest.approx((1.962 + 0.842) * math.sqrt(2 * 0.25 / 16 / 1000), rel=0.02)
 
 
@@ -203,7 +203,8 @@ def test_more_of_anything_detects_less():
     counts = draw_counts(np.random.default_rng(5), draw_rates(np.random.default_rng(6), 100), 16)
 
     def found(n: int = 16, k: int = 8, **more) -> float:
-        return stats.detectable_difference(counts, n, k, **{"spread": stats.Spread(rest=0.0), **more}).value
+        plan = {"seeds": 1, "prompts": 100, "spread": stats.Spread(rest=0.0), **more}
+        return stats.detectable_difference(counts, n, k, **plan).value
 
     assert found(32) < found() and found(16, 1) < found()
     assert found(prompts=400) < found() < found(spread=stats.Spread(problems=0.5))
@@ -221,7 +222,7 @@ def test_more_of_anything_detects_less():
     ],
 )
 def test_what_cannot_be_told_has_a_reason(counts, reason):
-    found = stats.detectable_difference(counts, 16, 8)
+    found = stats.detectable_difference(counts, 16, 8, 1, len(counts), stats.Spread())
     assert found.value is None and reason in found.reason
 
 
@@ -246,7 +247,8 @@ def test_the_power_of_a_comparison_never_contradicts_its_interval(seeds):
 @pytest.mark.parametrize("setting", [{"seeds": 0}, {"k": 32}])
 def test_impossible_plans_are_refused(setting):
     with pytest.raises(BadInput):
-        stats.detectable_difference(**{"counts": [(8, 4)], "n_samples": 16, "k": 1, **setting})
+        plan = {"k": 1, "seeds": 1, **setting}
+        stats.detectable_difference([(8, 4)], 16, prompts=1, spread=stats.Spread(), **plan)
 
 
 # --- words and traces ---

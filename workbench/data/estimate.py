@@ -46,7 +46,7 @@ def detectable(config: TrainConfig, seeds: int = 1) -> str:
     problems = min(planned.eval_problems, len(counts))
     for k in dict.fromkeys((min(planned.ks), max(planned.ks))):
         spread, pairs = tradeoff.varied_before(before, f"pass@{k}") or (stats.Spread(), ASSUMED)
-        shown = stats.detectable_difference(counts, planned.eval_samples, k, seeds, prompts=problems, spread=spread)
+        shown = stats.detectable_difference(counts, planned.eval_samples, k, seeds, problems, spread)
         shows.append(tradeoff.told(shown, f"pass@{k}"))
     extra = " Training noise, of which one seed knows nothing, is not in it." if seeds == 1 else ""
     return (
