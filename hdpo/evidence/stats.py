@@ -178,17 +178,15 @@ def detectable_difference(counts: Counts, samples: int, k: int, seeds: int, prom
     """Smallest true rise of pass@k that `seeds_difference` shows 80 times in 100, planned from a baseline's counts.
 
     The variances are those of that interval. The spread is an assumption, to be said; its seeds count from two on, as in
-    the interval, and its rest is at least what samples rollouts a prompt in both arms make at the baseline's rates,
+    the interval, and its rest is at least what `samples` rollouts a prompt in both arms make at the baseline's rates,
     which is estimated without bias and takes 2k rollouts a prompt. prompts: how many will be evaluated. Where only a few
     rollouts or problems tell of the effect it shows more often than it says, up to 90 in 100: such means are skewed."""
     if seeds < 1:
         raise BadInput(f"Expected at least one seed, found {seeds}.")
     pass_at_k(samples, 0, k)
     used = [(n, c) for n, c in _checked(counts) if n >= 2 * k]
-    if min(len(used), prompts) < FEWEST:
-        return Detectable(
-            None, f"it takes {FEWEST} problems with {2 * k} samples each, found {min(len(used), prompts)}"
-        )
+    if (found := min(len(used), prompts)) < FEWEST:
+        return Detectable(None, f"it takes {FEWEST} problems with {2 * k} samples each, found {found}")
     by_seed = spread.seeds**2 / seeds if seeds > 1 else 0.0
     by_prompt = spread.problems**2 / prompts
     rest = max(2.0 * _sampling_variance(used, samples, k), spread.rest**2) / (seeds * prompts)

@@ -178,9 +178,8 @@ class RunWriter:
                 said = {"index": r.index, "text": r.text, "outcome": r.outcome.value, "answer": r.answer}
                 said |= {"tokens": len(r.token_ids), "token_ids": r.token_ids, "logprob_sum": float(sum(r.logprobs))}
                 rows.append(asked | said)
-        for key, values in extra.items():
-            for row, value in zip(rows, values, strict=True):
-                row[key] = value
+        for row, *values in zip(rows, *extra.values(), strict=True):
+            row.update(zip(extra, values, strict=True))
         part = f"step-{step:06d}-{role}-a{self.attempt}.parquet" if rows else ""
         if rows:
             files.write_table(self.path / "rollouts" / part, rows)
