@@ -1,4 +1,4 @@
-"""Where what comes with the project lies: beside the packages in a checkout, inside `workbench` where it was installed."""
+"""Where what comes with the project lies: beside the packages in a checkout, inside `workbench` if installed."""
 
 from __future__ import annotations
 

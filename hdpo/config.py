@@ -64,7 +64,7 @@ class ModelConfig:
     revision: str = knob("")
     """Commit, tag or branch of a hub model; a run's config gets the commit."""
     adapter: str = knob("")
-    """LoRA adapter to start from: a peft folder, RUN, RUN@best or RUN@40; empty starts from the base model. Paper: none."""
+    """LoRA adapter to start from: a peft folder, RUN, RUN@best or RUN@40; empty: the base model. Paper: none."""
     chat_template: str = knob("")
     """File with the chat template (Jinja) in place of the model's own; base models have none."""
     device: str = knob("auto", options=("auto", "cpu", "cuda", "mps"))
@@ -101,7 +101,7 @@ class ProblemConfig:
     columns: str = knob("")
     """Column mapping of a file, such as text=question,solution=worked,answer=final."""
     sources: str = knob("")
-    """Sources (such as problem_source) whose problems count, with commas between; empty takes all. Paper: MATH and GSM8K."""
+    """Sources (problem_source) whose problems count, with commas between; empty takes all. Paper: MATH and GSM8K."""
     limit: int = knob(0, low=0)
     """Read at most this many problems; 0 reads all."""
     split_seed: int = knob(42, low=0)

@@ -1,4 +1,4 @@
-"""Errors as sentences: what was expected, what was found, what to do. Pages and the command line show them as they are."""
+"""Errors as sentences: what was expected, what was found, what to do. Pages and terminal show them as they are."""
 
 OK, FAILED, BAD_INPUT, BUSY, STOPPED = 0, 1, 2, 3, 130  # exit codes
 

@@ -27,14 +27,16 @@ def hub_errors(what: str, way_on: str) -> Iterator[None]:
     """The hub's refusals as sentences; way_on: what a person without it can do."""
     from huggingface_hub import errors
 
-    absent = "found nothing public of that name. Check the spelling, log in with `hf auth login` if it is private"
-    offline = "a network or a copy in the cache, found neither. Fetch it where there is a network (`hf download`), copy the cache folder"
+    agree = f"Agree on its page and log in with `hf auth login`, or {way_on}"
+    check = f"Check the spelling, log in with `hf auth login` if it is private, or {way_on}"
+    fetch = f"Fetch it where there is a network (`hf download`), copy the cache folder, or {way_on}"
+    offline = f"a network or a copy in the cache, found neither. {fetch}"
     refusals: dict[type[Exception], str] = {
-        errors.GatedRepoError: f"a free one, found one that asks for an agreement first. Agree on its page and log in with `hf auth login`, or {way_on}",
+        errors.GatedRepoError: f"a free one, found one that asks for an agreement first. {agree}",
         errors.RevisionNotFoundError: "that revision, found none of that name. Leave it out for the newest, or check it",
-        errors.RepositoryNotFoundError: f"it on the hub, {absent}, or {way_on}",
-        errors.LocalEntryNotFoundError: f"{offline}, or {way_on}",
-        ConnectionError: f"{offline}, or {way_on}",
+        errors.RepositoryNotFoundError: f"it on the hub, found nothing public of that name. {check}",
+        errors.LocalEntryNotFoundError: offline,
+        ConnectionError: offline,
     }
     try:
         yield

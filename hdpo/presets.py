@@ -1,4 +1,4 @@
-"""Settings that belong together, by name (`assets/presets.toml`); flags given beside a preset change single ones of them."""
+"""Settings that belong together, by name (`assets/presets.toml`); flags beside a preset change single ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Process control, in one place: who lives, who ends with whom, and who holds a folder. POSIX and Windows differ here alone.
+"""Process control: who lives, who ends with whom, and who holds a folder. POSIX and Windows differ here alone.
 
 A process is named by its pid and its start. The start is free of the clock, which people and time servers set: on Linux
 the host, the boot and the ticks since that boot; elsewhere the system keeps the moment of the start itself.
@@ -88,8 +88,8 @@ def _created(pid: int) -> float:
 def holding(folder: Path) -> Iterator[None]:
     """Hold a folder by a lock on its file `lock` until the block ends, or the process does, however it ends. Raises
     Busy where another process holds it. The lock is the system's own and looks at no clock. Over NFS it counts between
-    machines from version 4 on; where a file system has no locks at all, that is said on standard error, and the liveness
-    of the last writer is all there is."""
+    machines from version 4 on; where a file system has no locks, that is said on standard error, and the liveness of
+    the last writer is all there is."""
     with (folder / "lock").open("ab") as file:
         until = time.monotonic() + HOLD_PATIENCE
         try:

@@ -60,7 +60,7 @@ class Doubt(str, Enum):
 
 @dataclass(frozen=True)
 class Problem:
-    """`solution` is the worked ground truth y*, "" where the set has none; `answer` its final answer, which is verified."""
+    """`solution` is the worked ground truth y*, "" where the set has none; `answer` its final answer, for the verifier."""
 
     id: str
     text: str
@@ -72,8 +72,8 @@ class Problem:
 
 @dataclass(frozen=True)
 class TopK:
-    """The K largest raw log-probs (T = 1, before top-p) at each completion position, in nats. ids, logprobs: numpy arrays
-    (T, K). `weights` names the weights that computed them, which stand for the teacher while that is its name."""
+    """The K largest raw log-probs (T = 1, before top-p) at each completion position, in nats. ids, logprobs: numpy
+    arrays (T, K). `weights` names the weights that computed them; they stand for the teacher while that is its name."""
 
     ids: object
     logprobs: object
@@ -82,8 +82,8 @@ class TopK:
 
 @dataclass(frozen=True)
 class Rollout:
-    """One sampled completion and its verdict. token_ids end with the end token unless truncated. logprobs are those of the
-    sampling distribution at its temperature (nats, one a token). `answer` is what the verifier found, "" for nothing."""
+    """One sampled completion and its verdict. token_ids end with the end token unless truncated. logprobs are those of
+    the sampling distribution at its temperature, nats, one a token. `answer` is what the verifier found, or ""."""
 
     problem_id: str
     index: int
@@ -101,7 +101,7 @@ class Rollout:
 
 @dataclass(frozen=True)
 class Group:
-    """The rollouts of one prompt. `gradable` is False where the gold answer cannot be parsed; `fits` where the prompt does not."""
+    """The rollouts of one prompt. `gradable`: its gold answer can be parsed; `fits`: it fits into the context."""
 
     problem: Problem
     prompt_ids: tuple[int, ...]

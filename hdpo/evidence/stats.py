@@ -135,24 +135,24 @@ def mean_value(values: Values) -> Estimate:
 
 
 def seeds_difference(a: Sequence[Values], b: Sequence[Values]) -> Estimate:
-    """How much arm a exceeds arm b over training seeds, one or more: one array of per-prompt shares a seed, between 0 and
-    1, the same prompts in the same order.
+    """How much arm a exceeds arm b over training seeds, one or more: one array of per-prompt shares a seed, between 0
+    and 1, the same prompts in the same order.
 
-    d[s, p] = a[s][p] - b[s][p]; the value is its mean, not cut at 0. Seeds and prompts are crossed random effects (every seed is
-    evaluated on the same prompts), so Var(mean) = σ²_seed/S + σ²_prompt/P + σ²_rest/(SP). The variance of the seed means
-    over S plus that of the prompt means over P estimates this and counts the last part twice: wide rather than narrow.
-    Each part keeps the t of its own degrees, `√(t²V_seed + t²V_prompt)`: Banerjee's interval (1960), which never covers
-    less than it says. Pooled degrees (Satterthwaite's) do when two seeds happen to agree: 10 to 14 % false claims. The
-    price is the width: two seeds know the training noise by one degree, t = 12.7; three by 4.3. With one seed training
-    noise is not covered: say so."""
+    d[s, p] = a[s][p] - b[s][p]; the value is its mean, not cut at 0. Seeds and prompts are crossed random effects
+    (every seed is evaluated on the same prompts), so Var(mean) = σ²_seed/S + σ²_prompt/P + σ²_rest/(SP). The variance
+    of the seed means over S plus that of the prompt means over P estimates this and counts the last part twice: wide
+    rather than narrow. Each part keeps the t of its own degrees, `√(t²V_seed + t²V_prompt)`: Banerjee's interval
+    (1960), which never covers less than it says. Pooled degrees (Satterthwaite's) do when two seeds happen to agree:
+    10 to 14 % false claims. The price is the width: two seeds know the training noise by one degree, t = 12.7; three
+    by 4.3. With one seed training noise is not covered: say so."""
     d = _differences(a, b)
     value, half = float(d.mean()), float(_half_width(*_parts(d), *d.shape))
     return Estimate(value, max(value - half, -1.0), min(value + half, 1.0), d.shape[1])
 
 
 def detectable_again(a: Sequence[Values], b: Sequence[Values]) -> Detectable:
-    """From which true difference on a comparison like this one shows it, by the variances of these very pairs: always
-    beyond the half width of `seeds_difference`, which it cannot contradict. With one seed training noise is not in it."""
+    """From which true difference on a comparison like this one shows it, by the variances of these very pairs: beyond
+    the half width of `seeds_difference`, which it cannot contradict. With one seed training noise is not in it."""
     d = _differences(a, b)
     if d.shape[1] < FEWEST:
         return Detectable(None, f"{d.shape[1]} problems are too few, it takes {FEWEST}")
@@ -161,8 +161,8 @@ def detectable_again(a: Sequence[Values], b: Sequence[Values]) -> Detectable:
 
 
 def spread_of(a: Sequence[Values], b: Sequence[Values]) -> Spread:
-    """How pairs of runs varied, for the plan of more of them; the moments' estimates, cut at 0. One seed cannot tell what
-    is the problem's from what is the training's: all goes to the problems."""
+    """How pairs of runs varied, for the plan of more of them; the moments' estimates, cut at 0. One seed cannot tell
+    what is the problem's from what is the training's: all goes to the problems."""
     d = _differences(a, b)
     seeds, prompts = d.shape
     rest = 0.0
@@ -177,10 +177,11 @@ def spread_of(a: Sequence[Values], b: Sequence[Values]) -> Spread:
 def detectable_difference(counts: Counts, samples: int, k: int, seeds: int, prompts: int, spread: Spread) -> Detectable:
     """Smallest true rise of pass@k that `seeds_difference` shows 80 times in 100, planned from a baseline's counts.
 
-    The variances are those of that interval. The spread is an assumption, to be said; its seeds count from two on, as in
-    the interval, and its rest is at least what `samples` rollouts a prompt in both arms make at the baseline's rates,
-    which is estimated without bias and takes 2k rollouts a prompt. prompts: how many will be evaluated. Where only a few
-    rollouts or problems tell of the effect it shows more often than it says, up to 90 in 100: such means are skewed."""
+    The variances are those of that interval. The spread is an assumption, to be said; its seeds count from two on, as
+    in the interval, and its rest is at least what `samples` rollouts a prompt in both arms make at the baseline's
+    rates, which is estimated without bias and takes 2k rollouts a prompt. prompts: how many will be evaluated. Where
+    only a few rollouts or problems tell of the effect it shows more often than it says, up to 90 in 100: such means
+    are skewed."""
     if seeds < 1:
         raise BadInput(f"Expected at least one seed, found {seeds}.")
     pass_at_k(samples, 0, k)
@@ -218,8 +219,8 @@ def verdict_words(difference: Estimate) -> str:
 
 
 def _exact(c: float, n: float) -> tuple[float, float]:
-    """`rate_interval` for real c of n. A limit between the one-sided bound of 0 (or n) and its two-sided one is moved to
-    the former: otherwise the two errors meet there, 7.5 % at 50 trials."""
+    """`rate_interval` for real c of n. A limit between the one-sided bound of 0 (or n) and its two-sided one is moved
+    to the former: otherwise the two errors meet there, 7.5 % at 50 trials."""
     bound, stricter = (1.0 - LEVEL) ** (1.0 / n), _TAIL ** (1.0 / n)
     if c <= 0.0:
         return 0.0, 1.0 - bound

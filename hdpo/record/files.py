@@ -29,14 +29,13 @@ SEEN = 64  # bytes before the place where reading stopped, by which a log is kno
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """What the system says against it, in a sentence. Raises HdpoError, for a full disk as for a folder that is read only."""
+    """What the system says against it, as a sentence. Raises HdpoError: the disk is full, the folder read only."""
     try:
         yield
     except (OSError, SafetensorError) as e:  # a full disk is either's, by who was writing
-        raise HdpoError(
-            f"{path.name}: expected to write to {path.parent}, found '{getattr(e, 'strerror', '') or e}'. "
-            "Free some space or choose another folder with HDPO_RUNS, then resume: everything up to the last checkpoint is kept."
-        ) from e
+        found = f"expected to write to {path.parent}, found '{getattr(e, 'strerror', '') or e}'"
+        way = "Free some space or choose another folder with HDPO_RUNS, then resume from the last checkpoint."
+        raise HdpoError(f"{path.name}: {found}. {way}") from e
 
 
 @contextmanager

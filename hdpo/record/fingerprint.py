@@ -1,4 +1,4 @@
-"""Whether the numbers of two runs measure the same thing: what each was made of, in short texts that can be compared."""
+"""Whether the numbers of two runs measure the same thing: what each was made of, in short comparable texts."""
 
 from __future__ import annotations
 

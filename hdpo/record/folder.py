@@ -92,7 +92,7 @@ def runs_root() -> Path:
 
 @cache
 def versions() -> dict[str, str]:
-    """Of everything that can change a number: the project's with a digest of the engine's sources, and the libraries'."""
+    """Of everything that can change a number: the project with a digest of the engine's sources, and libraries."""
     from importlib import metadata  # of all that is imported here the slowest, and only a new run asks
 
     sources = b"".join(file.read_bytes() for file in sorted(Path(hdpo.__file__).parent.rglob("*.py")))
@@ -198,8 +198,8 @@ class RunWriter:
 
     @contextmanager
     def checkpoint(self, step: int) -> Iterator[Path]:
-        """A folder to write a checkpoint into, `state.json` among it; after the block it is flushed, stands in its place,
-        and all but the newest two and the best are dropped. Nothing half stays; raises HdpoError for a full disk."""
+        """A folder to write a checkpoint into, `state.json` among it; after the block it is flushed, stands in its
+        place, and all but the newest two and the best go. Nothing half stays; raises HdpoError for a full disk."""
         with files.beside(self.path / "checkpoints" / f"step-{step:06d}") as aside:
             aside.mkdir(parents=True)
             yield aside
@@ -298,7 +298,7 @@ class Run:
         if living is Life.ALIVE or held(self.path):
             return status
         if living is Life.DEAD:
-            words = "The process ended without a word. Everything up to the last checkpoint is kept; resume goes on from there."
+            words = "The process ended without a word. Everything up to the last checkpoint is kept; resume goes on."
             return replace(status, state=State.KILLED, seconds_left=None, message=words)
         silent = abs(time.time() - status.updated)
         words = f"It runs on {host_of(status.pid_start)}, and was heard of {silent:.0f} s ago."
@@ -370,13 +370,13 @@ class Run:
         return found
 
     def best(self) -> int | None:
-        """The step of the best checkpoint that is kept, by pass@1 on the half of the validation problems that chooses."""
+        """The step of the best checkpoint that is kept, by pass@1 on the half of the problems that chooses."""
         kept, chosen_on = {p.name for p in self.checkpoints()}, self.chosen_on()
         steps = [s for s in chosen_on if f"step-{s:06d}" in kept]
         return max(steps, key=lambda s: (chosen_on[s], -s), default=None)
 
     def chosen_on(self) -> dict[int, float]:
-        """step → pass@1 on that half, of every evaluation after training began."""
+        """step → pass@1 on that half of the validation problems, of every evaluation after training began."""
         rows = [r for r in self.metrics("eval") if r["step"] > 0]
         return {r["step"]: r["chosen_on"] for r in rows if isinstance(r.get("chosen_on"), float)}
 
@@ -410,7 +410,7 @@ def all_runs(root: Path | None = None) -> list[Run]:
 
 
 def find_run(name: str, root: Path | None = None) -> Run:
-    """A run by id, by its given name, by the end of its id, by path, or the `latest` of yours (a sweep, not its members).
+    """A run by id, by its given name, by the end of its id, by path, or the `latest` of yours (a sweep, no member).
     Raises BadInput that names what exists, or the ids of several that are meant."""
     if not name.strip():
         raise BadInput("run: expected the id, name or folder of a run, found an empty text. Is a variable unset?")

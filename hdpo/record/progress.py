@@ -44,7 +44,7 @@ class Report:
     def __init__(
         self, writer: RunWriter, also: Also | None = None, watch: tuple[Path, ...] = (), ranks: Ranks = ALONE
     ) -> None:
-        """watch: further run folders whose stop counts as one for this run (the sweep that it belongs to); rank 0 looks."""
+        """watch: further run folders whose stop counts as one for this run (the sweep it belongs to); rank 0 looks."""
         self.writer, self.also, self.watch, self.ranks = writer, also, (writer.path, *watch), ranks
         self.last = Progress("starting", 0, 0)
         self._told = self._written = float("-inf")

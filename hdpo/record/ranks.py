@@ -77,9 +77,9 @@ def launched() -> bool:
 
 def join(device: str = "auto") -> Ranks:
     """This process among those that a launcher started, or ALONE. Waits until all have come; raises HdpoError where
-    they do not find together. On GPUs each rank takes the device of its local number and they talk over NCCL, on the CPU
-    over gloo. Rank 0 may wait long for the machine's turn, and a rank that dies is the launcher's to notice: so nobody
-    gives up waiting."""
+    they do not find together. On GPUs each rank takes the device of its local number and they talk over NCCL, on the
+    CPU over gloo. Rank 0 may wait long for the machine's turn, and a rank that dies is the launcher's to notice: so
+    nobody gives up waiting."""
     if not launched():
         return ALONE
     import torch

@@ -1,4 +1,4 @@
-"""What a file of a run must look like to be read. What does not is left out and named as damage, and takes nothing else down."""
+"""What a file of a run must look like to be read. What does not is left out and named as damage."""
 
 from __future__ import annotations
 
