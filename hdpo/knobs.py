@@ -20,6 +20,7 @@ from typing import Any
 from hdpo.errors import BadInput
 
 T = typing.TypeVar("T")
+hints_of = lru_cache(typing.get_type_hints)  # annotations are texts, slow to read
 
 
 def knob(default: Any, *, low: float | None = None, high: float | None = None, options: tuple[Any, ...] = ()) -> Any:
@@ -83,7 +84,7 @@ def knobs(config: Any, path: tuple[str, ...] = ()) -> Iterator[Knob]:
     >>> [k.flag for k in knobs(SamplingConfig())]
     ['--temperature', '--top-p', '--max-new-tokens']
     """
-    hints = typing.get_type_hints(type(config))
+    hints = hints_of(config.__class__)
     for f in dataclasses.fields(config):
         value = getattr(config, f.name)
         if dataclasses.is_dataclass(value):
@@ -115,7 +116,7 @@ def replace_knobs(config: Any, values: Mapping[str, Any]) -> Any:
 
 def check(config: Any) -> None:
     """Type, finiteness, limits and options of a config's own fields, by their metadata. Raises BadInput."""
-    hints = typing.get_type_hints(type(config))
+    hints = hints_of(config.__class__)
     for f in dataclasses.fields(config):
         value = getattr(config, f.name)
         if dataclasses.is_dataclass(value):
@@ -159,7 +160,7 @@ def from_json(cls: type, data: Any) -> Any:
     if not isinstance(data, dict):
         found = type(data).__name__
         raise BadInput(f"config: expected a {cls.__name__} object, found {found}. Use the run's config.json.")
-    hints = typing.get_type_hints(cls)
+    hints = hints_of(cls)
     if unknown := ", ".join(sorted(set(data) - {f.name for f in dataclasses.fields(cls)})):
         raise BadInput(f"config: {unknown} is no setting of {cls.__name__}. Was it written by another version?")
     return cls(**{name: parse(hints[name], value, name) for name, value in data.items()})
