@@ -10,8 +10,9 @@ from hdpo.record.folder import ASSET_RUNS, Run
 from hdpo.record.progress import time_left
 
 RECORDED = [Run(p.parent) for p in sorted(ASSET_RUNS.glob("*/config.json"))]
-# The other steep runs were recorded while the machine had other work as well, and speeds up and down in the middle of a run.
-CALM = [f"steep-lambda-{lam}-seed-{seed}" for lam in ("0", "0.3", "3") for seed in (0, 1, 2)]
+# While the others were recorded the machine had other work as well, which came and went in the middle of a run.
+CALM = [f"steep-lambda-0-seed-{seed}" for seed in (0, 1, 2, 3)]
+CALM += [f"gentle-lambda-{lam}-seed-{seed}" for lam in ("0", "0.3", "3") for seed in (1, 2)]
 TRAININGS = [run for run in RECORDED if run.kind == "train" and run.id in CALM]
 
 
