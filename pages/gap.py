@@ -58,8 +58,8 @@ def draw(run: Run, others: list[Run]) -> None:
 
 def by_token(run: Run, steps: list[int], facts: str) -> None:
     left, right, _ = st.columns([1, 1, 3])
-    before = left.selectbox("Before: step", steps, key="gap_before", bind="query-params")
-    after = right.selectbox("After: step", steps, len(steps) - 1, key="gap_after", bind="query-params")
+    before = left.selectbox("Before: step", steps, key="gap_before", **state.LINKED)
+    after = right.selectbox("After: step", steps, len(steps) - 1, key="gap_after", **state.LINKED)
     with st.container(horizontal=True):
         for row in gap_data.changes(catalog.probe_frame(run), before, after).itertuples():
             st.metric(
@@ -80,7 +80,7 @@ def by_token(run: Run, steps: list[int], facts: str) -> None:
     if box.open:
         with box:
             when = st.segmented_control(
-                "Bounds at", ["before", "after"], default="after", required=True, key="gap_when", bind="query-params"
+                "Bounds at", ["before", "after"], default="after", required=True, key="gap_when", **state.LINKED
             )
             bounds(run, old if when == "before" else new, facts)
 
@@ -105,11 +105,7 @@ else:
     with pick:
         chosen = state.linked_choice("Run", names, "gap_run", first=gap_data.first_choice(found).id)
     beside = more.multiselect(
-        "Draw beside it",
-        [i for i in names if i != chosen],
-        format_func=names.get,
-        key="gap_beside",
-        bind="query-params",
+        "Draw beside it", [i for i in names if i != chosen], format_func=names.get, key="gap_beside", **state.LINKED
     )
     run = next(r for r in found if r.id == chosen)
     partners = [r for r in found if r.id in beside]

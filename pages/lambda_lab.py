@@ -80,7 +80,7 @@ def watch(which: DeltaGenerator, beside: DeltaGenerator) -> None:
         [i for i in names if i != run_id],
         format_func=lambda i: names[i],
         key="lab_beside",
-        bind="query-params",
+        **state.LINKED,
     )
     with st.container(horizontal=True):
         view = st.segmented_control(
@@ -89,7 +89,7 @@ def watch(which: DeltaGenerator, beside: DeltaGenerator) -> None:
             default=session.VIEWS[0],
             required=True,
             key="lab_panel",
-            bind="query-params",
+            **state.LINKED,
             label_visibility="collapsed",
         )
         session.buttons(run, "lab")

@@ -22,11 +22,9 @@ def choose(runs: list[Run], key: str) -> list[Run]:
     names = catalog.labels(runs)
     with st.popover("Choose runs", key=f"tradeoff_out_box_{key}"):
         wanted = st.pills(
-            "Runs with", arms, selection_mode="multi", default=arms, key=f"tradeoff_arms_{key}", bind="query-params"
+            "Runs with", arms, selection_mode="multi", default=arms, key=f"tradeoff_arms_{key}", **state.LINKED
         )
-        out = st.multiselect(
-            "Leave out", list(names), format_func=names.get, key=f"tradeoff_out_{key}", bind="query-params"
-        )
+        out = st.multiselect("Leave out", list(names), format_func=names.get, key=f"tradeoff_out_{key}", **state.LINKED)
     kept = set(facts[facts["arm"].isin(wanted)]["run"]) - set(out)
     return [run for run in runs if run.id in kept]
 

@@ -28,10 +28,11 @@ PROMPTS, ROLLOUTS = 8, 4
 def open_page(page: str, **query: str) -> AppTest:
     """A page of the app, from its entry point, run once with these query parameters."""
     at = AppTest.from_file(str(APP), default_timeout=30)
+    if page != "overview":
+        at = at.run().switch_page(f"../pages/{page}.py")
     for name, value in query.items():
         at.query_params[name] = value
-    at.run()
-    return at if page == "overview" else at.switch_page(f"../pages/{page}.py").run()
+    return at.run()
 
 
 def figures(at: AppTest) -> dict[str, Any]:

@@ -14,16 +14,12 @@ import streamlit as st  # noqa: E402
 from hdpo.assets import ASSETS  # noqa: E402
 from workbench import launch, state  # noqa: E402
 
-# A local picture: an icon by name would be fetched from the internet.
-st.set_page_config(
-    page_title="HDPO workbench", page_icon=str(ASSETS / "icon.png"), layout="wide", initial_sidebar_state=216
-)
-
 PAGES = {
     "Explore": (("overview", "Overview"), ("cliffs", "Cliffs"), ("side_by_side", "Side by side")),
     "Train": (("lambda_lab", "λ lab"), ("gap", "Gap"), ("tradeoff", "Tradeoff")),
     "Keep": (("runs", "Runs"),),
 }
+PREFIXES = {"side_by_side": "side", "lambda_lab": "lab"}  # of a page's parameters; the others have the page's own name
 
 
 def pages() -> dict[str, list[st.Page]]:
@@ -36,8 +32,18 @@ def pages() -> dict[str, list[st.Page]]:
 
 
 navigation = st.navigation(pages())
+name = navigation.url_path or "overview"
+# A local picture: an icon by name would be fetched from the internet.
+st.set_page_config(f"{navigation.title} · HDPO workbench", str(ASSETS / "icon.png"), "wide", initial_sidebar_state=216)
+for foreign in [key for key in st.query_params if not key.startswith(f"{PREFIXES.get(name, name)}_")]:
+    del st.query_params[foreign]  # an address holds its own page's settings alone
 st.html(Path(__file__).with_name("style.css"))
 with state.sentences():
     launch.ensure_workers()
-with state.sentences():
-    navigation.run()
+lost = st.container()
+try:
+    with state.sentences():
+        navigation.run()
+finally:
+    with lost:
+        state.say_lost()

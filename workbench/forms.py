@@ -22,6 +22,7 @@ from hdpo.errors import BadInput
 from hdpo.hub import is_hub_id
 from hdpo.model.defaults import following
 from hdpo.presets import PRESETS
+from workbench.state import LINKED
 
 LAMBDAS = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 BUNDLED = tuple(f"bundled:{mix}" for mix in MIXES)
@@ -101,7 +102,7 @@ def hint(k: Knob) -> str:
 
 def setting(k: Knob, prefix: str) -> Any:
     """The widget of one knob and its value, plain (an enum's value, not the enum). Key and URL name: prefix + name."""
-    shared: dict[str, Any] = {"key": prefix + k.name, "help": hint(k), "bind": "query-params"}
+    shared: dict[str, Any] = {"key": prefix + k.name, "help": hint(k), **LINKED}
     if k.name == "problems":
         return st.selectbox(
             label(k.name), BUNDLED, accept_new_options=True, placeholder="or the path of a file", **shared
@@ -150,19 +151,13 @@ def lambda_setting(prefix: str) -> float:
     k = next(k for k in knobs(TrainConfig()) if k.name == "lambda_")
     left, right = st.columns([4, 1], vertical_alignment="bottom")
     chosen = left.select_slider(
-        "λ, the weight of the distillation term",
-        LAMBDAS,
-        k.default,
-        words,
-        prefix + "lambda",
-        bind="query-params",
-        help=hint(k),
+        "λ, the weight of the distillation term", LAMBDAS, k.default, words, prefix + "lambda", **LINKED, help=hint(k)
     )
     other = right.text_input(
         "Another λ",
         key=prefix + "another_lambda",
         placeholder="such as 0.05",
-        bind="query-params",
+        **LINKED,
         help="Any number from 0; empty leaves the choice to the slider.",
     )
     return free_number(other, "lambda") if other.strip() else float(chosen)

@@ -17,6 +17,8 @@ import streamlit as st
 
 from hdpo.errors import HdpoError
 
+# Of a widget: its value stands in the link, and outlives a change of the page.
+LINKED: dict[str, Any] = {"bind": "query-params", "persist_state": "session"}
 HERE = Path(__file__).resolve().parent
 PAGES = next((p for p in (HERE / "page_scripts", HERE.parent / "pages") if p.is_dir()), HERE.parent / "pages")
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&=@/^'\"])")
@@ -94,13 +96,16 @@ def link_box(key: str) -> None:
 def linked_choice(title: str, options: Mapping[str, str], key: str, first: str = "", help: str = "") -> str:
     """A selectbox over ids shown by their labels, the id (never the label, which may be renamed) in the URL.
 
-    options: id → label, at least one. first: the id chosen where neither link nor session says otherwise.
+    options: id → label, at least one. first: the id chosen where neither link nor session says otherwise. What a new link
+    says (a click, a reload, Back) goes before what the session held. A link to what is not here, or a choice that is gone,
+    is told by `say_lost`: another run is never shown in silence.
     """
-    linked = st.query_params.get(key, "")
-    if st.session_state.get(key) not in options:  # a run that is gone; the link or `first` comes next
-        st.session_state.pop(key, None)
-    if key not in st.session_state and (linked in options or first in options):
-        st.session_state[key] = linked if linked in options else first
+    linked, held = st.query_params.get(key, ""), st.session_state.get(key)
+    new = linked != st.session_state.get(f"{key}-linked", "")
+    if new and linked in options:
+        st.session_state[key] = linked
+    elif held not in options:
+        st.session_state[key] = first if first in options else next(iter(options))
     chosen = st.selectbox(
         title,
         list(options),
@@ -109,6 +114,16 @@ def linked_choice(title: str, options: Mapping[str, str], key: str, first: str =
         persist_state="session",
         help=help or None,
     )
+    if gone := next((g for g in (linked if new else "", held or "") if g and g not in options), ""):
+        words = f"{title}: {gone} is not here: it was deleted, or the link comes from elsewhere. Shown is {options[chosen]}."
+        st.session_state.setdefault("lost", {})[key] = words
     if linked != chosen:
         st.query_params[key] = chosen
+    st.session_state[f"{key}-linked"] = chosen
     return str(chosen)
+
+
+def say_lost() -> None:
+    """What links and the session named that is not here, since the last drawing."""
+    for words in st.session_state.pop("lost", {}).values():
+        st.warning(escape(words))

@@ -176,3 +176,32 @@ def test_headline_and_main_figure_are_on_the_first_screen(page: sync_api.Page, s
     assert box is not None and box["y"] + box["height"] <= 768, f"the main figure ends at {box}"
     headline = page.get_by_role("heading", level=4).first.bounding_box()
     assert headline is not None and headline["y"] < box["y"]
+
+
+def test_a_place_outlives_a_change_of_page_a_reload_and_back(page: sync_api.Page, server: str) -> None:
+    page.set_viewport_size({"width": 1400, "height": 900})
+    visit(page, server, "cliffs?cliffs_scan=steep-scan&cliffs_kind=cliff&cliffs_prompt=steep-val-0002")
+    here = page.get_by_text("Read it side by side")
+    here.wait_for(timeout=PATIENCE)
+    page.get_by_role("link", name="Gap", exact=True).click()
+    page.get_by_role("heading", name="Gap", level=1).wait_for(timeout=PATIENCE)
+    settled(page)
+    assert "cliffs_" not in page.url and "gap_run=" in page.url and page.title() == "Gap · HDPO workbench"
+    page.get_by_role("link", name="Cliffs", exact=True).click()
+    here.wait_for(timeout=PATIENCE)
+    settled(page)
+    assert {"cliffs_scan=steep-scan", "cliffs_kind=cliff", "cliffs_prompt=steep-val-0002"} <= set(
+        page.url.partition("?")[2].split("&")
+    )
+    page.reload()
+    here.wait_for(timeout=PATIENCE)
+    here.click()
+    page.get_by_role("heading", name="Side by side", level=1).wait_for(timeout=PATIENCE)
+    settled(page)
+    assert "side_problem=steep-val-0002" in page.url and "cliffs_" not in page.url
+    for _ in range(6):  # each setting that a page takes out of its address as it is left is a step of the history as well
+        page.go_back()
+        page.wait_for_timeout(1000)
+        if "cliffs_prompt=steep-val-0002" in page.url:
+            break
+    here.wait_for(timeout=PATIENCE)

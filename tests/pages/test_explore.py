@@ -172,7 +172,7 @@ def test_a_link_to_what_is_gone_is_said(runs_folder: Path) -> None:
     path = fake_scan_run(runs_folder)
     at = open_page("cliffs", cliffs_scan="20200101-000000-scan-dead")
     assert "not here" in at.warning[0].value and at.selectbox(key="cliffs_scan").value == path.name
-    assert "not here" in open_page("cliffs", cliffs_prompt="nobody").warning[0].value
+    assert "not among these prompts" in open_page("cliffs", cliffs_prompt="nobody").warning[0].value
 
 
 @pytest.fixture(scope="module")
@@ -333,12 +333,9 @@ def test_changed_settings_do_not_pass_for_those_of_the_rollouts(runs_folder: Pat
 
 
 def test_the_prompts_are_shown_as_the_model_receives_them(runs_folder: Path, desk: Any) -> None:
-    at = AppTest.from_file(str(Path(__file__).resolve().parents[2] / "workbench" / "app.py"), default_timeout=30)
-    at.query_params["side_model"] = str(random_model())
-    at.query_params["side_privileged"] = "LOOK {reference} THEN {problem}"
-    at.run()
+    at = open_page("side_by_side", side_model=str(random_model()), side_privileged="LOOK {reference} THEN {problem}")
     at.session_state["side-prompts"] = True
-    at.switch_page("../pages/side_by_side.py").run()
+    at.run()
     answer_all(desk, at)
     problem = bundled("steep", "validation")[0]
     assert f"<|im_start|>LOOK {problem.solution} THEN {problem.text}<|im_end|>" in [c.value for c in at.code]

@@ -267,7 +267,7 @@ def pick_problem(path: str) -> None:
     import streamlit as st
 
     from workbench.components import picker
-    from workbench.state import sentences
+    from workbench.state import say_lost, sentences
 
     with sentences():
         source = picker.problem_source("t")
@@ -275,6 +275,7 @@ def pick_problem(path: str) -> None:
         problem = picker.problem_picker("t", pool, path)
         st.session_state["problem"] = problem
         picker.problem_text(problem)
+        say_lost()
 
 
 def test_a_problem_is_found_by_search_and_by_link(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from hdpo.record.folder import Run
 from hdpo.records import GroupKind, Outcome, Problem
 from workbench.components import picker, request, rollouts, scans
 from workbench.data import catalog, explore
-from workbench.state import escape, page, sentences
+from workbench.state import LINKED, escape, page, sentences
 
 GRADIENT_HELP = (
     "The norm of the gradient of this group's GRPO loss with respect to the LoRA weights, by the same backward pass as in "
@@ -92,7 +92,7 @@ def edit_rewards(group: OpenGroup) -> None:
         selection_mode="multi",
         key=f"cliffs-rewards-{group.run.id}-{group.problem.id}",
     )
-    form = right.selectbox("Advantage", [a.value for a in Advantage], key="cliffs_advantage", bind="query-params")
+    form = right.selectbox("Advantage", [a.value for a in Advantage], key="cliffs_advantage", **LINKED)
     rewards = tuple(None if r is None else float(i + 1 in chosen) for i, r in enumerate(group.rewards))
     edited = rewards != group.rewards
     show_gradients(group, form, rewards if edited else None)

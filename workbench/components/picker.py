@@ -25,7 +25,7 @@ from hdpo.records import Problem
 from workbench.components.rollouts import printable, raw_text
 from workbench.data import catalog
 from workbench.forms import whole
-from workbench.state import escape
+from workbench.state import LINKED, escape, linked_choice
 
 BUNDLED = "bundled"
 SETS = tuple(f"{BUNDLED_PREFIX}{mix}" for mix in MIXES)
@@ -74,34 +74,6 @@ def id_in(text: str) -> str:
     return found[1] if found else text
 
 
-def linked_choice(label: str, options: Sequence[str], key: str, first: str | None, **widget: Any) -> str | None:
-    """A selectbox whose value always stands in the URL under its key, `first` included.
-
-    A widget bound to the URL leaves its first value out, and what comes first here (the newest scan, a cliff of it) is
-    another one tomorrow.
-    """
-    linked = st.query_params.get(key)
-    name_lost_link(key, options, label)
-    if key not in st.session_state and linked in options:
-        st.session_state[key] = linked
-    if st.session_state.get(key, first) not in (None, *options):
-        st.session_state[key] = first
-    st.session_state.setdefault(key, first)
-    chosen = st.selectbox(label, options, index=None, key=key, **widget)
-    if chosen is not None and linked != chosen:
-        st.query_params[key] = chosen
-    elif chosen is None and linked is not None:
-        del st.query_params[key]
-    return chosen
-
-
-def name_lost_link(key: str, options: Sequence[str], label: str) -> None:
-    """A sentence where a link names what is not on offer; at the session's first look only."""
-    linked = st.query_params.get(key)
-    if linked and key not in st.session_state and linked not in options:
-        st.warning(f"The link names {escape(linked)} under '{label}', which is not here. Choose another one.")
-
-
 def with_typed(key: str, options: Sequence[str]) -> list[str]:
     """The options of a list that takes typed values, with the one that is typed or linked now."""
     typed = st.session_state.get(key) or st.query_params.get(key)
@@ -119,7 +91,7 @@ def model_picker(page: str) -> ModelChoice:
         "Model",
         with_typed(key, [BUNDLED, *(label_of(run) for run in runs.values())]),
         key=key,
-        bind="query-params",
+        **LINKED,
         accept_new_options=True,
         placeholder="or the path of a folder",
         help="The bundled model, the newest checkpoint of a run, or a folder in transformers' format (type its path).",
@@ -144,7 +116,7 @@ def problem_source(page: str) -> ProblemSource:
         "Problem set",
         with_typed(f"{page}_set", SETS),
         key=f"{page}_set",
-        bind="query-params",
+        **LINKED,
         accept_new_options=True,
         placeholder="or the path of a file",
         help="A bundled set, a JSONL, CSV or Parquet file, or a folder of shards (type its path).",
@@ -154,13 +126,13 @@ def problem_source(page: str) -> ProblemSource:
     # Two keys: the splits of a bundled set and of a file have different defaults, and a default stays out of the URL.
     splits = ("validation", "train", "test") if bundled else FILE_SPLITS
     key = f"{page}_split" if bundled else f"{page}_side"
-    split = st.selectbox("Split", splits, key=key, bind="query-params")
+    split = st.selectbox("Split", splits, key=key, **LINKED)
     columns = ""
     if not bundled:
         columns = st.text_input(
             "Columns",
             key=f"{page}_columns",
-            bind="query-params",
+            **LINKED,
             placeholder="text=question,solution=answer,answer=final",
             help="Only for a file whose columns are not known by name.",
         )
@@ -220,10 +192,11 @@ def problem_picker(page: str, pool: Mapping[str, Problem], first: str = "") -> P
     for kept in (start, st.query_params.get(key), st.session_state.get(key)):
         if isinstance(kept, str) and kept in pool and kept not in ids:
             ids.append(kept)
-    chosen = linked_choice("Problem", ids, key, start, help="What the search finds, and what is chosen.")
+    words = "What the search finds, and what is chosen."
+    chosen = linked_choice("Problem", {i: i for i in ids}, key, start, words)
     more = f"; the first {MOST_LISTED} are listed." if len(found) > MOST_LISTED else "."
     st.caption(f"{len(found)} of {len(pool)} match{more}")
-    return pool[chosen or start]
+    return pool[chosen]
 
 
 def problem_text(problem: Problem) -> None:

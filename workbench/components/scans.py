@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -15,7 +14,7 @@ from workbench import forms, launch
 from workbench.components import figure, picker
 from workbench.data import catalog, explore
 from workbench.figures import cliffs, headlines
-from workbench.state import at_once, escape, say_refusal, sentences
+from workbench.state import LINKED, at_once, escape, linked_choice, say_refusal, sentences
 
 PAGE = "cliffs"
 SETTINGS = ("rollouts", "temperature", "max_new_tokens", "limit", "seed")
@@ -67,15 +66,12 @@ def start(config: ScanConfig) -> None:
 
 
 def scan_picker() -> Run | None:
-    """The scan to read, newest own one first, then those that come with the project. Key: cliffs_scan."""
+    """The scan to read, newest own one with a prompt in it first, then those that come with the project. Key: cliffs_scan."""
     scans = {run.id: run for run in catalog.runs_of("scan")}
     if not scans:
         return None
-    chosen = picker.linked_choice(
-        "Scan", list(scans), "cliffs_scan", next(iter(scans)), format_func=lambda i: picker.label_of(scans[i])
-    )
-    if chosen is None:
-        return None
+    done = next((i for i, run in scans.items() if not catalog.scan_frame(run).empty), next(iter(scans)))
+    chosen = linked_choice("Scan", {i: picker.label_of(run) for i, run in scans.items()}, "cliffs_scan", done)
     run = scans[chosen]
     if run.recorded:
         st.badge("recorded: comes with the project", color="gray")
@@ -156,7 +152,7 @@ def show_triage(table: pd.DataFrame, rollouts: int) -> None:
 
 def prompt_filters(table: pd.DataFrame) -> pd.DataFrame:
     """Filters by kind, source, level and text, all in the URL; the rows that pass."""
-    bound: dict[str, Any] = {"bind": "query-params"}
+    bound = LINKED
     present = sorted(int(x) for x in table["level"].dropna().unique())
     kinds = st.pills("Kind", explore.KIND_FILTERS, selection_mode="multi", key="cliffs_kind", **bound)
     left, middle, right = st.columns(3)
@@ -201,16 +197,13 @@ def prompt_list(table: pd.DataFrame) -> str | None:
         alt="One row a prompt: successes, pass rate with its interval, problem",
     )
     ids = list(table["problem_id"])
-    picker.name_lost_link("cliffs_prompt", ids, "Open a prompt")
-    if st.session_state.get("cliffs_prompt") not in (None, *ids):
+    linked, held = st.query_params.get("cliffs_prompt"), st.session_state.get("cliffs_prompt")
+    if (linked or held) and not {linked, held} & set(ids):
+        st.warning(f"{escape(str(held or linked))} is not among these prompts: another scan, or a filter hides it.")
+    if held not in (None, *ids):
         st.session_state["cliffs_prompt"] = None
     return st.selectbox(
-        "Open a prompt",
-        ids,
-        index=None,
-        key="cliffs_prompt",
-        bind="query-params",
-        placeholder="click a row, or choose here",
+        "Open a prompt", ids, index=None, key="cliffs_prompt", **LINKED, placeholder="click a row, or choose here"
     )
 
 

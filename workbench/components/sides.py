@@ -19,7 +19,7 @@ from hdpo.records import Outcome, Problem
 from workbench import forms
 from workbench.components import picker, request, rollouts
 from workbench.data import catalog, explore
-from workbench.state import escape, link_box
+from workbench.state import LINKED, escape, link_box
 
 PAGE = "side"
 TITLES = {
@@ -82,7 +82,7 @@ def choose() -> Setup:
             "Third column",
             THIRD,
             key="side_third",
-            bind="query-params",
+            **LINKED,
             help="A control: the privileged prompt with a wrong ground truth. What it shares with the right one is style, not knowledge.",
         )
     picker.problem_text(problem)
@@ -108,14 +108,14 @@ def sampling_settings() -> tuple[SamplingConfig, int, int, bool]:
     known = {k.name: k for k in knobs(ScanConfig())}
     grid = st.grid(5, min_column_width=150, vertical_alignment="bottom")
     with grid.cell():
-        count = st.number_input("Rollouts a side (K)", 1, MOST_ROLLOUTS, 4, key="side_k", bind="query-params")
+        count = st.number_input("Rollouts a side (K)", 1, MOST_ROLLOUTS, 4, key="side_k", **LINKED)
     values: dict[str, Any] = {}
     for name in ("temperature", "max_new_tokens", "seed"):
         with grid.cell():
             values[name] = forms.setting(known[name], f"{PAGE}_")
     with grid.cell():
         words = "One rollout a side, the likeliest token each time."
-        greedy = st.toggle("Greedy", key="side_greedy", bind="query-params", help=words)
+        greedy = st.toggle("Greedy", key="side_greedy", **LINKED, help=words)
     sampling = SamplingConfig(temperature=values["temperature"], max_new_tokens=values["max_new_tokens"])
     return sampling, int(count or 1), values["seed"], greedy
 
@@ -190,6 +190,11 @@ def roll_out(setup: Setup) -> request.Request | None:
             st.session_state["side_asked"] = question
         link_box("side")
     asked = st.session_state.get("side_asked")
+    if (
+        asked is not None and asked["problem"]["id"] != setup.problem.id
+    ):  # never one problem's rollouts under another's name
+        forget()
+        asked = None
     if asked is None:
         st.info("Roll out to see both sides write, token by token. All sides draw the same random numbers.")
         return None

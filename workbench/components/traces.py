@@ -10,7 +10,7 @@ import streamlit as st
 from hdpo.evidence.stats import first_divergence
 from hdpo.records import Outcome
 from workbench.components import lens, request, rollouts
-from workbench.state import escape, sentences
+from workbench.state import LINKED, escape, sentences
 
 SIDE_WORDS = {"student": "unprivileged", "privileged": "privileged", "wrong": "wrong ground truth"}
 AGAINST = {
@@ -126,7 +126,7 @@ def show_token_lens(asked: request.Request, traces: dict[str, TraceChoice]) -> N
         required=True,
         format_func=lambda m: lens.NAMES[m],
         key="side_measure",
-        bind="query-params",
+        **LINKED,
     )
     offered = ["drifting", *(["frozen"] if asked.payload["checkpoint"] else []), "wrong"]
     against = right.selectbox(

@@ -48,11 +48,9 @@ def draw(runs: Sequence[Run]) -> None:
     top = st.container()
     step = step_of(runs)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        view = st.segmented_control(
-            "View", VIEWS, default=VIEWS[0], required=True, key="tradeoff_view", bind="query-params"
-        )
+        view = st.segmented_control("View", VIEWS, default=VIEWS[0], required=True, key="tradeoff_view", **state.LINKED)
         x = st.segmented_control(
-            "Accuracy as", data.X_CHOICES, default="pass@1", required=True, key="tradeoff_x", bind="query-params"
+            "Accuracy as", data.X_CHOICES, default="pass@1", required=True, key="tradeoff_x", **state.LINKED
         )
         state.link_box("tradeoff")
     with top:
@@ -74,7 +72,7 @@ def step_of(runs: Sequence[Run]) -> int | None:
     if len(steps) < 2:
         return steps[0] if steps else None
     words = "Compare at step (those that all runs evaluated)"
-    return st.select_slider(words, steps, steps[-1], key="tradeoff_step", bind="query-params")
+    return st.select_slider(words, steps, steps[-1], key="tradeoff_step", **state.LINKED)
 
 
 def draw_at(runs: Sequence[Run], step: int, x: str, view: str) -> pd.DataFrame:
@@ -112,7 +110,7 @@ def plane(changed: pd.DataFrame, step: int, x: str, y: str, facts: str) -> None:
     layer = st.toggle(
         "Add the paper's Tables 1 and 3 (pass@1 and pass@8 alone)",
         key="tradeoff_paper",
-        bind="query-params",
+        **state.LINKED,
         disabled=not same,
         help=paper.spread_words(),
     )
