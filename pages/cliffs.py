@@ -5,10 +5,11 @@ import streamlit as st
 from hdpo.errors import BadInput
 from workbench.components import group, scans
 from workbench.data import catalog, explore
-from workbench.state import link_box, sentences
+from workbench.data.glossary import meaning
+from workbench.state import link_box, next_step, sentences
 
 heading, which = st.columns([1, 3], vertical_alignment="bottom")
-heading.title("Cliffs")
+heading.title("Cliffs", help=meaning("cliff", "mixed", "solved", "advantage", "gold", "level"))
 with which:
     run = scans.scan_picker()
 if run is None:
@@ -47,3 +48,7 @@ st.caption(
     "Every prompt is sampled K times. Where no rollout is correct all rewards are equal, every advantage is zero, and GRPO learns "
     "nothing, however hard the prompt or however promising the model: a cliff."
 )
+if opened is not None and found is not None:
+    next_step("watch the model peek at this prompt", "side_by_side", **group.side_params(found))
+else:
+    next_step("watch the model peek at a cliff", "side_by_side")

@@ -10,6 +10,7 @@ from workbench.components.figure import show
 from workbench.components.follow import badges, follow
 from workbench.data import catalog
 from workbench.data import gap as gap_data
+from workbench.data.glossary import meaning
 from workbench.figures import gap, headlines, live
 
 OVER = (
@@ -94,7 +95,7 @@ def bounds(run: Run, tokens: pd.DataFrame, facts: str) -> None:
 
 
 heading, pick, more = st.columns([1, 3, 3], vertical_alignment="bottom")
-heading.title("Gap")
+heading.title("Gap", help=meaning("realizability gap", "probe set", "drifting teacher", "frozen teacher", "nat"))
 found = gap_data.runs_with_probe(catalog.runs_of("train"))
 if not found:
     st.info(
@@ -114,3 +115,4 @@ else:
         "The realizability gap: how much the next token changes once the model may read the solution. Distillation can only close what is not too wide."
     )
     state.link_box("gap")
+state.next_step("what λ bought and cost", "tradeoff")

@@ -6,9 +6,11 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from hdpo.config import SweepConfig, TrainConfig, to_json
+from hdpo.record.folder import State
 from workbench import forms, launch, state
 from workbench.components import session
 from workbench.data import catalog, estimate
+from workbench.data.glossary import meaning
 
 SET_UP, WATCH = "Set up", "Watch"
 
@@ -95,13 +97,17 @@ def watch(which: DeltaGenerator, beside: DeltaGenerator) -> None:
         session.buttons(run, "lab")
         state.link_box("lab")
     session.watch(run, [r for r in found if r.id in others], view)
+    members = session.family(run)
+    if members and members[-1].status().state is State.DONE:
+        state.next_step("what it did to the gap", "gap", gap_run=members[-1].id)
+        state.next_step("coverage against accuracy", "tradeoff")
 
 
 if following := st.session_state.pop("lab_next", ""):
     show(following)
 
 heading, part, which, beside = st.columns([2, 3, 3, 3], vertical_alignment="bottom")
-heading.title("λ lab")
+heading.title("λ lab", help=meaning("λ", "L_GRPO", "L_JSD", "cliff", "privileged"))
 watching = "lab_run" in st.query_params or launch.running_run() is not None
 mode = part.segmented_control(
     "Part",

@@ -9,7 +9,7 @@ from workbench.data import catalog
 NEXT = (
     ("cliffs", "Find the cliffs", "Sample every problem K times and read the groups that got nothing."),
     ("side_by_side", "Watch the model peek", "One problem, with and without its solution in the prompt, side by side."),
-    ("lambda_lab", "Turn λ", "Train for two minutes, alone or beside λ = 0, and watch the cliffs."),
+    ("lambda_lab", "Turn λ", "Train alone or beside λ = 0, and watch the cliffs."),
     ("tradeoff", "Coverage against accuracy", "What each λ gave and cost, with intervals, beside the paper's tables."),
 )
 
@@ -46,10 +46,12 @@ st.subheader("Recent runs")
 recent = catalog.runs_frame().head(5)
 if recent.empty:
     st.caption("No run yet. What you start in the λ lab, or from a terminal with `python -m hdpo train`, appears here.")
+PLACES = {"train": ("lambda_lab", "lab_run"), "sweep": ("lambda_lab", "lab_run"), "scan": ("cliffs", "cliffs_scan")}
 for row in recent.to_dict("records"):
     with st.container(horizontal=True, vertical_alignment="center"):
-        page, key = ("lambda_lab", "lab_run") if row["kind"] in ("train", "sweep") else ("runs", "runs_run")
+        page, key = PLACES.get(row["kind"], ("runs", "runs_run"))
         st.page_link(state.page(page), label=state.escape(row["name"]), query_params={key: row["id"]})
         st.caption(state.escape(home.recent_words(row)))
 
 home.model_card()
+state.next_step("find the cliffs of this model", "cliffs")

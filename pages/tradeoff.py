@@ -8,6 +8,7 @@ from workbench.components import tradeoff
 from workbench.components.follow import follow
 from workbench.data import catalog
 from workbench.data import tradeoff as data
+from workbench.data.glossary import meaning
 
 OTHERS = (
     "No comparison with the runs of the other sets is drawn. The recorded runs were measured on the test problems, those "
@@ -42,7 +43,7 @@ def about(sets: dict[str, list[Run]], name: str, runs: list[Run]) -> None:
 runs = catalog.runs_of("train")
 sets = data.comparable_sets(runs)
 heading, which, chooser = st.columns([2, 4, 1], vertical_alignment="bottom")
-heading.title("Tradeoff")
+heading.title("Tradeoff", help=meaning("pass@k", "coverage", "λ"))
 if not sets:
     st.info("No run has an evaluation yet. Start a pair in the λ lab: λ = 0 and a λ above it, with the same seed.")
 else:
@@ -56,3 +57,4 @@ else:
     else:
         st.info("Choose at least one run.")
     about(sets, name, runs)
+state.next_step("every run, its numbers and its files", "runs")

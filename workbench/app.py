@@ -13,11 +13,13 @@ import streamlit as st  # noqa: E402
 
 from hdpo.assets import ASSETS  # noqa: E402
 from workbench import launch, state  # noqa: E402
+from workbench.components import session  # noqa: E402
 
 PAGES = {
-    "Explore": (("overview", "Overview"), ("cliffs", "Cliffs"), ("side_by_side", "Side by side")),
-    "Train": (("lambda_lab", "λ lab"), ("gap", "Gap"), ("tradeoff", "Tradeoff")),
-    "Keep": (("runs", "Runs"),),
+    "See": (("overview", "Overview"), ("cliffs", "Cliffs"), ("side_by_side", "Side by side")),
+    "Run": (("lambda_lab", "λ lab"), ("runs", "Runs")),
+    "Judge": (("gap", "Gap"), ("tradeoff", "Tradeoff")),
+    "Learn": (("glossary", "Glossary"),),
 }
 PREFIXES = {"side_by_side": "side", "lambda_lab": "lab"}  # of a page's parameters; the others have the page's own name
 
@@ -40,6 +42,8 @@ for foreign in [key for key in st.query_params if not key.startswith(f"{PREFIXES
 st.html(Path(__file__).with_name("style.css"))
 with state.sentences():
     launch.ensure_workers()
+with st.sidebar:
+    session.sign()
 lost = st.container()
 try:
     with state.sentences():

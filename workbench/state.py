@@ -127,3 +127,10 @@ def say_lost() -> None:
     """What links and the session named that is not here, since the last drawing."""
     for words in st.session_state.pop("lost", {}).values():
         st.warning(escape(words))
+
+
+def next_step(words: str, name: str, **params: str) -> None:
+    """The button at the bottom of a page that carries what is chosen along to the next one."""
+    st.space("small")
+    with st.container(border=True):
+        st.page_link(page(name), label=f"**Next:** {words}", icon=":material/arrow_forward:", query_params=params)

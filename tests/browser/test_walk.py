@@ -33,7 +33,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-PAGES = ("", "cliffs", "side_by_side", "lambda_lab", "gap", "tradeoff", "runs")
+PAGES = ("", "cliffs", "side_by_side", "lambda_lab", "gap", "tradeoff", "runs", "glossary")
 DRAWN = ("", "cliffs", "lambda_lab", "gap", "tradeoff")  # with a figure, recorded runs being there
 SMALLEST, FAINTEST = 14, 4.5  # pixels, and contrast to 1
 # The texts of figures that are smaller or fainter than that, each with its size and contrast.
@@ -199,7 +199,9 @@ def test_a_place_outlives_a_change_of_page_a_reload_and_back(page: sync_api.Page
     page.get_by_role("heading", name="Side by side", level=1).wait_for(timeout=PATIENCE)
     settled(page)
     assert "side_problem=steep-val-0002" in page.url and "cliffs_" not in page.url
-    for _ in range(6):  # each setting that a page takes out of its address as it is left is a step of the history as well
+    for _ in range(
+        6
+    ):  # each setting that a page takes out of its address as it is left is a step of the history as well
         page.go_back()
         page.wait_for_timeout(1000)
         if "cliffs_prompt=steep-val-0002" in page.url:

@@ -1,4 +1,7 @@
-"""A training as it is watched: where it stands, its figures beside a partner's, and the rollouts of one step."""
+"""A training as it is watched: where it stands, its figures beside a partner's, and the rollouts of one step.
+
+This file is long: whatever a page shows of a run that goes on.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,7 @@ from workbench.components.panels import GRADIENTS, HARM, LOSSES, PASS_NOTE, PROB
 from workbench.data import catalog, estimate, silence, tradeoff
 from workbench.figures import headlines, live
 
+SIGN_EVERY = 3.0  # seconds; a page that watches looks more often
 EVERY = 1.0  # seconds between two looks at a run that is active
 SYMBOLS = {
     State.QUEUED: ("◌", "gray"),
@@ -97,6 +101,29 @@ def progress(run: Run) -> Status:
         show = st.info if status.state in (State.DONE, State.STOPPED) else st.error
         show(state.escape(status.message))
     return status
+
+
+def sign() -> None:
+    """On every page, while something runs or waits: what, how far, the time left, and a way to stop it."""
+    run = launch.running_run()
+    if run is None:
+        return
+
+    @st.fragment(run_every=SIGN_EVERY)
+    def tick() -> None:
+        with state.sentences():
+            status = run.status()
+            left = "" if status.seconds_left is None else f", {estimate.words(status.seconds_left)} left"
+            share = min(1.0, status.done / status.total) if status.total else 0.0
+            symbol = SYMBOLS[status.state][0]
+            st.progress(share, text=state.escape(f"{symbol} {run.name}: {status.done} of {status.total or '?'}{left}"))
+            if run.kind in ("train", "sweep"):
+                st.page_link(state.page("lambda_lab"), label="Watch it", query_params={"lab_run": run.id})
+            if status.state.ended:
+                st.rerun()
+            st.button("Stop it", key="sign_stop", on_click=stop, args=(run,))
+
+    tick()
 
 
 def buttons(run: Run, prefix: str) -> None:
