@@ -8,7 +8,7 @@ from streamlit.delta_generator import DeltaGenerator
 from hdpo.config import SweepConfig, TrainConfig, to_json
 from hdpo.record.folder import State
 from workbench import forms, launch, state
-from workbench.components import session
+from workbench.components import session, verdict
 from workbench.data import catalog, estimate
 from workbench.data.glossary import meaning
 
@@ -97,10 +97,12 @@ def watch(which: DeltaGenerator, beside: DeltaGenerator) -> None:
         session.buttons(run, "lab")
         state.link_box("lab")
     session.watch(run, [r for r in found if r.id in others], view)
-    members = session.family(run)
-    if members and members[-1].status().state is State.DONE:
-        state.next_step("what it did to the gap", "gap", gap_run=members[-1].id)
-        state.next_step("coverage against accuracy", "tradeoff")
+    members = list({r.path: r for r in [*session.family(run), *(r for r in found if r.id in others)]}.values())
+    if members:
+        verdict.show(members)
+        if all(m.status().state is State.DONE for m in members):
+            state.next_step("what it did to the gap", "gap", gap_run=members[-1].id)
+            state.next_step("coverage against accuracy", "tradeoff")
 
 
 if following := st.session_state.pop("lab_next", ""):

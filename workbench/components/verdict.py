@@ -1,0 +1,59 @@
+"""The panel at the end of a training: what came out, how sure, at what cost, and every cliff that was recovered or lost."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from hdpo.record.folder import Run, State
+from workbench import state
+from workbench.components import session
+from workbench.data import catalog, tradeoff, verdict
+
+NOT_COVERED = "Not covered: other base models and problem sets than these; with one seed, training noise; and of twenty intervals about one misses."
+LISTED = 40  # cliffs a list, each a link
+
+
+def show(members: list[Run]) -> None:
+    """Nothing before all of these runs are done, or where they share no evaluated step after training."""
+    steps = tradeoff.shared_steps(members)
+    if not steps or not steps[-1] or any(m.status().state is not State.DONE for m in members):
+        return
+    step, names = steps[-1], catalog.arm_labels(members)
+    ordered = sorted(members, key=lambda m: tradeoff.settings(m)["lambda_"])
+    outcomes = [o for m in ordered if (o := verdict.outcome(m, names[m.id], step)) is not None]
+    if not outcomes:
+        return
+    luck = verdict.by_luck(ordered[-1], outcomes[-1].cliffs, catalog.runs_of("train"))
+    says = verdict.sentence(outcomes, luck)
+    changed = tradeoff.differences(members, step, (tradeoff.coverage(members), "pass@1", "cliff"))
+    table, facts = tradeoff.verdicts(changed), f"step {step} · {session.facts_of(members)}"
+    with st.container(border=True, key="lab-verdict"):
+        st.markdown(f"#### {state.escape(says)}", anchors=False)
+        if not table.empty:
+            st.dataframe(table, hide_index=True, key="lab-verdicts", alt="What each λ changed against λ = 0")
+            st.caption(state.escape(tradeoff.detectable_words(members, step)))
+        cost = [f"{o.label}: {o.tokens:,} tokens, {o.seconds:.0f} s of steps" for o in outcomes]
+        st.caption(state.escape(f"{'; '.join(cost)}. {NOT_COVERED} {facts}"))
+        with st.expander("The cliffs that were recovered and lost, before and after", on_change="rerun") as box:
+            if box.open:
+                lists(ordered[-1], outcomes[-1])
+        with st.expander("As text"):
+            title = ", ".join(m.name for m in ordered)
+            st.code(verdict.as_text(title, [says], outcomes, table, facts), language=None, wrap_lines=True)
+
+
+def lists(run: Run, found: verdict.Outcome) -> None:
+    """Each problem a link to Side by side, where the run's newest checkpoint answers it."""
+    texts = {r["id"]: r["text"] for r in catalog.table_rows(run, "problems", 0)}
+    config = run.load_config()
+    split = {"side_split": config.evaluation.eval_split, "side_set": config.data.problems}
+    for column, (words, ids) in zip(st.columns(2), (("recovered", found.recovered), ("lost", found.lost)), strict=True):
+        column.markdown(f"**{len(ids)} {words}** ({state.escape(found.label)})")
+        for problem in ids[:LISTED]:
+            column.page_link(
+                state.page("side_by_side"),
+                label=state.escape(f"{problem} {texts.get(problem, '')}"[:80]),
+                query_params={"side_problem": problem, "side_model": run.id, **split},
+            )
+        if len(ids) > LISTED:
+            column.caption(f"and {len(ids) - LISTED} more")

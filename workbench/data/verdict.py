@@ -1,0 +1,92 @@
+"""What came out of a finished training: which cliffs it recovered and lost, beside λ = 0 and beside luck, and what it cost.
+
+A cliff is a prompt of which no sample was right before training; it is recovered where at least one is right at the step
+compared. Cliffs heal by luck too: the evaluations before training of runs with other seeds are redraws of the same prompts by
+the same untrained model, free of cost, and stand beside every count. No Streamlit here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from hdpo.record.fingerprint import MEASURED
+from hdpo.record.folder import Run
+from workbench.data import catalog, tradeoff
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One run at one step against its own evaluation before training. Problem ids; tokens and seconds up to that step."""
+
+    label: str
+    cliffs: tuple[str, ...]
+    recovered: tuple[str, ...]
+    lost: tuple[str, ...]
+    problems: int
+    tokens: int
+    seconds: float
+
+
+def outcome(run: Run, label: str, step: int) -> Outcome | None:
+    """None where one of the two evaluations is not there."""
+    before, after = tradeoff.counts(run, 0), tradeoff.counts(run, step)
+    both = before.index.intersection(after.index)
+    if not len(both) or not step:
+        return None
+    was, now = before.loc[both, "correct"] > 0, after.loc[both, "correct"] > 0
+    steps = catalog.steps_frame(run)
+    steps = steps[steps["step"] <= step]
+    return Outcome(
+        label,
+        tuple(both[~was]),
+        tuple(both[~was & now]),
+        tuple(both[was & ~now]),
+        len(both),
+        int(steps[["tokens_student", "tokens_privileged"]].fillna(0).sum().sum()),
+        float(steps["seconds"].sum()),
+    )
+
+
+def by_luck(run: Run, cliffs: Sequence[str], runs: Sequence[Run]) -> list[int]:
+    """How many of these cliffs had a right sample in each redraw: the evaluation before training of another seed that was
+    measured alike (a known fingerprint, all measured fields equal)."""
+    mine, seeds, found = tradeoff.fingerprint(run), {tradeoff.settings(run)["seed"]}, []
+    if not all(getattr(mine, name) for name in MEASURED):
+        return []
+    for other in runs:
+        seed, theirs = tradeoff.settings(other)["seed"], tradeoff.fingerprint(other)
+        if seed in seeds or any(getattr(mine, name) != getattr(theirs, name) for name in MEASURED):
+            continue
+        redraw = tradeoff.counts(other, 0)
+        if set(cliffs) <= set(redraw.index):
+            seeds.add(seed)
+            found.append(int((redraw.loc[list(cliffs), "correct"] > 0).sum()))
+    return found
+
+
+def sentence(outcomes: Sequence[Outcome], luck: Sequence[int]) -> str:
+    """The finding in one sentence, largest λ first; outcomes in the order of λ."""
+    parts = [
+        f"{o.label} recovered {len(o.recovered)} of {len(o.cliffs)} cliffs and lost {len(o.lost)}"
+        for o in reversed(outcomes)
+    ]
+    drawn = (
+        f"an untrained redraw recovers {sum(luck) / len(luck):.1f} (mean of {len(luck)})"
+        if luck
+        else "what luck recovers is not known here"
+    )
+    return f"{'; '.join(parts)}; {drawn}."
+
+
+def as_text(title: str, says: Sequence[str], outcomes: Sequence[Outcome], verdicts: pd.DataFrame, facts: str) -> str:
+    """The panel as text that can be pasted."""
+    lines = [title, *says, ""]
+    lines += [
+        f"{r['arm']}, {r['against λ = 0']}: {r['verdict']}, interval {r['interval (points)']}"
+        for r in verdicts.to_dict("records")
+    ]
+    lines += [f"{o.label}: {o.tokens:,} tokens generated, {o.seconds:.0f} s of steps" for o in outcomes]
+    return "\n".join([*lines, facts])
