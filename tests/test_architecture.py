@@ -26,7 +26,8 @@ FLOORS = [
 ]
 APP_FLOORS = [
     {"workbench.workers", "workbench.state"},
-    {"workbench.forms", "workbench.data", "workbench.figures"},
+    {"workbench.forms"},
+    {"workbench.data", "workbench.figures"},
     {"workbench.launch"},
     {"workbench.components"},
     {"workbench.home"},
