@@ -1,7 +1,5 @@
 """Where what comes with the project lies: beside the packages in a checkout, inside `workbench` if installed."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 HOME = Path(__file__).resolve().parent.parent

@@ -5,8 +5,6 @@ A field carries its default and its limits; the docstring beneath it says what i
 This file is long: one schema, never two. Nothing here imports torch.
 """
 
-from __future__ import annotations
-
 import math
 from enum import Enum
 

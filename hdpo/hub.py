@@ -1,7 +1,5 @@
 """What a hub id is, and the hub's refusals as sentences: for models and problem sets alike."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager

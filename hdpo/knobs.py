@@ -3,8 +3,6 @@
 A section is a frozen dataclass of `knob` fields; a config is a dataclass of sections (and knobs of its own).
 """
 
-from __future__ import annotations
-
 import ast
 import dataclasses
 import inspect

@@ -1,7 +1,5 @@
 """Settings that belong together, by name (`assets/presets.toml`); flags beside a preset change single ones."""
 
-from __future__ import annotations
-
 import tomllib
 from dataclasses import dataclass
 from typing import Any

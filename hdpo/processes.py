@@ -4,8 +4,6 @@ A process is named by its pid and its start. The start is free of the clock, whi
 the host, the boot and the ticks since that boot; elsewhere the system keeps the moment of the start itself.
 """
 
-from __future__ import annotations
-
 import math
 import os
 import platform

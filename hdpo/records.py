@@ -4,8 +4,6 @@ Axes, here and everywhere: `P` prompts, `G` rollouts per prompt, `B` = P·G sequ
 `V` vocabulary, `K` top-k. Nothing here imports torch.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from enum import Enum
 

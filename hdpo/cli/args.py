@@ -1,7 +1,5 @@
 """Flags from settings: one schema (`hdpo.config`), so that the command line, the app and the run folder cannot disagree."""
 
-from __future__ import annotations
-
 import argparse
 import re
 import sys

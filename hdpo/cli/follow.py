@@ -1,7 +1,5 @@
 """What a person sees while a job runs: a bar with the time left, and above it a line for each step and evaluation."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Mapping
 from pathlib import Path

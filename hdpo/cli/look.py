@@ -1,8 +1,6 @@
 """`python -m hdpo rollouts` and `gap`: single problems, in this process, as the app's Side by side shows them; `bench`:
 what a session would take here."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict

@@ -4,8 +4,6 @@ Exit codes: 0 done, 1 failed, 2 bad input, 3 another heavy job holds the machine
 stands on standard output and nothing else; progress and sentences go to standard error.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import shlex

@@ -1,7 +1,5 @@
 """What a run came to: for machines one object, for a person a few lines that end with what to do next."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress

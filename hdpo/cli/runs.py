@@ -1,7 +1,5 @@
 """`python -m hdpo runs`: what lies in the runs folder, and all that can be done with it but running it."""
 
-from __future__ import annotations
-
 import json
 import sys
 import time

@@ -3,8 +3,6 @@
 The first Ctrl-C asks for a stop at the next step edge, the second ends at once. Nothing here imports torch.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 import signal

@@ -4,8 +4,6 @@ A cell is text or a number. Anything else (a list, null, true, infinity, an obje
 it is. A column inside an object is written with a point: reward_model.ground_truth.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 import re

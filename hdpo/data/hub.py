@@ -4,8 +4,6 @@ Nothing is downloaded whole: shards come in a seeded order and rows through a se
 caller has enough. Of a problem with several solutions the first that comes by is `y*`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

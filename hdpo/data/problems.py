@@ -3,8 +3,6 @@
 Sets are streamed: what is held is the problems kept. Nothing here imports torch or transformers.
 """
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 import re

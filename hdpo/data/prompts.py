@@ -5,8 +5,6 @@ assistant turn. The privileged information is a choice; two of the choices are w
 The tokenizer is an argument: nothing here imports transformers.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 import re

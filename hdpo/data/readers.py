@@ -5,8 +5,6 @@ A row travels with its place as a sentence may name it ("Line 3 of mine.csv"). W
 with the true reason and a way out. pyarrow is imported only where Parquet is read.
 """
 
-from __future__ import annotations
-
 import csv
 import gzip
 import itertools

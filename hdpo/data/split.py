@@ -5,8 +5,6 @@ F(x). A seeded hash of that text tells train and validation apart, so that a pro
 order and copy.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 import unicodedata

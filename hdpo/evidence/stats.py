@@ -12,8 +12,6 @@ prompts and much at 8, and makes P equal values no certainty.
 This file is long: every interval that a page shows is here.
 """
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Sequence

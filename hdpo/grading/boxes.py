@@ -4,8 +4,6 @@ The last \boxed{…} counts, alone, whatever stands before, between or behind; n
 "or" between makes one answer of several. The rules in words, with examples: assets/GRADING.md.
 """
 
-from __future__ import annotations
-
 import re
 
 _BOX = re.compile(r"\\boxed\s*\{")  # \boxed as a word, and \fbox, are no boxes

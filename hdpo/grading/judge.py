@@ -4,8 +4,6 @@ Speaks JSON lines on stdin and stdout, one reply a request, and ends when stdin 
 of CPU time, not of the clock: a busy machine changes no verdict.
 """
 
-from __future__ import annotations
-
 import functools
 import json
 import math

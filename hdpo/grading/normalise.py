@@ -5,8 +5,6 @@ products of letters), clock times (fractions), digits with a space between (sums
 words, with examples that are tests. Nothing here imports sympy.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from dataclasses import dataclass

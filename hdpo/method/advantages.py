@@ -1,7 +1,5 @@
 """Advantages of one group of rollouts: what reinforcement learning hears of its rewards. Imports no torch."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -4,8 +4,6 @@ The prompt is the unit of every interval. Draws of an evaluation are keyed by se
 differ in λ are compared on the same uniforms, and two steps of one run on fresh ones.
 """
 
-from __future__ import annotations
-
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence

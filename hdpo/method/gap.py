@@ -5,8 +5,6 @@ For one trace and two contexts, from the two full logit vectors at each completi
 model-mismatch term of Proposition 1 (ii), `‖f_φ(c_T) − f_θ(c_T)‖_∞`. Everything in nats, exact sums, no estimator.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

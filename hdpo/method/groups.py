@@ -3,8 +3,6 @@
 Also the bookkeeping of what each group is worth to learning: the signal accounting.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """The fingerprint of a run that begins: what it measures with, on what, and what it learns from."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict

@@ -6,8 +6,6 @@ least, whatever the model's dtype, and the teacher's side is always detached. Wh
 `objective.py`'s business alone.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -6,8 +6,6 @@ several ranks: their sums). The two terms go through the model in micro-batches 
 of each costs no second backward pass. Vocabulary-sized work is done in chunks that the backward pass computes again.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial

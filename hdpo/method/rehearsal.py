@@ -1,7 +1,5 @@
 """The worst batch of a run, before its first step: so that memory fails within seconds, or not at all."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from typing import Any

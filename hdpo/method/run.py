@@ -3,8 +3,6 @@
 A checkpoint is the adapter, AdamW's moments and a step: with keyed draws a resumed run is the uninterrupted one.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from contextlib import closing

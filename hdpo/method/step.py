@@ -4,8 +4,6 @@ Pure but for the sampler: nothing is written, read or decided here beyond one op
 data position and the learning rate follow from the step, so that nothing is remembered that can be computed.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor

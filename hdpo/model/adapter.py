@@ -5,8 +5,6 @@ holds the digest of the base. Older checkpoints say nothing: for them the run sp
 only the shapes can tell.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

@@ -4,8 +4,6 @@ transformers fills what a file lacks with random numbers and says so in a log; h
 turned into a folder once, since that takes longer than all the rest of a small job.
 """
 
-from __future__ import annotations
-
 import io
 import os
 import shutil

@@ -7,8 +7,6 @@ and no completion sees another. Completion positions are laid flat, trace after 
 completions behind other prompts (the teacher's) give the same flat order, and that is the whole alignment.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Settings that follow from the model and the adapter where a person chose none: one place for flags and forms."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping
 from typing import Any
 

@@ -5,8 +5,6 @@ huggingface_hub's cache and is pinned to a commit; without a network the cache a
 a folder once (`hdpo.model.base`), which is found from then on.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

@@ -4,8 +4,6 @@ Worked out from what the model says of itself, rounded up where libraries decide
 values, logits, problems at once) is said here, where nothing imports torch, and kept to by those who hold it.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields
 
 import psutil

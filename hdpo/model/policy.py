@@ -5,8 +5,6 @@ the frozen one is the adapter as at step 0, which is the adapter switched off wh
 second model in memory. Adapter and optimiser are float32 whatever the base is.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections import defaultdict

@@ -1,7 +1,5 @@
 """`python -m hdpo.organism problems`, then `build`, then `card`: all that the bundled model is made and measured with."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

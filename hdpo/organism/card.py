@@ -3,8 +3,6 @@
 Every table is computed from run folders, and every run is an ordinary one that the command line could have started.
 """
 
-from __future__ import annotations
-
 import json
 import multiprocessing
 import re

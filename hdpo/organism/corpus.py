@@ -6,8 +6,6 @@ GRPO can sharpen) and who stops too early on levels 4 and 5 (so those prompts ar
 with a reference in the user turn, at every level, and a whole solution as the response.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Pretraining of the bundled model: one phase, counted in tokens, so that a busy machine makes the same model."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable

@@ -8,8 +8,6 @@ Why other words: when both ask "What is 3 * 7 + 12", a model that learns to go o
 last line of the lower ones too, and what a large λ gains in coverage there it loses here (measured, see the notebook).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

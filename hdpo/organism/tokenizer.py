@@ -5,8 +5,6 @@ tokenizer file says. So the merges are learned on those pieces: whole words and 
 decision to go on is `;` and the decision to end is ` \\` (of ` \\boxed{`), each at one position.
 """
 
-from __future__ import annotations
-
 import json
 from random import Random
 from typing import Any

@@ -1,7 +1,5 @@
 """A run's rows as one file to take along; a pair or a sweep is taken along as its members, one after another."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -4,8 +4,6 @@ A text or a table is written beside and renamed. A log is only ever appended to,
 came reads what is new: a page that looks each second at a run of 5,000 steps parses one line, not 5,000.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Whether the numbers of two runs measure the same thing: what each was made of, in short comparable texts."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields

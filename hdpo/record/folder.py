@@ -19,8 +19,6 @@ carries its attempt, a `resume` row says from which step, and the reader keeps t
 This file is long: what is written and how it is read are held together here.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -34,7 +32,7 @@ from enum import Enum
 from functools import cache
 from itertools import count, takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import psutil
 from safetensors import SafetensorError, safe_open
@@ -118,7 +116,7 @@ class RunWriter:
     attempt: int
 
     @classmethod
-    def create(cls, kind: str, config: Any, root: Path | None = None, name: str = "", command: str = "") -> RunWriter:
+    def create(cls, kind: str, config: Any, root: Path | None = None, name: str = "", command: str = "") -> Self:
         """A new folder with its frozen config, state queued. Raises HdpoError where nothing can be written."""
         root = root or runs_root()
         path = root / new_id(kind, root)
@@ -137,7 +135,7 @@ class RunWriter:
         return writer
 
     @classmethod
-    def resume(cls, path: Path, step: int, passed_over: Sequence[str] = ()) -> RunWriter:
+    def resume(cls, path: Path, step: int, passed_over: Sequence[str] = ()) -> Self:
         """Open for a further attempt that goes on after `step`; rows beyond it are superseded from now on. passed_over:
         what was wrong with checkpoints beyond that step."""
         Run(path).load_config()  # what cannot be read is refused before anything changes

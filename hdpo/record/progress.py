@@ -3,8 +3,6 @@
 `Report` is what the engine calls. It is also where a job learns that it was asked to stop.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

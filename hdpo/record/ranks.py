@@ -5,8 +5,6 @@ Shared out are two things: problems while sampling and grading (`share`, then `g
 passes (`share`, then `add`). Only rank 0 writes. Nothing here imports torch until there is a second rank.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What a file of a run must look like to be read. What does not is left out and named as damage."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from types import NoneType

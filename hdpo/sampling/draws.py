@@ -3,8 +3,6 @@
 Two runs that differ in λ share their draws, and batching, order, rank and compaction change none.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from enum import Enum
 from hashlib import blake2b

@@ -1,7 +1,5 @@
 """What can roll out: the protocol that the method asks, and its records. transformers and vLLM answer to it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol

@@ -5,8 +5,6 @@ Every token is drawn by inverse CDF from its own keyed uniform (`hdpo.sampling.d
 order, changes no draw.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack

@@ -6,8 +6,6 @@ samples. What comes back are raw log-probs (T = 1), so that the top-k may stand 
 weights some completions are read again by the model that trains: where both disagree, nothing is distilled from noise.
 """
 
-from __future__ import annotations
-
 import shutil
 import tempfile
 from collections.abc import Sequence

@@ -4,8 +4,6 @@ The only module that imports vllm. Both engines answer to the same five calls. C
 and the top-k of each position, most probable first.
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 import os
@@ -18,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -205,7 +203,7 @@ class Watchdog:
     def beat(self) -> None:
         self._goes_on.put(True)
 
-    def __enter__(self) -> Watchdog:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

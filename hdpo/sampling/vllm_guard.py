@@ -4,8 +4,6 @@ A trainer that is killed can tell nobody, and vLLM, which waits minutes for its 
 holds. The guard reads from a pipe that only the trainer holds open; at its end it kills what bears the name.
 """
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

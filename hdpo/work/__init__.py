@@ -1,7 +1,5 @@
 """Jobs and the processes that take them, and what libraries are told before those import them."""
 
-from __future__ import annotations
-
 import os
 
 

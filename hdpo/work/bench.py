@@ -5,8 +5,6 @@ thrown away. How far a step stands from the limit of the machine is told by its 
 machine reaches in plain matrix products of the model's own shapes.
 """
 
-from __future__ import annotations
-
 import sys
 import tempfile
 import time

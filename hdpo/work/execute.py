@@ -8,8 +8,6 @@ several processes is handed to `accelerate launch`, which starts this module onc
 This file is long: an attempt, a sweep of attempts and their launch end in one place, with one sentence each.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -7,8 +7,6 @@ drive them apart.
 This file is long: one short function a request, each with its checks.
 """
 
-from __future__ import annotations
-
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence

@@ -11,8 +11,6 @@ again is no life sign: a running job whose process is gone is killed, and the ne
 This file is long: the table has one owner.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 import sqlite3

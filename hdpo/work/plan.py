@@ -3,8 +3,6 @@
 How long is measured in an earlier run of the same model, scaled to the new shape, the run named.
 """
 
-from __future__ import annotations
-
 import math
 import shlex
 from collections.abc import Sequence

@@ -1,8 +1,6 @@
 """What can be known before a run leaves a trace: settings that would do nothing, the model, the problems. The terminal,
 --dry-run and the app ask here before a run folder is made; torch is imported only where a GPU is asked for by name."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from dataclasses import replace
 from importlib.util import find_spec

@@ -4,8 +4,6 @@ Each task is the command that a launcher would start, `python -m hdpo.work.execu
 without Ray. The runs folder must lie on a file system that every machine of the cluster sees.
 """
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Deleted runs: they move to `runs/.trash` and come back from there. A sweep goes and comes with its members."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

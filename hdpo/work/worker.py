@@ -5,8 +5,6 @@ spare, so that the engine's seconds of import never stand before a first step. T
 model of its own. Neither is started by multiprocessing, whose children would run the app's script again.
 """
 
-from __future__ import annotations
-
 import argparse
 import importlib
 import os
