@@ -132,8 +132,10 @@ def wait_and_choose(chaos: Chaos, root: Path, process: subprocess.Popen[bytes] |
         working = processes(root, process)
         if process is not None and process.poll() is not None and not working:
             return None
-        if process is None and not any(not j.state.ended for j in jobs.pending_heavy(root)):
-            return None
+        if process is None:
+            jobs.recover(root)  # as every page does that watches
+            if not jobs.pending_heavy(root):
+                return None
         if working and (starting or written(root) != before):
             time.sleep(delay)
             return chaos.dice.choice(processes(root, process) or [None])

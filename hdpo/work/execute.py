@@ -26,7 +26,7 @@ from hdpo.config import SweepConfig, TrainConfig, model_of, replace_knobs, to_js
 from hdpo.errors import BAD_INPUT, BUSY, FAILED, OK, STOPPED, BadInput, Busy, HdpoError, Stopped
 from hdpo.hub import is_hub_id
 from hdpo.model.find import find
-from hdpo.processes import end_group, held, holding, lifeline, when_parent_ends
+from hdpo.processes import end_group, held, holding, when_parent_ends
 from hdpo.record.files import write_aside
 from hdpo.record.folder import Run, RunWriter, SilentWriter, State, stop_requested
 from hdpo.record.progress import Also, Progress, Report
@@ -34,6 +34,7 @@ from hdpo.record.ranks import ALONE, Ranks, join, launched
 from hdpo.work import prepare_libraries
 
 POLL = 0.2  # seconds between looks at processes that were launched
+ORPHANS = 5.0  # seconds that ranks have to end once nobody is there any more who launched them
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,10 @@ def _launch(path: Path, resume: bool, also: Also | None, count: int) -> Ending:
     command += ["--with-parent", *["--resume"] * resume]
     env = {**os.environ, "ACCELERATE_LOG_LEVEL": "error"}
     unit = "steps" if Run(path).kind in ("train", "sweep") else "problems"
+    ends, alive = os.pipe()  # a lifeline of their own: a rank whose launcher was killed belongs to no group any more
     with (path / "log.txt").open("ab") as log:
-        group = subprocess.Popen(command, stdin=lifeline(), stdout=log, stderr=log, env=env, start_new_session=True)
+        group = subprocess.Popen(command, stdin=ends, stdout=log, stderr=log, env=env, start_new_session=True)
+    os.close(ends)
     ending = None
     try:
         while group.poll() is None:
@@ -86,9 +89,17 @@ def _launch(path: Path, resume: bool, also: Also | None, count: int) -> Ending:
         ending = Ending(State.FAILED, _lost(path, count))
     finally:
         end_group(group)
-        if not held(path) and ((left := Run(path).status().state) is State.KILLED or not left.ended):
+        os.close(alive)
+        until = time.monotonic() + ORPHANS
+        while (busy := held(path)) and time.monotonic() < until:
+            time.sleep(POLL)
+        if not busy and ((left := Run(path).status().state) is State.KILLED or not left.ended):
             _settle(path, ending, None)
     end = Run(path).status()
+    if not end.state.ended:  # the ranks found it so, and left it as it was
+        return Ending(
+            State.FAILED, f"{path.name}: another process is at work in it. Wait for it, or stop it.", busy=True
+        )
     return Ending(end.state, end.message, end.bad_input)
 
 

@@ -15,6 +15,7 @@ import torch
 
 from hdpo.config import TrainConfig, replace_knobs
 from hdpo.model.policy import load_file
+from hdpo.processes import held
 from hdpo.record.folder import Run, RunWriter, State, request_stop
 from hdpo.record.ranks import ALONE, Ranks
 from hdpo.work.execute import execute
@@ -162,3 +163,11 @@ def test_a_killed_rank_takes_the_others_along_and_the_run_says_so(tmp_path: Path
     waiting.communicate(timeout=90)
     assert run.status().state is State.FAILED and "one of them ended" in run.status().message
     assert not ranks_of(run.path)
+
+
+def test_a_killed_launcher_leaves_no_rank_behind_and_the_run_can_go_on_at_once(tmp_path: Path) -> None:
+    run, waiting = begun(tmp_path)
+    next(p for p in ranks_of(run.path) if "accelerate.commands.launch" in p.cmdline()).kill()
+    waiting.communicate(timeout=90)
+    assert run.status().state is State.FAILED and "one of them ended" in run.status().message
+    assert not ranks_of(run.path) and not held(run.path)
