@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from hdpo.errors import HdpoError
 from hdpo.grading.judge import judge
-from hdpo.grading.verify import Verdict, VerifierPool, _start, fast_verdict, outcome_of
+from hdpo.grading.verify import Verdict, VerifierPool, _Child, fast_verdict, outcome_of
 from hdpo.records import Outcome
 
 RIGHT, WRONG, NONE, ERROR = Outcome.CORRECT, Outcome.WRONG, Outcome.NO_ANSWER, Outcome.GRADER_ERROR
@@ -81,9 +81,9 @@ def test_hand_written_latex_with_a_hang_among_it():
         assert verdict.outcome is expected, (completion, gold, verdict)
 
 
-def test_a_verdict_keeps_the_answer_and_the_gold_as_they_were_written(pool):
+def test_a_verdict_keeps_the_answer_as_it_was_written(pool):
     verdict = pool.grade([(r"so \boxed{ \frac{3}{4} }", r"\frac12")])[0]
-    assert verdict == Verdict(WRONG, r"\frac{3}{4}", r"\frac12")
+    assert verdict == Verdict(WRONG, r"\frac{3}{4}")
     assert pool.grade([("nothing", r"\frac12")])[0].answer == ""
 
 
@@ -135,7 +135,7 @@ def test_a_step_that_hears_no_timer_is_ended_by_the_kernel_and_remembered():
     # One step of Python's, for minutes.
     deaf = "import hdpo.grading.judge as j; j.judge = lambda request: sum(range(10**12)) if '7' in request.values() else {'ok': True}; j.serve(0.2)"
     pool = VerifierPool()
-    child = _start(0.2, pool._mail, ["-c", deaf])
+    child = _Child(0.2, ["-c", deaf])
     pool._children = [child]
     assert pool.grade([(r"\boxed{\frac{1}{2}}", "7")])[0].outcome is ERROR
     assert child.process.returncode == -signal.SIGXCPU
@@ -232,8 +232,8 @@ def test_the_memory_of_verdicts_is_bounded(pool, monkeypatch):
 
 def test_a_truncated_rollout_is_truncated_whatever_stands_in_it():
     for outcome in Outcome:
-        assert outcome_of(Verdict(outcome, "42", "42"), truncated=True) is Outcome.TRUNCATED
-        assert outcome_of(Verdict(outcome, "42", "42"), truncated=False) is outcome
+        assert outcome_of(Verdict(outcome, "42"), truncated=True) is Outcome.TRUNCATED
+        assert outcome_of(Verdict(outcome, "42"), truncated=False) is outcome
 
 
 @given(st.integers(-(10**15) + 1, 10**15 - 1), st.integers(-3, 3))
