@@ -12,13 +12,14 @@ import signal
 import sys
 import time
 from types import FrameType
-from typing import Any, Literal
+from typing import Any
 
 from latex2sympy2_extended.latex2sympy2 import NormalizationConfig
 from math_verify import LatexExtractionConfig, parse, verify
 from sympy import Add, Basic, Eq, Expr, FiniteSet, Float, Mul, Pow, Rational, Tuple, binomial, exp, factorial
 
 from hdpo.grading.normalise import Kind, Reading, read
+from hdpo.grading.verify import NO_VERDICT, Reply, Request
 from hdpo.records import Outcome
 
 MEMORY_BYTES = 4 << 30  # an expression that is written out may fill any memory within seconds
@@ -33,11 +34,6 @@ CONFIG = LatexExtractionConfig(
         units=False, malformed_operators=False, nits=False, boxed="all", equations=False
     ),
 )
-# fallback_mode: the text as found comes after what it parsed to. extraction_mode: the first match counts, no other.
-MODES: tuple[Literal["first_match"], Literal["first_match"]] = ("first_match", "first_match")
-
-Request = dict[str, str]
-Reply = dict[str, Any]
 
 
 class OutOfTime(BaseException):
@@ -75,7 +71,7 @@ def within(cpu_s: float, request: Request) -> Reply:
     try:
         return judge(request)
     except OutOfTime:
-        return {"ok": False, "outcome": Outcome.GRADER_ERROR.value}
+        return NO_VERDICT
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
 
@@ -89,7 +85,7 @@ def judge(request: Request) -> Reply:
         right = same(gold, read(request["answer"]))
         return {"outcome": (Outcome.CORRECT if right else Outcome.WRONG).value}
     except Exception:  # sympy raises anything: whatever it is, there is no verdict
-        return {"ok": False, "outcome": Outcome.GRADER_ERROR.value}
+        return NO_VERDICT
 
 
 def gradable(gold: Reading) -> bool:
@@ -132,14 +128,16 @@ def _equal(gold: str, answer: str) -> bool:
 @functools.lru_cache(maxsize=1024)
 def _parsed(text: str) -> Any:
     """The expression, or None where math-verify finds none."""
-    found = parse(f"\\boxed{{{text}}}", [CONFIG], *MODES, parsing_timeout=None, raise_on_error=True)
-    return next((part for part in found if not isinstance(part, str)), None)
+    boxed = f"\\boxed{{{text}}}"
+    return next(
+        iter(parse(boxed, [CONFIG], "no_fallback", "first_match", parsing_timeout=None, raise_on_error=True)), None
+    )
 
 
 def _bits(e: Any) -> float:
     """At most so many bits has the largest number that is computed for this expression."""
     if isinstance(e, Float):
-        e = _exact(e)
+        e = Rational(str(e))
     if isinstance(e, Rational):
         return float(e.p.bit_length() + e.q.bit_length())
     if isinstance(e, Pow | exp):
@@ -178,12 +176,8 @@ def _number(e: Any) -> Any:
     """A number's exact value, decimals as they are written; None for anything else."""
     if not isinstance(e, Expr) or e.free_symbols:
         return None
-    exact = e.xreplace({f: _exact(f) for f in e.atoms(Float)}).doit()
+    exact = e.xreplace({f: Rational(str(f)) for f in e.atoms(Float)}).doit()
     return exact if isinstance(exact, Basic) and exact.is_number and exact.is_finite else None
-
-
-def _exact(decimal: Float) -> Rational:
-    return Rational(str(decimal))
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ _NUMBER_GOLD = re.compile(_PLAIN_INTEGER + r"(?:\.[0-9]{1,15})?")
 
 Request = dict[str, str]
 Reply = dict[str, Any]
+NO_VERDICT: Reply = {"ok": False, "outcome": Outcome.GRADER_ERROR.value}
 
 
 @dataclass(frozen=True)
@@ -193,7 +194,7 @@ class _Child:
         if line:
             return json.loads(line)
         if sys.platform != "win32" and self.process.returncode == -signal.SIGXCPU:  # the kernel's: it was the item
-            return {"ok": False, "outcome": Outcome.GRADER_ERROR.value}
+            return NO_VERDICT
         return None
 
     def _line(self, within_s: float) -> str:
