@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import NamedTuple
 
 from hdpo.data.readers import Row, Rows, kind_of
 from hdpo.errors import BadInput, brief
@@ -30,38 +31,41 @@ NAMES = {
     "id": ("id", "unique_id"),
 }
 LOOKAHEAD = 1000  # rows, at most, after which the columns of a set are known
-_ABSENT = object()
 EXAMPLE = "text=problem,solution=worked,answer=final"
-_CALCULATOR_MARK = re.compile(r"<<[^>]*>>")
 _AMOUNT = re.compile(r"-?\\?\$?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?")
+
+
+class Source(NamedTuple):
+    """A set's rows, not yet read; how sentences call it; how made ids and sources begin; and where the fields stand:
+    ours → the set's, None goes by NAMES."""
+
+    rows: Rows
+    name: str
+    stem: str
+    mapping: Mapping[str, str] | None
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Where the fields stand in the rows of one set. mapping: ours → the set's; None goes by NAMES.
+    """Of one set. solutions: it has worked ones. final_lines: they stand in the answers, as in GSM8K, before a last line
+    `#### 18`."""
 
-    solutions: the set has worked ones. final_lines: they stand in the answers, as in GSM8K, before a last line `#### 18`.
-    """
-
-    mapping: Mapping[str, str] | None
+    of: Source
     solutions: bool
     final_lines: bool
-    stem: str
 
     def fields(self, row: Row) -> tuple[Fields, Fields]:
         """(every field, "" where there is none; what is wrong with those, as the end of a sentence on the row)."""
-        raw = cells(row, self.mapping)
-        if is_worked(raw) or self.final_lines and not raw.get("solution") and isinstance(raw.get("answer"), str):
-            raw = {"source": "gsm8k", **raw, **final_line(str(raw["answer"]))}
-        found: Fields = {}
-        wrong: Fields = {}
-        for name in FIELDS:
-            found[name], kind = as_text(raw.get(name, ""))
-            if not found[name]:
-                wrong[name] = _wrong(WORDS.get(name, name), kind)
+        raw = cells(row, self.of.mapping)
+        answer = answer_alone(raw)
+        if answer and (self.final_lines or "####" in answer):
+            raw = {"source": "gsm8k", **raw, **final_line(answer)}
+        texts = {name: as_text(raw.get(name, "")) for name in FIELDS}
+        wrong = {name: _wrong(WORDS.get(name, name), kind) for name, (text, kind) in texts.items() if not text}
         if self.final_lines and "answer" in wrong:
             wrong["answer"] += " behind ####"
-        return {**found, "source": found["source"] or self.stem}, wrong
+        found = {name: text for name, (text, _) in texts.items()}
+        return {**found, "source": found["source"] or self.of.stem}, wrong
 
 
 def _wrong(what: str, kind: str) -> str:
@@ -70,7 +74,7 @@ def _wrong(what: str, kind: str) -> str:
     return f"has {kind} as its {what}, where text or a number is expected"
 
 
-def recognise(rows: Rows, mapping: Mapping[str, str] | None, name: str, stem: str) -> tuple[Columns, Rows]:
+def recognise(of: Source) -> tuple[Columns, Rows]:
     """The columns of a set, and its rows from the first on. Looks no further than it must, and never beyond LOOKAHEAD
     rows: a first row that lacks something decides nothing.
 
@@ -79,24 +83,24 @@ def recognise(rows: Rows, mapping: Mapping[str, str] | None, name: str, stem: st
     head: list[tuple[str, Row]] = []
     found: set[str] = set()
     worked = solved = False
-    for place, row in itertools.islice(rows, LOOKAHEAD):
-        raw = cells(row, mapping)
+    for place, row in itertools.islice(of.rows, LOOKAHEAD):
+        raw = cells(row, of.mapping)
         head.append((place, row))
         found |= raw.keys()
-        worked, solved = is_worked(raw), bool(as_text(raw.get("solution", ""))[0])
+        worked, solved = "####" in answer_alone(raw), bool(as_text(raw.get("solution", ""))[0])
         if worked or solved and found.issuperset(REQUIRED):
             break
     if not head:
-        raise BadInput(f"{name} has no rows; a problem file needs at least one problem.")
+        raise BadInput(f"{of.name} has no rows; a problem file needs at least one problem.")
     columns = brief(", ".join(sorted({column.strip() for _, row in head for column in row})), 400)
-    if mapping is not None:
-        _check_mapping(mapping, found, name, columns)
+    if of.mapping is not None:
+        _check_mapping(of.mapping, found, of.name, columns)
     elif not found.issuperset(REQUIRED):
         raise BadInput(
-            f"{name} has the columns {columns}, which are none that are known by name (a text: {', '.join(NAMES['text'])}; "
+            f"{of.name} has the columns {columns}, which are none that are known by name (a text: {', '.join(NAMES['text'])}; "
             f"an answer: {', '.join(NAMES['answer'])}). Name them, for example {EXAMPLE}."
         )
-    return Columns(mapping, worked or solved, worked, stem), itertools.chain(head, rows)
+    return Columns(of, worked or solved, worked), itertools.chain(head, of.rows)
 
 
 def _check_mapping(mapping: Mapping[str, str], found: set[str], name: str, columns: str) -> None:
@@ -117,36 +121,35 @@ def _check_mapping(mapping: Mapping[str, str], found: set[str], name: str, colum
 
 def cells(row: Row, mapping: Mapping[str, str] | None) -> Row:
     """Our field → the row's cell, for the fields that the row has a column for."""
-    plain = {column.strip(): value for column, value in row.items()}
-    lower = {column.lower(): value for column, value in plain.items()}
+    known = mapping is None
+    at = {column.strip().lower() if known else column.strip(): value for column, value in row.items()}
     found: Row = {}
-    for field in FIELDS:
-        columns = NAMES[field] if mapping is None else (mapping[field],) if field in mapping else ()
-        at = plain if mapping is not None else lower
-        for cell in (_at(at, column) for column in columns):
-            if cell is not _ABSENT and found.get(field) is None:
+    for field, columns in (NAMES if mapping is None else {f: (c,) for f, c in mapping.items()}).items():
+        for cell in itertools.chain.from_iterable(_at(at, column) for column in columns):
+            if found.get(field) is None:
                 found[field] = cell
-    if mapping is None and "reward_model" in lower and found.get("solution") == found.get("answer"):
+    if known and "reward_model" in at and found.get("solution") == found.get("answer"):
         found.pop("solution", None)  # in DAPO's copies the column holds the final answer once more
     return found
 
 
-def _at(row: Row, column: str) -> object:
-    """
+def _at(row: Row, column: str) -> list[object]:
+    """The one cell, or none.
+
     >>> _at({"reward_model": {"ground_truth": "34"}}, "reward_model.ground_truth")
-    '34'
+    ['34']
     """
     if column in row:
-        return row[column]
+        return [row[column]]
     outer, point, inner = column.partition(".")
     inside = row.get(outer)
-    return _at(inside, inner) if point and isinstance(inside, dict) else _ABSENT
+    return _at(inside, inner) if point and isinstance(inside, dict) else []
 
 
-def is_worked(raw: Row) -> bool:
-    """Whether the answer is worked text with its final line behind ####, and no solution stands beside it."""
+def answer_alone(raw: Row) -> str:
+    """The answer's text where no solution stands beside it: it may be worked, with its final line behind ####."""
     answer = raw.get("answer")
-    return not raw.get("solution") and isinstance(answer, str) and "####" in answer
+    return answer if isinstance(answer, str) and not raw.get("solution") else ""
 
 
 def final_line(worked: str) -> Row:
@@ -162,7 +165,7 @@ def final_line(worked: str) -> Row:
     answer = (behind.strip().splitlines() or [""])[0].strip() if mark else ""
     if _AMOUNT.fullmatch(answer):
         answer = re.sub(r"[,$\\]", "", answer)
-    steps = _CALCULATOR_MARK.sub("", steps).strip()
+    steps = re.sub(r"<<[^>]*>>", "", steps).strip()
     return {"answer": answer, "solution": f"{steps}\nThe answer is \\boxed{{{answer}}}."}
 
 

@@ -3,7 +3,6 @@
 Sets are streamed: what is held is the problems kept. Nothing here imports torch or transformers.
 """
 
-import hashlib
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -13,10 +12,10 @@ from typing import Any
 
 from hdpo.assets import ASSETS
 from hdpo.config import Information, ProblemConfig, TrainConfig
-from hdpo.data.columns import Fields, recognise
+from hdpo.data.columns import REQUIRED, Fields, Source, recognise
 from hdpo.data.hub import hub_rows
-from hdpo.data.readers import Rows, file_rows
-from hdpo.data.split import Choice, Where, key_of, normalise
+from hdpo.data.readers import file_rows
+from hdpo.data.split import Choice, Where, key_of, text_hash
 from hdpo.errors import BadInput
 from hdpo.hub import is_hub_id
 from hdpo.records import Problem
@@ -27,7 +26,14 @@ ENDLESS = {"nvidia/OpenMathInstruct-2"}
 MIXES = ("steep", "gentle")
 SPLITS = ("train", "validation", "test")
 COUNTED = ("read", "duplicates", "elsewhere", "overlap", "renamed")
+ASIDE = {
+    "elsewhere": "of the other side of the split or another source",
+    "overlap": "left to the validation problems, which hold the same text",
+    "unsolved": "without a worked solution",
+    "renamed": "with a repeated id, renamed",
+}
 TOLD = 20  # sentences on rows left out that a run keeps
+_HALF = re.compile(r"[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -63,54 +69,35 @@ def told(counts: Mapping[str, Any]) -> str:
     '11 rows: 5 problems, 5 duplicates, 1 left out (first: Line 2 of set.jsonl has no gold answer)'
     """
 
-    def n(name: str, one: str, many: str) -> str:
-        return f"{counts[name]:,} {one if counts[name] == 1 else many}"
+    def n(name: str, words: str) -> str:
+        return f"{counts[name]:,} {words.removesuffix('s') if counts[name] == 1 else words}"
 
-    first = next((s.removesuffix("; it was left out.") for s in counts.get("skipped_first", ())), "")
-    parts = [n("problems", "problem", "problems")] if "problems" in counts else []
-    parts += [
-        n("duplicates", "duplicate", "duplicates"),
-        n("skipped", *["left out" + f" (first: {first})" * bool(first)] * 2),
-    ]
-    for name, words in (
-        ("elsewhere", "of the other side of the split or another source"),
-        ("overlap", "left to the validation problems, which hold the same text"),
-        ("unsolved", "without a worked solution"),
-        ("renamed", "with a repeated id, renamed"),
-    ):
-        parts += [f"{counts[name]:,} {words}"] if counts.get(name) else []
+    first = next((f" (first: {s.removesuffix('; it was left out.')})" for s in counts.get("skipped_first", ())), "")
+    words = {"problems": "problems", "duplicates": "duplicates", "skipped": f"left out{first}"}
+    parts = [n(name, words[name]) for name in words if name in counts]
+    parts += [n(name, ASIDE[name]) for name in ASIDE if counts.get(name)]
     apart = f"; validation: {told(counts['validation'])}" if "validation" in counts else ""
-    return f"{n('read', 'row', 'rows')}: {', '.join(parts)}{apart}"
-
-
-def read_problems(path: Path, mapping: Mapping[str, str] | None = None, limit: int | None = None) -> ProblemFile:
-    """Every problem of a file or a folder of shards, in its order; reading stops after `limit` distinct problems.
-
-    mapping: our field → the file's column, for files whose columns are not known by name. A row without text or answer
-    is skipped and told; of equal texts the first is kept.
-
-    Raises BadInput for a missing or empty file, an unknown suffix, a broken line, a wrong encoding, unknown columns,
-    and where not one row is usable.
-    """
-    if limit is not None and limit < 1:
-        raise BadInput(f"The limit is the number of problems to read, at least 1, found {limit}.")
-    return _collect(_candidates(_file_set(Path(path)), mapping), limit, lambda problem: "kept")
+    return f"{n('read', 'rows')}: {', '.join(parts)}{apart}"
 
 
 def load_problems(data: ProblemConfig, split: str, solutions: bool = False) -> ProblemFile:
-    """The train, validation or test problems of a set, or all: of a bundled set its train and validation.
+    """The train, validation or test problems of a set, or all: of a bundled set its train and validation. They come in
+    the set's order, a hub set's in one seeded by the split's seed; reading stops after `data.limit` distinct problems.
 
-    The sides of a file or a hub set are made by `split_of`. A validation set of its own is validation whole; its texts are
-    left out of train, and all is both. Test is of the bundled sets alone, for the model card. A hub set is read in an order
-    seeded by the split's seed, up to the limit.
+    A hash divides a file or a hub set (see `Choice`). A validation set of its own is validation whole; its texts are
+    left out of train, and all is both. Test is of the bundled sets alone, for the model card. A row without text or answer
+    is skipped and told; of equal texts the first is kept.
     solutions: leave out rows without a worked solution, where the set has solutions at all.
+
+    Raises BadInput for a missing or empty file, an unknown suffix, a broken line, a wrong encoding, unknown columns,
+    and where not one row is usable or wanted.
     """
     _check_split(data, split)
-    own = _set(data.problems, split, data)
-    candidates = _candidates(own, data.mapping(), solutions)
-    choice = Choice(data, split, hashed=not (own.bundled or data.validation_problems), sources=data.source_names())
+    candidates = _candidates(_set(data.problems, split, data), solutions)
+    divided = not (data.validation_problems or data.problems.startswith(BUNDLED))
+    choice = Choice(data, split, hashed=divided, sources=data.source_names())
     if data.validation_problems:
-        apart = _candidates(_set(data.validation_problems, "validation", data), data.mapping())
+        apart = _candidates(_set(data.validation_problems, "validation", data))
         if split == "validation":
             candidates, choice.sources = apart, ()
         elif split == "train":
@@ -141,7 +128,7 @@ def training_problems(config: TrainConfig) -> tuple[ProblemFile, ProblemFile]:
 
 def bundled(mix: str, split: str) -> tuple[Problem, ...]:
     """One split of a bundled set: "steep" (many cliffs) or "gentle" (few); test is for the model card alone."""
-    return read_problems(_bundled_file(mix, split)).problems
+    return load_problems(ProblemConfig(BUNDLED + mix), split).problems
 
 
 def _bundled_file(mix: str, split: str) -> Path:
@@ -164,12 +151,10 @@ def _check_split(data: ProblemConfig, split: str) -> None:
     if in_bundled and data.columns and not apart:
         raise BadInput(f"{data.problems} is a bundled set and takes no column mapping; leave the mapping out.")
     if not in_bundled and split not in ("train", "validation", "all"):
-        raise BadInput(
-            f"A problem file has the splits train, validation and all, found {split!r}; choose one of these."
-        )
+        raise BadInput(f"A problem file has the splits train, validation and all, found {split!r}; choose of these.")
     if data.problems in ENDLESS and not data.limit:
         raise BadInput(
-            f"limit: expected how many problems of {data.problems} to take, since it has millions, found none. Give --limit 50000."
+            f"limit: expected how many of {data.problems}'s millions to take, found none. Give --limit 50000."
         )
     if apart in ENDLESS:
         raise BadInput(
@@ -186,69 +171,38 @@ def _check_split(data: ProblemConfig, split: str) -> None:
         )
 
 
-@dataclass(frozen=True)
-class _Set:
-    """A set's rows, not yet read; how sentences call it, and how made ids and sources begin."""
-
-    rows: Rows
-    name: str
-    stem: str
-    bundled: bool = False
-
-
-def _set(source: str, split: str, data: ProblemConfig) -> _Set:
+def _set(source: str, split: str, data: ProblemConfig) -> Source:
     if source.startswith(BUNDLED):
         mix = source.removeprefix(BUNDLED)
         files = [_bundled_file(mix, name) for name in (("train", "validation") if split == "all" else (split,))]
-        return _Set(itertools.chain.from_iterable(map(file_rows, files)), source, mix, bundled=True)
+        return Source(itertools.chain.from_iterable(map(file_rows, files)), source, mix, None)
     if is_hub_id(source):
-        return _Set(hub_rows(source, data.split_seed), source, source.partition("/")[2])
-    return _file_set(Path(source))
+        return Source(hub_rows(source, data.split_seed), source, source.partition("/")[2], data.mapping())
+    path = Path(source)
+    return Source(file_rows(path), path.name, Path(path.name.removesuffix(".gz")).stem, data.mapping())
 
 
-def _file_set(path: Path) -> _Set:
-    return _Set(file_rows(path), path.name, Path(path.name.removesuffix(".gz")).stem)
-
-
-def _candidates(
-    of: _Set, mapping: Mapping[str, str] | None, solutions: bool = False
-) -> Iterator[tuple[str, Problem, str]]:
+def _candidates(of: Source, solutions: bool = False) -> Iterator[tuple[str, Problem, str]]:
     """(place, problem, what makes the row unusable or "") of every row."""
-    columns, rows = recognise(of.rows, None if of.bundled else mapping, of.name, of.stem)
-    needed = ("text", "answer", "solution") if solutions and columns.solutions else ("text", "answer")
-    unusable = True
-    read, first = 0, ""
+    columns, rows = recognise(of)
+    needed = ("text", "answer", "solution") if solutions and columns.solutions else REQUIRED
+    read, usable, first = 0, 0, ""
     for place, row in rows:
         fields, lacking = columns.fields(row)
-        wrong = next((lacking[name] for name in needed if name in lacking), "") or _unwritable(fields)
-        read, first, unusable = read + 1, first or f"{place} {wrong}.", unusable and bool(wrong)
+        wrong = next((lacking[name] for name in needed if name in lacking), "")
+        if not wrong and any(map(_HALF.search, fields.values())):
+            wrong = "holds half of a surrogate pair, which is no character"
+        read, usable, first = read + 1, usable + (not wrong), first or f"{place} {wrong}."
         yield place, _problem(fields, of.stem), wrong
-    if unusable:
+    if not usable:
         raise BadInput(f"None of the {read} rows of {of.name} is usable. {first}")
-
-
-def _unwritable(fields: Fields) -> str:
-    try:
-        "".join(fields.values()).encode()
-    except UnicodeEncodeError:
-        return "holds half of a surrogate pair, which is no character"
-    return ""
-
-
-def _text_hash(text: str) -> str:
-    return hashlib.blake2b(normalise(text).encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
 
 def _problem(fields: Fields, stem: str) -> Problem:
     digits = re.search(r"[0-9]{1,9}", fields["level"])  # "Level 5" and 5 alike
-    return Problem(
-        id=fields["id"] or f"{stem}-{_text_hash(fields['text'])}",
-        text=fields["text"],
-        solution=fields["solution"],
-        answer=fields["answer"],
-        source=fields["source"],
-        level=int(digits.group()) if digits else None,
-    )
+    level = int(digits.group()) if digits else None
+    values: dict[str, Any] = fields | {"id": fields["id"] or f"{stem}-{text_hash(fields['text'])}"}
+    return Problem(**values | {"level": level})
 
 
 def _collect(
@@ -256,7 +210,7 @@ def _collect(
 ) -> ProblemFile:
     problems: list[Problem] = []
     skipped: list[str] = []
-    seen: set[bytes] = set()
+    seen: set[int] = set()
     ids: set[str] = set()
     count = dict.fromkeys(COUNTED, 0)
     for place, problem, wrong in candidates:
@@ -271,7 +225,7 @@ def _collect(
         seen.add(key)
         count["renamed"] += problem.id in ids
         while problem.id in ids:
-            problem = replace(problem, id=f"{problem.id}-{_text_hash(problem.text)}")
+            problem = replace(problem, id=f"{problem.id}-{text_hash(problem.text)}")
         ids.add(problem.id)
         problems.append(problem)
         if len(problems) == limit:

@@ -13,10 +13,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from hdpo.config import ProblemConfig
-from hdpo.errors import BadInput, brief
+from hdpo.errors import brief
 from hdpo.records import Problem
 
-Split = Literal["train", "validation"]
 Where = Literal["kept", "elsewhere", "overlap"]
 
 
@@ -29,29 +28,28 @@ def normalise(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
-def key_of(text: str) -> bytes:
-    """Eight bytes that stand for a problem text; a fixed digest, and not Python's own, which differs from run to run."""
-    return _digest(normalise(text))
+def text_hash(text: str) -> str:
+    """Of a problem text, for an id."""
+    return hashlib.blake2b(normalise(text).encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
 
-def _digest(text: str) -> bytes:
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+def number_of(text: str) -> int:
+    """64 bits that stand for a text as it is; a fixed digest, and not Python's own, which differs from run to run."""
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
 
 
-def _place(text: str, seed: int) -> float:
-    """Where a text stands between 0 and 1; below the validation share lies validation."""
-    return int.from_bytes(_digest(f"{seed}\n{normalise(text)}"), "big") / 2**64
+def key_of(text: str) -> int:
+    """Stands for a problem text."""
+    return number_of(normalise(text))
 
 
-def split_of(text: str, seed: int = 42, validation: float = 0.05) -> Split:
-    """The side of a problem text: a share `validation` of all texts is validation, whatever file they stand in.
+def place_of(text: str, seed: int) -> float:
+    """Where a problem text stands between 0 and 1; below the validation share lies validation, whatever file it is in.
 
-    >>> split_of("What is 1+1?") == split_of(" What is  1+1? ")
+    >>> place_of("What is 1+1?", 42) == place_of(" What is  1+1? ", 42) < 1
     True
     """
-    if not 0 <= validation <= 1:
-        raise BadInput(f"The validation share must lie between 0 and 1, found {validation}; the default is 0.05.")
-    return "validation" if _place(text, seed) < validation else "train"
+    return number_of(f"{seed}\n{normalise(text)}") / 2**64
 
 
 @dataclass
@@ -65,7 +63,7 @@ class Choice:
     split: str
     hashed: bool
     sources: tuple[str, ...]
-    held_out: set[bytes] = field(default_factory=set)
+    held_out: set[int] = field(default_factory=set)
     found: Counter[str] = field(default_factory=Counter)
     lowest: float = 1.0
     highest: float = 0.0
@@ -75,9 +73,9 @@ class Choice:
         if self.sources and problem.source not in self.sources:
             return "elsewhere"
         if self.hashed and self.split != "all":
-            place = _place(problem.text, self.data.split_seed)
+            place = place_of(problem.text, self.data.split_seed)
             self.lowest, self.highest = min(place, self.lowest), max(place, self.highest)
-            if split_of(problem.text, self.data.split_seed, self.data.validation_share) != self.split:
+            if (place < self.data.validation_share) != (self.split == "validation"):
                 return "elsewhere"
         return "overlap" if self.held_out and key_of(problem.text) in self.held_out else "kept"
 

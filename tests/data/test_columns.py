@@ -12,8 +12,9 @@ import pyarrow.parquet
 import pytest
 
 from hdpo.config import ProblemConfig
-from hdpo.data.problems import ProblemFile, load_problems, read_problems
+from hdpo.data.problems import ProblemFile, load_problems
 from hdpo.errors import BadInput
+from tests.data.reading import read_problems
 
 CASES = Path(__file__).parent / "cases"
 

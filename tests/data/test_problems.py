@@ -15,9 +15,10 @@ import pytest
 
 from hdpo.config import Information, ProblemConfig, TrainConfig, replace_knobs
 from hdpo.data import problems as under_test
-from hdpo.data.problems import bundled, load_problems, read_problems, told, training_problems
-from hdpo.data.split import split_of
+from hdpo.data.problems import bundled, load_problems, told, training_problems
+from hdpo.data.split import place_of
 from hdpo.errors import BadInput
+from tests.data.reading import read_problems
 
 ROOT = Path(__file__).resolve().parents[2]
 GSM8K = ROOT.parent / "shared" / "data" / "gsm8k" / "train.jsonl"
@@ -197,17 +198,12 @@ def test_a_large_file_is_not_read_beyond_its_limit(tmp_path, suffix):
         read_problems(path)
 
 
-def test_a_limit_is_a_count():
-    with pytest.raises(BadInput, match="at least 1, found 0"):
-        read_problems(Path("any.jsonl"), limit=0)
-
-
 def test_both_sides_of_a_file_are_the_whole(tmp_path):
     rows = [{"text": f"{n}+1?", "solution": "s", "answer": "1"} for n in range(300)]
     path = jsonl(tmp_path / "set.jsonl", rows + rows)
     sides = {split: load_problems(ProblemConfig(str(path)), split) for split in ("train", "validation", "all")}
     train, validation = (
-        [p for p in sides["all"].problems if split_of(p.text) == side] for side in ("train", "validation")
+        [p for p in sides["all"].problems if (place_of(p.text, 42) < 0.05) == held_out] for held_out in (False, True)
     )
     assert sides["train"].problems == tuple(train) and sides["validation"].problems == tuple(validation)
     assert 0 < len(validation) < 40 and len(train) + len(validation) == 300

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from hdpo.data.problems import read_problems
 from hdpo.errors import BadInput
+from tests.data.reading import read_problems
 
 CASES = Path(__file__).parent / "cases"
 ROWS = [{"text": f"{n}+1?", "solution": f"{n}+1={n + 1}", "answer": str(n + 1)} for n in range(3)]

@@ -18,7 +18,7 @@ import pyarrow
 import pyarrow.parquet
 
 from hdpo.config import ProblemConfig
-from hdpo.data.problems import ProblemFile, load_problems, read_problems, told
+from hdpo.data.problems import ProblemFile, load_problems, told
 from hdpo.errors import BadInput
 
 Rows = list[dict[str, Any]]
@@ -113,7 +113,7 @@ def one(rng: Random, folder: Path) -> str:
     other = folder / "other.jsonl"
     other.write_text("".join(json.dumps(row) + "\n" for row in table(rng)[:6] + rows[:2]), "utf-8")
     ends = [
-        end_of(lambda: read_problems(path, mapping(rng), rng.choice((None, None, 1, 3)))),
+        end_of(lambda: load_problems(whole(rng, path), "all")),
         end_of(
             lambda: load_problems(
                 settings(rng, path, other),
@@ -157,8 +157,8 @@ def settings(rng: Random, path: Path, other: Path) -> ProblemConfig:
     return ProblemConfig(**data, validation_share=rng.choice((0.0, 0.05, 0.5, 0.9)))
 
 
-def mapping(rng: Random) -> dict[str, str] | None:
-    return ProblemConfig(columns=rng.choice(MAPPINGS)).mapping()
+def whole(rng: Random, path: Path) -> ProblemConfig:
+    return ProblemConfig(str(path), columns=rng.choice(MAPPINGS), limit=rng.choice((0, 0, 1, 3)))
 
 
 def table(rng: Random) -> Rows:
