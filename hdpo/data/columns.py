@@ -7,8 +7,7 @@ it is. A column inside an object is written with a point: reward_model.ground_tr
 import itertools
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -17,9 +16,8 @@ from hdpo.errors import BadInput, brief
 
 Fields = dict[str, str]
 
-FIELDS = ("text", "solution", "answer", "source", "level", "id")
 REQUIRED = ("text", "answer")
-WORDS = {"text": "problem text", "answer": "gold answer", "solution": "worked solution"}
+WORDS = {"text": "problem text", "answer": "gold answer", "solution": "worked solution"}  # what a problem may need
 # Of each field the first name that a row has counts; letter case is ignored. Ours; OpenMathInstruct-2, MATH-500, GSM8K,
 # AIME; DAPO and other sets in verl's form.
 NAMES = {
@@ -45,27 +43,26 @@ class Source(NamedTuple):
     mapping: Mapping[str, str] | None
 
 
-@dataclass(frozen=True)
-class Columns:
-    """Of one set. solutions: it has worked ones. final_lines: they stand in the answers, as in GSM8K, before a last line
-    `#### 18`."""
+def fields_of(of: Source) -> Iterator[tuple[str, Fields, Fields]]:
+    """(place, every field, "" where there is none, what is wrong with those of WORDS, as the end of a sentence) of each
+    row. That a worked solution is lacking is no wrong of a set without any.
 
-    of: Source
-    solutions: bool
-    final_lines: bool
-
-    def fields(self, row: Row) -> tuple[Fields, Fields]:
-        """(every field, "" where there is none; what is wrong with those, as the end of a sentence on the row)."""
-        raw = cells(row, self.of.mapping)
-        answer = answer_alone(raw)
-        if answer and (self.final_lines or "####" in answer):
+    Raises BadInput for a set without rows, columns that are not known by name, and a mapping that does not fit.
+    """
+    rows, solutions, final_lines = _recognise(of)
+    for place, row in rows:
+        raw = cells(row, of.mapping)
+        answer = _answer_alone(raw)
+        if answer and (final_lines or "####" in answer):
             raw = {"source": "gsm8k", **raw, **final_line(answer)}
-        texts = {name: as_text(raw.get(name, "")) for name in FIELDS}
-        wrong = {name: _wrong(WORDS.get(name, name), kind) for name, (text, kind) in texts.items() if not text}
-        if self.final_lines and "answer" in wrong:
+        read = {name: as_text(raw.get(name, "")) for name in NAMES}
+        fields = {name: text for name, (text, _) in read.items()}
+        wrong = {name: _wrong(what, read[name][1]) for name, what in WORDS.items() if not fields[name]}
+        if not solutions:
+            wrong.pop("solution", None)
+        if final_lines and "answer" in wrong:
             wrong["answer"] += " behind ####"
-        found = {name: text for name, (text, _) in texts.items()}
-        return {**found, "source": found["source"] or self.of.stem}, wrong
+        yield place, {**fields, "source": fields["source"] or of.stem}, wrong
 
 
 def _wrong(what: str, kind: str) -> str:
@@ -74,12 +71,10 @@ def _wrong(what: str, kind: str) -> str:
     return f"has {kind} as its {what}, where text or a number is expected"
 
 
-def recognise(of: Source) -> tuple[Columns, Rows]:
-    """The columns of a set, and its rows from the first on. Looks no further than it must, and never beyond LOOKAHEAD
-    rows: a first row that lacks something decides nothing.
-
-    Raises BadInput for a set without rows, columns that are not known by name, and a mapping that does not fit.
-    """
+def _recognise(of: Source) -> tuple[Rows, bool, bool]:
+    """(the rows from the first on; whether the set has worked solutions; whether they stand in the answers, as in GSM8K,
+    before a last line `#### 18`). Looks no further than it must, and never beyond LOOKAHEAD rows: a first row that lacks
+    something decides nothing."""
     head: list[tuple[str, Row]] = []
     found: set[str] = set()
     worked = solved = False
@@ -87,36 +82,28 @@ def recognise(of: Source) -> tuple[Columns, Rows]:
         raw = cells(row, of.mapping)
         head.append((place, row))
         found |= raw.keys()
-        worked, solved = "####" in answer_alone(raw), bool(as_text(raw.get("solution", ""))[0])
+        worked, solved = "####" in _answer_alone(raw), bool(as_text(raw.get("solution", ""))[0])
         if worked or solved and found.issuperset(REQUIRED):
             break
     if not head:
         raise BadInput(f"{of.name} has no rows; a problem file needs at least one problem.")
     columns = brief(", ".join(sorted({column.strip() for _, row in head for column in row})), 400)
-    if of.mapping is not None:
-        _check_mapping(of.mapping, found, of.name, columns)
-    elif not found.issuperset(REQUIRED):
+    if of.mapping is None and not found.issuperset(REQUIRED):
         raise BadInput(
             f"{of.name} has the columns {columns}, which are none that are known by name (a text: {', '.join(NAMES['text'])}; "
             f"an answer: {', '.join(NAMES['answer'])}). Name them, for example {EXAMPLE}."
         )
-    return Columns(of, worked or solved, worked), itertools.chain(head, of.rows)
-
-
-def _check_mapping(mapping: Mapping[str, str], found: set[str], name: str, columns: str) -> None:
-    unknown = sorted(set(mapping) - set(FIELDS))
-    absent = [field for field in REQUIRED if field not in mapping]
+    mapping = of.mapping or {}
+    unknown, absent = sorted(mapping.keys() - NAMES), [field for field in REQUIRED if mapping and field not in mapping]
     if unknown or absent:
         wrong = f"unknown: {', '.join(unknown)}" if unknown else f"not given: {', '.join(absent)}"
         raise BadInput(
             f"A column mapping needs {' and '.join(REQUIRED)} and may have solution, source, level, id ({wrong}). "
             f"Write it as {EXAMPLE}."
         )
-    missing = sorted(column for field, column in mapping.items() if field not in found)
-    if missing:
-        raise BadInput(
-            f"{name} has no column {', '.join(missing)}; its columns are {columns}. Mend the mapping, for example {EXAMPLE}."
-        )
+    if missing := ", ".join(sorted(column for field, column in mapping.items() if field not in found)):
+        raise BadInput(f"{of.name} has no column {missing}; its columns are {columns}. Mend the mapping, as {EXAMPLE}.")
+    return itertools.chain(head, of.rows), worked or solved, worked
 
 
 def cells(row: Row, mapping: Mapping[str, str] | None) -> Row:
@@ -146,7 +133,7 @@ def _at(row: Row, column: str) -> list[object]:
     return _at(inside, inner) if point and isinstance(inside, dict) else []
 
 
-def answer_alone(raw: Row) -> str:
+def _answer_alone(raw: Row) -> str:
     """The answer's text where no solution stands beside it: it may be worked, with its final line behind ####."""
     answer = raw.get("answer")
     return answer if isinstance(answer, str) and not raw.get("solution") else ""

@@ -12,7 +12,7 @@ from typing import Any
 
 from hdpo.assets import ASSETS
 from hdpo.config import Information, ProblemConfig, TrainConfig
-from hdpo.data.columns import REQUIRED, Fields, Source, recognise
+from hdpo.data.columns import REQUIRED, WORDS, Fields, Source, fields_of
 from hdpo.data.hub import hub_rows
 from hdpo.data.readers import file_rows
 from hdpo.data.split import Choice, Where, key_of, text_hash
@@ -184,11 +184,9 @@ def _set(source: str, split: str, data: ProblemConfig) -> Source:
 
 def _candidates(of: Source, solutions: bool = False) -> Iterator[tuple[str, Problem, str]]:
     """(place, problem, what makes the row unusable or "") of every row."""
-    columns, rows = recognise(of)
-    needed = ("text", "answer", "solution") if solutions and columns.solutions else REQUIRED
+    needed = WORDS if solutions else REQUIRED
     read, usable, first = 0, 0, ""
-    for place, row in rows:
-        fields, lacking = columns.fields(row)
+    for place, fields, lacking in fields_of(of):
         wrong = next((lacking[name] for name in needed if name in lacking), "")
         if not wrong and any(map(_HALF.search, fields.values())):
             wrong = "holds half of a surrogate pair, which is no character"
