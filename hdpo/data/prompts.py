@@ -2,43 +2,32 @@
 
 A prompt is one user message through the tokenizer's own chat template, so a reference can never stand in the
 assistant turn. The privileged information is a choice; two of the choices are wrong on purpose, as controls.
-The tokenizer is an argument: nothing here imports transformers.
 """
 
-import hashlib
+from __future__ import annotations
+
 import math
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from fractions import Fraction
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from hdpo.config import Information, PromptConfig
+from hdpo.data.split import number_of
 from hdpo.errors import BadInput, first_line
-from hdpo.grading.boxes import last_box
+from hdpo.grading.boxes import BOX, last_box
 from hdpo.records import Problem
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 Messages = list[dict[str, str]]
 _PLACEHOLDER = re.compile(r"\{problem\}|\{reference\}")
-_BOX = re.compile(r"\\boxed\s*\{")
 _INTEGER = re.compile(r"-?[0-9]+")
-
-
 TODAY = datetime(2026, 1, 1)  # what a template that writes the date is told: the same prompt on every day
-
-
-class ChatTokenizer(Protocol):
-    """The part of a transformers tokenizer that prompts need."""
-
-    @property
-    def added_tokens_decoder(self) -> dict[int, Any]: ...
-
-    def __hash__(self) -> int: ...
-
-    def apply_chat_template(self, conversation: Messages, **options: Any) -> Any: ...
-
-    def __call__(self, text: str, **options: Any) -> Any: ...
 
 
 def student_messages(problem: Problem, prompts: PromptConfig) -> Messages:
@@ -56,7 +45,7 @@ def _user(template: str, values: dict[str, str]) -> Messages:
     return [{"role": "user", "content": _PLACEHOLDER.sub(lambda mark: values[mark.group()], template)}]
 
 
-def render(tokenizer: ChatTokenizer, messages: Messages) -> tuple[str, tuple[int, ...]]:
+def render(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> tuple[str, tuple[int, ...]]:
     """The prompt as the model receives it, as text and as token ids, up to where the assistant begins.
 
     The ids are those of the text with no special tokens added: the template has written them already. Marks of a turn
@@ -65,9 +54,8 @@ def render(tokenizer: ChatTokenizer, messages: Messages) -> tuple[str, tuple[int
     Raises BadInput where the chat template cannot write this prompt, or the tokenizer makes no token of it.
     """
     try:
-        text = tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True, strftime_now=TODAY.strftime
-        )
+        options: dict[str, Any] = {"tokenize": False, "add_generation_prompt": True, "strftime_now": TODAY.strftime}
+        text = str(tokenizer.apply_chat_template(messages, **options))
     except Exception as e:  # a template is a program: it can fail in any way
         raise BadInput(
             f"chat template: expected that the model's own writes a user's message, found '{first_line(e)}'. Mend it, or give another with --chat-template FILE."
@@ -85,7 +73,7 @@ def render(tokenizer: ChatTokenizer, messages: Messages) -> tuple[str, tuple[int
     return text, ids
 
 
-def _ids(tokenizer: ChatTokenizer, text: str, message: str) -> tuple[int, ...]:
+def _ids(tokenizer: PreTrainedTokenizerBase, text: str, message: str) -> tuple[int, ...]:
     """Token ids of a rendered prompt. A message with the tokenizer's special tokens in it is split into plain ones."""
     marks = special_tokens(tokenizer)
     if not any(mark in message for mark in marks):
@@ -102,7 +90,7 @@ def _ids(tokenizer: ChatTokenizer, text: str, message: str) -> tuple[int, ...]:
 
 
 @lru_cache(maxsize=4)
-def special_tokens(tokenizer: ChatTokenizer) -> dict[str, int]:
+def special_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
     """Tokens that are marks, not text: mark → id."""
     return {str(t): i for i, t in tokenizer.added_tokens_decoder.items() if t.special}
 
@@ -152,7 +140,7 @@ def same_answer(first: Problem, second: Problem) -> bool:
 
 def pick_other(problem: Problem, pool: Sequence[Problem], seed: int) -> Problem:
     """Another problem with another answer, the same for the same seed, problem and pool."""
-    start = _hash(f"{seed}\n{problem.id}") % max(len(pool), 1)
+    start = number_of(f"{seed}\n{problem.id}") % max(len(pool), 1)
     for candidate in (*pool[start:], *pool[:start]):
         if candidate.solution and not same_answer(candidate, problem):
             return candidate
@@ -178,28 +166,25 @@ def first_steps(solution: str, fraction: float) -> str:
 
 def _unboxed(step: str) -> str:
     """A step without its box. What is left of "6+20=26 \\boxed{26}" is a step; of "The answer is \\boxed{26}." it is not."""
-    box = _BOX.search(step)
-    if box is None:
+    left, *box = BOX.split(step, maxsplit=1)
+    if not box:
         return step.strip()
-    left = step[: box.start()].rstrip("$ ")
+    left = left.rstrip("$ ")
     return left.strip() if "=" in left and left[-1].isalnum() else ""
 
 
 def _with_wrong_answer(problem: Problem) -> str:
     """The own solution with its last box, or the last occurrence of its answer, changed; a box is added where neither is."""
     wrong = _wrong_answer(problem)
-    place = last_box(problem.solution)
-    if place is None:
-        start = problem.solution.rfind(problem.answer)
-        if start < 0:
-            return f"{problem.solution}\nThe answer is \\boxed{{{wrong}}}."
-        place = start, start + len(problem.answer)
-    return problem.solution[: place[0]] + wrong + problem.solution[place[1] :]
+    if place := last_box(problem.solution):
+        return problem.solution[: place[0]] + wrong + problem.solution[place[1] :]
+    before, found, after = problem.solution.rpartition(problem.answer)
+    return f"{before}{wrong}{after}" if found else f"{problem.solution}\nThe answer is \\boxed{{{wrong}}}."
 
 
 def _wrong_answer(problem: Problem) -> str:
     """A number near an integer answer, and of its sign; a two-digit integer for any other answer. Fixed by the id."""
-    draw = _hash(problem.id)
+    draw = number_of(problem.id)
     answer = problem.answer.replace(",", "").strip()
     if _INTEGER.fullmatch(answer):
         right = int(answer)
@@ -208,12 +193,6 @@ def _wrong_answer(problem: Problem) -> str:
         up_stays = right >= 0 or right + shift < 0
         return str(right - shift if down or not up_stays else right + shift)
     wrong = 11 + draw % 88
-    try:
-        right_value: Fraction | None = Fraction(answer)  # "12.0" and "24/2" are the integer 12 as well
-    except (ValueError, ZeroDivisionError):
-        right_value = None
-    return str(wrong + (right_value == wrong))
-
-
-def _hash(text: str) -> int:
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+    with suppress(ValueError, ZeroDivisionError):
+        wrong += Fraction(answer) == wrong  # "12.0" and "24/2" are the integer 12 as well
+    return str(wrong)

@@ -6,7 +6,7 @@ The last \boxed{…} counts, alone, whatever stands before, between or behind; n
 
 import re
 
-_BOX = re.compile(r"\\boxed\s*\{")  # \boxed as a word, and \fbox, are no boxes
+BOX = re.compile(r"\\boxed\s*\{")  # \boxed as a word, and \fbox, are no boxes
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _BLANK = r"(?:[\s$]|\\[()\[\],;: ]|\\q?quad)*"
 _WORD = r"(?:and|or|\\text\s*\{\s*(?:and|or)\s*\})"
@@ -22,7 +22,7 @@ def last_box(text: str) -> tuple[int, int] | None:
     >>> text[slice(*last_box(text))]
     '\\frac{1}{2}'
     """
-    starts = [box.end() for box in _BOX.finditer(text)]
+    starts = [box.end() for box in BOX.finditer(text)]
     return inside(text, starts[-1]) if starts else None
 
 
@@ -47,7 +47,7 @@ def answer_in(completion: str) -> str | None:
     text = completion.rpartition("</think>")[2]
     if "<think>" in text:
         return None
-    boxes = list(_BOX.finditer(text))
+    boxes = list(BOX.finditer(text))
     if not boxes:
         found = list(_FORMULA.finditer(text))
         return next(filter(None, found[-1].groups())).strip() or None if found else None
@@ -57,10 +57,6 @@ def answer_in(completion: str) -> str | None:
         place = inside(text, box.end())
         if following is not None and not (place and _SEPARATOR.fullmatch(text, place[1] + 1, following)):
             break
-        if place is None:
-            return None
-        answers.append(text[slice(*place)].strip())
+        answers.insert(0, text[slice(*place)].strip() if place else "")
         following = box.start()
-    if not answers[0]:
-        return None
-    return ", ".join(dict.fromkeys(a for a in reversed(answers) if a))
+    return ", ".join(dict.fromkeys(filter(None, answers))) if answers[-1] else None
