@@ -5,7 +5,8 @@ Sets are streamed: what is held is the problems kept. Nothing here imports torch
 
 import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from hdpo.config import Information, ProblemConfig, TrainConfig
 from hdpo.data.columns import REQUIRED, WORDS, Fields, Source, fields_of
 from hdpo.data.hub import hub_rows
 from hdpo.data.readers import file_rows
-from hdpo.data.split import Choice, Where, key_of, text_hash
+from hdpo.data.split import Choice, key_of, text_hash
 from hdpo.errors import BadInput
 from hdpo.hub import is_hub_id
 from hdpo.records import Problem
@@ -25,7 +26,6 @@ BUNDLED = "bundled:"
 ENDLESS = {"nvidia/OpenMathInstruct-2"}
 MIXES = ("steep", "gentle")
 SPLITS = ("train", "validation", "test")
-COUNTED = ("read", "duplicates", "elsewhere", "overlap", "renamed")
 ASIDE = {
     "elsewhere": "of the other side of the split or another source",
     "overlap": "left to the validation problems, which hold the same text",
@@ -44,21 +44,18 @@ class ProblemFile:
     had before them; they got one made from their text."""
 
     problems: tuple[Problem, ...]
-    read: int
-    duplicates: int
     skipped: tuple[str, ...]
+    read: int = 0
+    duplicates: int = 0
     elsewhere: int = 0
     overlap: int = 0
     renamed: int = 0
 
     def counts(self) -> dict[str, Any]:
         """What a run keeps of it, and `told` reads."""
-        return {name: getattr(self, name) for name in COUNTED} | {
-            "problems": len(self.problems),
-            "unsolved": sum(not problem.solution for problem in self.problems),
-            "skipped": len(self.skipped),
-            "skipped_first": list(self.skipped[:TOLD]),
-        }
+        unsolved = sum(not problem.solution for problem in self.problems)
+        lengths = {"problems": len(self.problems), "skipped": len(self.skipped)}
+        return vars(self) | lengths | {"unsolved": unsolved, "skipped_first": list(self.skipped[:TOLD])}
 
 
 def told(counts: Mapping[str, Any]) -> str:
@@ -104,7 +101,7 @@ def load_problems(data: ProblemConfig, split: str, solutions: bool = False) -> P
             choice.held_out = {key_of(problem.text) for _, problem, wrong in apart if not wrong}
         else:
             candidates = itertools.chain(candidates, apart)
-    found = _collect(candidates, data.limit or None, choice.side)
+    found = _collect(candidates, choice)
     if not found.problems:
         raise BadInput(choice.advice(found.read))
     return found
@@ -203,20 +200,18 @@ def _problem(fields: Fields, stem: str) -> Problem:
     return Problem(**values | {"level": level})
 
 
-def _collect(
-    candidates: Iterable[tuple[str, Problem, str]], limit: int | None, side: Callable[[Problem], Where]
-) -> ProblemFile:
+def _collect(candidates: Iterable[tuple[str, Problem, str]], choice: Choice) -> ProblemFile:
     problems: list[Problem] = []
     skipped: list[str] = []
     seen: set[int] = set()
     ids: set[str] = set()
-    count = dict.fromkeys(COUNTED, 0)
+    count: Counter[str] = Counter()
     for place, problem, wrong in candidates:
         count["read"] += 1
         if wrong:
             skipped.append(f"{place} {wrong}; it was left out.")
             continue
-        where, key = side(problem), key_of(problem.text)
+        where, key = choice.side(problem), key_of(problem.text)
         if where != "kept" or key in seen:
             count["duplicates" if where == "kept" else where] += 1
             continue
@@ -226,6 +221,6 @@ def _collect(
             problem = replace(problem, id=f"{problem.id}-{text_hash(problem.text)}")
         ids.add(problem.id)
         problems.append(problem)
-        if len(problems) == limit:
+        if len(problems) == choice.data.limit:
             break
-    return ProblemFile(problems=tuple(problems), skipped=tuple(skipped), **count)
+    return ProblemFile(tuple(problems), tuple(skipped), **count)

@@ -57,19 +57,16 @@ def render(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> tuple[str,
         options: dict[str, Any] = {"tokenize": False, "add_generation_prompt": True, "strftime_now": TODAY.strftime}
         text = str(tokenizer.apply_chat_template(messages, **options))
     except Exception as e:  # a template is a program: it can fail in any way
-        raise BadInput(
-            f"chat template: expected that the model's own writes a user's message, found '{first_line(e)}'. Mend it, or give another with --chat-template FILE."
-        ) from e
+        mend = "Mend it, or give another with --chat-template FILE"
+        found = f"expected that the model's own writes a user's message, found '{first_line(e)}'"
+        raise BadInput(f"chat template: {found}. {mend}.") from e
     try:
         ids = _ids(tokenizer, text, messages[-1]["content"].strip())
+        if not ids:
+            raise ValueError("no token at all")
     except (TypeError, ValueError, OverflowError) as e:  # a damaged setting of the tokenizer
-        raise BadInput(
-            f"model: expected a tokenizer that reads a prompt, found '{e}'. Copy the model's tokenizer_config.json again."
-        ) from e
-    if not ids:
-        raise BadInput(
-            "model: expected a tokenizer that makes tokens of a prompt, found that it made none. Copy the model's tokenizer again."
-        )
+        again = "Copy the model's tokenizer_config.json and tokenizer again"
+        raise BadInput(f"model: expected a tokenizer that makes tokens of a prompt, found '{e}'. {again}.") from e
     return text, ids
 
 

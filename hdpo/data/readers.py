@@ -24,6 +24,7 @@ Row = dict[str, object]
 Rows = Iterator[tuple[str, Row]]
 
 LONGEST_INTEGER = 4000  # digits; Python converts up to 4,300, and what is longer stays text
+LONGEST_CELL = 2**31 - 1  # characters, all that a C long holds everywhere; some solutions pass csv's usual 131,072
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 _CSV_HINTS = {
     "unexpected end of data": "a double quote is opened and never closed; close it",
@@ -68,9 +69,8 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """(line number from 1, text) with line ends kept, those of old Macs too; a byte order mark at the start is dropped."""
     number = 0
     try:
-        with (gzip.open if path.suffix.lower() == ".gz" else open)(
-            path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline=""
-        ) as file:
+        opened = gzip.open if path.suffix.lower() == ".gz" else open
+        with opened(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             for number, line in enumerate(file, 1):
                 if not line.isascii():
                     line.encode()  # bytes that are no UTF-8 were escaped to halves of surrogate pairs
@@ -143,34 +143,29 @@ def _json_rows(path: Path) -> Rows:
 
 def _csv_rows(path: Path) -> Rows:
     """The separator is the one that makes most columns of the header: comma, semicolon or tab."""
-    csv.field_size_limit(
-        2**31 - 1
-    )  # all that a C long holds everywhere; some solutions are longer than the usual 131,072
+    csv.field_size_limit(LONGEST_CELL)
     lines = _lines(path)
     above, first = next(((number - 1, line) for number, line in lines if line.strip()), (0, ""))
     separator = max(_SEPARATORS, key=lambda mark: len(next(csv.reader([first], delimiter=mark), [])))
     reader = csv.reader(itertools.chain([first], (line for _, line in lines)), delimiter=separator, strict=True)
-    row_from = above + 1
+    header: list[str] = []
+    before = above  # lines before the row that is being read
     try:
-        header = [name.strip() for name in next(reader, [])]
-        twice = [name for name in header if name and header.count(name) > 1]
-        if twice:
-            raise BadInput(f"{path.name} has two columns {brief(twice[0])}; rename or remove one of them.")
-        row_from = above + reader.line_num + 1
         for cells in reader:
-            place = f"Line {row_from} of {path.name}"
-            if any(cell.strip() for cell in cells[len(header) :]):
-                raise BadInput(
-                    f"{place} has more fields than the header; put fields that contain {_SEPARATORS[separator]} in double quotes."
-                )
-            if cells:
+            place, before = f"Line {before + 1} of {path.name}", above + reader.line_num
+            if not header:
+                header = [name.strip() for name in cells]
+                if twice := [name for name in header if name and header.count(name) > 1]:
+                    raise BadInput(f"{path.name} has two columns {brief(twice[0])}; rename or remove one of them.")
+            elif any(cell.strip() for cell in cells[len(header) :]):
+                quote = f"put fields that contain {_SEPARATORS[separator]} in double quotes"
+                raise BadInput(f"{place} has more fields than the header; {quote}.")
+            elif cells:
                 yield place, dict(zip(header, cells, strict=False))
-            row_from = above + reader.line_num + 1
     except csv.Error as error:
         hint = next((hint for words, hint in _CSV_HINTS.items() if words in str(error)), "mend or remove the row")
-        raise BadInput(
-            f"The row from line {row_from} of {path.name} on is broken CSV ({brief(error)}): {hint}."
-        ) from error
+        row = f"The row from line {before + 1} of {path.name} on"
+        raise BadInput(f"{row} is broken CSV ({brief(error)}): {hint}.") from error
 
 
 def _parquet_rows(path: Path) -> Rows:
@@ -179,10 +174,9 @@ def _parquet_rows(path: Path) -> Rows:
     number = 0
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=1024):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield f"Row {number} of {path.name}", row
+            rows = (row for batch in file.iter_batches(batch_size=1024) for row in batch.to_pylist())
+            for number, row in enumerate(rows, 1):
+                yield f"Row {number} of {path.name}", row
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
         raise BadInput(
             f"{path.name} cannot be read as Parquet after row {number} ({brief(error)}); it may be cut off: copy it again."

@@ -10,13 +10,10 @@ import math
 import unicodedata
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Literal
 
 from hdpo.config import ProblemConfig
 from hdpo.errors import brief
 from hdpo.records import Problem
-
-Where = Literal["kept", "elsewhere", "overlap"]
 
 
 def normalise(text: str) -> str:
@@ -68,7 +65,8 @@ class Choice:
     lowest: float = 1.0
     highest: float = 0.0
 
-    def side(self, problem: Problem) -> Where:
+    def side(self, problem: Problem) -> str:
+        """Where it is counted: kept, elsewhere or overlap."""
         self.found[problem.source] += 1
         if self.sources and problem.source not in self.sources:
             return "elsewhere"

@@ -75,11 +75,9 @@ class VerifierPool:
     """
 
     def __init__(self, workers: int = 1, cpu_s: float = 3.0, wall_s: float = 120.0) -> None:
-        self.workers = workers
-        self.cpu_s = cpu_s
-        self.wall_s = wall_s
+        self.workers, self.cpu_s, self.wall_s = workers, cpu_s, wall_s
         self._children: list[_Child] = []  # that are idle
-        self._verdicts: dict[tuple[str | None, str], Verdict] = {}  # the least recent first
+        self._verdicts: dict[tuple[str | None, str], Verdict] = {}  # the oldest first
         self._golds: dict[str, bool] = {}
 
     def __enter__(self) -> VerifierPool:
@@ -103,13 +101,11 @@ class VerifierPool:
         fine = dict(zip(golds, self.gold_ok(golds), strict=True))
         pairs = [(answer_in(completion), gold) for completion, gold in items]
         known: dict[tuple[str | None, str], Verdict] = {}
-        unknown: list[tuple[str, str]] = []
-        for answer, gold in dict.fromkeys(pairs):
-            verdict = self._recall(answer, gold) if fine[gold] else Verdict(Outcome.GRADER_ERROR, answer or "")
-            if verdict is None:
-                unknown.append((answer or "", gold))
-            else:
+        for answer, gold in pairs:
+            at_once = fast_verdict(answer, gold) if fine[gold] else Verdict(Outcome.GRADER_ERROR, answer or "")
+            if verdict := at_once or self._verdicts.get((answer, gold)):
                 known[answer, gold] = verdict
+        unknown = [(answer or "", gold) for answer, gold in dict.fromkeys(pairs) if (answer, gold) not in known]
         replies = self._ask([{"answer": answer, "gold": gold} for answer, gold in unknown])
         for (answer, gold), reply in zip(unknown, replies, strict=True):
             known[answer, gold] = Verdict(Outcome(reply["outcome"] if reply else Outcome.GRADER_ERROR), answer)
@@ -126,12 +122,6 @@ class VerifierPool:
             if reply:
                 self._golds[gold] = reply["ok"]
         return [bool(_NUMBER_GOLD.fullmatch(gold)) or self._golds.get(gold, False) for gold in golds]
-
-    def _recall(self, answer: str | None, gold: str) -> Verdict | None:
-        verdict = fast_verdict(answer, gold)
-        if verdict is None and (answer, gold) in self._verdicts:
-            verdict = self._verdicts[answer, gold] = self._verdicts.pop((answer, gold))
-        return verdict
 
     def _ask(self, requests: Sequence[Request]) -> list[Reply | None]:
         """One reply a request; None where its child hung or crashed."""
@@ -190,8 +180,7 @@ class _Child:
         with suppress(BrokenPipeError):  # it just died, and gives no line
             self.process.stdin.write(json.dumps(request) + "\n")
             self.process.stdin.flush()
-        line = self._line(wall_s)
-        if line:
+        if line := self._line(wall_s):
             return json.loads(line)
         if sys.platform != "win32" and self.process.returncode == -signal.SIGXCPU:  # the kernel's: it was the item
             return NO_VERDICT

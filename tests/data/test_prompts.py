@@ -198,7 +198,7 @@ def test_a_mark_that_a_tokenizer_cannot_read_as_text_is_refused():
     plain.chat_template = "{{ messages[0]['content'] }}"
     with pytest.raises(BadInput, match="found <eos> in 'one <eos>'.*Take it out of the problem"):
         render(plain, student_messages(replace(SUM, text="one <eos>"), PLAIN))
-    with pytest.raises(BadInput, match="makes tokens of a prompt"):
+    with pytest.raises(BadInput, match="makes tokens of a prompt, found 'no token"):
         render(plain, student_messages(replace(SUM, text=" "), PLAIN))
 
 
@@ -222,7 +222,7 @@ def test_a_template_that_cannot_write_the_prompt_is_named(tokenizer, template, w
 def test_a_damaged_setting_of_the_tokenizer_is_a_sentence(tokenizer):
     spoiled = copy.deepcopy(tokenizer)
     spoiled.model_max_length = [7]
-    with pytest.raises(BadInput, match="model: expected a tokenizer that reads a prompt"):
+    with pytest.raises(BadInput, match="model: expected a tokenizer that makes tokens of a prompt"):
         render(spoiled, student_messages(SUM, PLAIN))
 
 
