@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 Messages = list[dict[str, str]]
 _PLACEHOLDER = re.compile(r"\{problem\}|\{reference\}")
-_INTEGER = re.compile(r"-?[0-9]+")
 TODAY = datetime(2026, 1, 1)  # what a template that writes the date is told: the same prompt on every day
 
 
@@ -183,7 +182,7 @@ def _wrong_answer(problem: Problem) -> str:
     """A number near an integer answer, and of its sign; a two-digit integer for any other answer. Fixed by the id."""
     draw = number_of(problem.id)
     answer = problem.answer.replace(",", "").strip()
-    if _INTEGER.fullmatch(answer):
+    if re.fullmatch(r"-?[0-9]+", answer):
         right = int(answer)
         shift = draw % 9 + 1
         down = (draw // 9) % 2 == 1 and (right < 0 or right > shift)

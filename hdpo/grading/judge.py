@@ -111,8 +111,9 @@ def same(gold: Reading, answer: Reading) -> bool:
 
 
 def _bare(side: Reading, other: Reading) -> str:
-    """x = 5 without its x, unless an equation stands on the other side."""
-    return side.text if side.name == other.name or "=" not in other.whole else side.whole
+    """x = 5 without its x, unless another equation stands on the other side."""
+    another = side.name != other.name and (other.name or "=" in other.text)
+    return f"{side.name}={side.text}" if side.name and another else side.text
 
 
 def _equal(gold: str, answer: str) -> bool:

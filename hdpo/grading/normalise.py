@@ -35,10 +35,6 @@ class Reading:
     unit: str = ""
     percent: bool = False
 
-    @property
-    def whole(self) -> str:
-        return f"{self.name}={self.text}" if self.name else self.text
-
 
 _ARGUMENT = r"(\\(?!frac|sqrt|binom|left|text|math)[a-zA-Z]+|[0-9a-zA-Z])"  # what TeX takes where braces are missing
 _GROUP = r"\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\}"
