@@ -99,11 +99,10 @@ def fits(prompt_len: int, max_new_tokens: int, context: int) -> bool:
 def reference(problem: Problem, information: Information, fraction: float = 0.5, other: Problem | None = None) -> str:
     """The text that stands for y* in the privileged prompt.
 
-    fraction: share of the solution's steps, rounded up (FRACTION alone); "" where the box is the only step.
+    fraction: share of the solution's steps, in (0, 1], rounded up (FRACTION alone); "" where the box is the only step.
     other: the problem whose solution is shown (WRONG_OTHER alone), see `pick_other`.
 
-    Raises BadInput for a fraction outside (0, 1], where `other` is missing or has the same answer, and where there is no
-    worked solution to show.
+    Raises BadInput where `other` is missing or has the same answer, and where there is no worked solution to show.
     """
     if not can_show(problem, information):
         raise BadInput(
@@ -152,8 +151,6 @@ def first_steps(solution: str, fraction: float) -> str:
     >>> first_steps("2*3=6; 4*5=20; 6+20=26 \\\\boxed{26}", 0.5)
     '2*3=6; 4*5=20'
     """
-    if not 0 < fraction <= 1:
-        raise BadInput(f"The fraction of the solution must be above 0 and at most 1, found {fraction}.")
     separator = next((mark for mark in ("\n", "; ") if mark in solution.strip()), " ")
     parts = re.split(r"(?<=[.!?])\s+", solution) if separator == " " else solution.split(separator)
     steps = [step for step in map(_unboxed, parts) if step]
