@@ -77,6 +77,7 @@ class VerifierPool:
     def __init__(self, workers: int = 1, cpu_s: float = 3.0, wall_s: float = 120.0) -> None:
         self.workers, self.cpu_s, self.wall_s = workers, cpu_s, wall_s
         self._children: list[_Child] = []  # that are idle
+        self._busy: set[_Child] = set()
         self._verdicts: dict[tuple[str | None, str], Verdict] = {}  # the oldest first
         self._golds: dict[str, bool] = {}
 
@@ -88,8 +89,9 @@ class VerifierPool:
 
     def close(self) -> None:
         """Ends the children. The pool can be used again; it then starts new ones."""
-        while self._children:
-            self._children.pop().kill()
+        for child in (*self._children, *self._busy):
+            child.kill()
+        self._children.clear()
 
     def grade(self, items: Sequence[tuple[str, str]]) -> list[Verdict]:
         """Verdicts for (completion text, gold) pairs, in their order. Each distinct answer to a gold is judged once.
@@ -126,7 +128,11 @@ class VerifierPool:
     def _ask(self, requests: Sequence[Request]) -> list[Reply | None]:
         """One reply a request; None where its child hung or crashed."""
         with ThreadPoolExecutor(self.workers) as threads:
-            return list(threads.map(self._reply, requests))
+            try:
+                return list(threads.map(self._reply, requests))
+            except BaseException:
+                self.close()  # an interrupt waits for no reply
+                raise
 
     def _reply(self, request: Request) -> Reply | None:
         """Of an idle child, or of a new one where there is none. Runs in several threads."""
@@ -136,7 +142,9 @@ class VerifierPool:
                 child = self._children.pop()
             except IndexError:
                 child = _Child(self.cpu_s)
+        self._busy.add(child)
         reply = child.reply(request, self.wall_s)
+        self._busy.discard(child)
         if child.lives():
             self._children.append(child)
         return reply

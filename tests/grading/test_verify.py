@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -170,6 +171,24 @@ def test_a_child_that_hears_no_alarm_is_killed_and_replaced():
         assert stopped.returncode == -signal.SIGKILL
         # Not its fault, so not remembered: the next call asks again.
         assert pool.grade([(r"\boxed{x+x}", "2x")])[0].outcome is RIGHT
+
+
+def test_an_interrupt_waits_for_no_reply():
+    with VerifierPool(workers=2, cpu_s=200.0) as pool:
+        pool.gold_ok(["x", "y"])
+        reply = pool._reply
+
+        def interrupted(request):
+            if request["answer"] == "1/2":
+                time.sleep(2)  # the other one is being worked on by then
+                raise KeyboardInterrupt
+            return reply(request)
+
+        pool._reply = interrupted
+        started = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            pool.grade([(r"\boxed{1/2}", "7"), (ENDLESS, "7")])
+        assert time.monotonic() - started < 60 and not pool._busy
 
 
 @pytest.mark.skipif(os.name == "nt", reason="kills a process by a signal that Windows does not have")
