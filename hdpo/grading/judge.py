@@ -27,13 +27,8 @@ MOST_BITS = 1 << 18  # of a number that is computed; a tower of powers has more
 PLACES, SHARE = Rational(1, 2 * 10**6), Rational(1, 10**5)  # how far a decimal may be from the number it stands for
 DIGITS = 30  # that irrational numbers are compared to
 
-CONFIG = LatexExtractionConfig(
-    try_extract_without_anchor=False,
-    boxed_match_priority=0,
-    normalization_config=NormalizationConfig(
-        units=False, malformed_operators=False, nits=False, boxed="all", equations=False
-    ),
-)
+AS_READ = NormalizationConfig(units=False, malformed_operators=False, nits=False, boxed="all", equations=False)
+BOX = LatexExtractionConfig(try_extract_without_anchor=False, boxed_match_priority=0, normalization_config=AS_READ)
 
 
 class OutOfTime(BaseException):
@@ -130,9 +125,8 @@ def _equal(gold: str, answer: str) -> bool:
 def _parsed(text: str) -> Any:
     """The expression, or None where math-verify finds none."""
     boxed = f"\\boxed{{{text}}}"
-    return next(
-        iter(parse(boxed, [CONFIG], "no_fallback", "first_match", parsing_timeout=None, raise_on_error=True)), None
-    )
+    found = parse(boxed, [BOX], "no_fallback", "first_match", parsing_timeout=None, raise_on_error=True)
+    return found[0] if found else None
 
 
 def _bits(e: Any) -> float:
