@@ -145,7 +145,7 @@ def read_table(path: Path) -> list[dict[str, Any]]:
 
     try:
         return pyarrow.parquet.ParquetFile(path).read().to_pylist()
-    except (OSError, pyarrow.ArrowException):
+    except (OSError, ValueError, pyarrow.ArrowException):  # a name that is no UTF-8 is a ValueError
         return []
 
 
@@ -164,5 +164,5 @@ def _readable(path: Path, size: int, changed: int) -> bool:
 
     try:
         return pyarrow.parquet.ParquetFile(path).metadata is not None
-    except pyarrow.ArrowException:
+    except (ValueError, pyarrow.ArrowException):
         return False

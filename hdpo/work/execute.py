@@ -79,11 +79,12 @@ def _launch(path: Path, resume: bool, also: Also | None, count: int) -> Ending:
     with (path / "log.txt").open("ab") as log:
         group = subprocess.Popen(command, stdin=ends, stdout=log, stderr=log, env=env, start_new_session=True)
     os.close(ends)
-    ending = None
+    ending, begun = None, False
     try:
         while group.poll() is None:
             time.sleep(POLL)
             now = Run(path).status()
+            begun |= now.state is State.RUNNING
             if also is not None and now.state is State.RUNNING:
                 also(Progress(now.phase, now.done, now.total, unit, now.seconds_left))
         ending = Ending(State.FAILED, _lost(path, count))
@@ -93,7 +94,9 @@ def _launch(path: Path, resume: bool, also: Also | None, count: int) -> Ending:
         until = time.monotonic() + ORPHANS
         while (busy := held(path)) and time.monotonic() < until:
             time.sleep(POLL)
-        if not busy and ((left := Run(path).status().state) is State.KILLED or not left.ended):
+        left = Run(path).status().state
+        resumed = begun and left is State.QUEUED  # by somebody who was quicker: the next attempt's to tell
+        if not busy and not resumed and (left is State.KILLED or not left.ended):
             _settle(path, ending, None)
     end = Run(path).status()
     if not end.state.ended:  # the ranks found it so, and left it as it was
