@@ -199,7 +199,9 @@ def pending_heavy(root: Path | None = None) -> list[Job]:
 
 
 def pending_of(run: Run) -> Job | None:
-    """The job of a run that waits or runs, if there is one."""
+    """The job of a run that waits or runs, if there is one; a recorded run has none, and its folder no job table."""
+    if run.recorded:
+        return None
     return next((j for j in pending_heavy(run.path.parent) if j.payload.get("run") == run.id), None)
 
 

@@ -392,3 +392,9 @@ def test_the_status_of_a_report_is_valid_json_while_it_is_written(root):
     writer = RunWriter.create("train", TrainConfig())
     Report(writer)("evaluating", 0, 240, "problems")
     assert json.loads((writer.path / "status.json").read_text())["phase"] == "evaluating"
+
+
+def test_asking_for_a_recorded_runs_job_writes_nothing_beside_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("hdpo.record.folder.ASSET_RUNS", tmp_path)
+    assert jobs.pending_of(Run(tmp_path / "steep")) is None
+    assert list(tmp_path.iterdir()) == []
