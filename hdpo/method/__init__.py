@@ -11,6 +11,7 @@
       5  T = {(x, ȳ) : R(x, ȳ) = 1}                groups.accepted
       6  L_JSD over T, one token count              losses.jsd_topk, objective.add_distillation
       7  θ ← θ − α ∇(L_GRPO + λ L_JSD)             step.descend
+    the denominators: tokens of all rollouts of the step, of T    step.count_tokens, objective.Scale
     JSD_k and its tail                             losses.jsd_topk (full: losses.jsd_full)
     drifting and frozen teacher                    objective.teacher_weights
     Sec. 2.3, the three regimes                    records.GroupKind, groups.signal_accounting
@@ -19,6 +20,8 @@
     Proposition 1 (ii), the model mismatch         gap.token_gaps, column `mismatch`
     Sec. 4, pass@k                                 evaluate.measure, evaluate.estimates
     App. C, warm-up                                step.learning_rate
+
+One update a batch of rollouts: the ratio is 1, so the clip never acts (its gradient is that of REINFORCE with a baseline).
 
 Around it: `run` (the loop, checkpoints, probes), `identity` (what a run measures with), `rehearsal` (the worst batch first, on a GPU).
 """

@@ -61,7 +61,8 @@ class Scale:
 
 @dataclass(frozen=True)
 class Terms:
-    """What one step optimised: both losses (nats a token, unweighted), gradient norms, and per-token means."""
+    """What one step optimised: both losses (nats a token, unweighted; loss_jsd whatever the divergence), the gradient norms
+    of L_GRPO and of λ·L_JSD, and per-token means."""
 
     loss_grpo: float
     loss_jsd: float
@@ -106,7 +107,8 @@ def hdpo_gradient(
     scale: Scale,
     ranks: Ranks = ALONE,
 ) -> Terms:
-    """Leave ∇(L_GRPO + λ L_JSD) in the adapter's `.grad` (Algorithm 1, step 7) and say what was optimised.
+    """Leave ∇(L_GRPO + λ L_JSD) in the adapter's `.grad` (Algorithm 1, step 7) and say what was optimised:
+    both terms in one call. `hdpo_step` calls the two one by one, since it peeks while the first is worked out.
 
     Empty lists give a term of exactly 0 and no NaN. λ = 0 is exactly GRPO. grpo, distil: of all ranks; each passes its
     share through the model, and all end with the same gradient and the same terms.
