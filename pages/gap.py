@@ -48,11 +48,8 @@ def draw(run: Run, others: list[Run]) -> None:
         by_token(run, steps, facts)
     box = st.expander("Price of a frozen teacher", key="gap-price", on_change="rerun")
     if box.open:
-        fig, says, mismatch = (
-            gap.mismatch_over_training(probe),
-            headlines.mismatch(probe),
-            probe[probe["metric"] == "mismatch"],
-        )
+        fig, says = gap.mismatch_over_training(probe), headlines.mismatch(probe)
+        mismatch = probe[probe["metric"] == "mismatch"]
         with box:
             show(fig, headline=says, note=MISMATCH, facts=facts, frame=mismatch, key="gap-mismatch")
 

@@ -43,8 +43,8 @@ def test_luck_is_not_told_of_runs_without_a_fingerprint_and_counted_of_other_see
 
 
 def test_the_sentence_names_each_arm_and_luck() -> None:
-    a = verdict.Outcome("λ = 0", ("p", "q"), (), ("r",), 9, 10, 1.0)
-    b = verdict.Outcome("λ = 0.3", ("p", "q"), ("p",), (), 9, 10, 1.0)
+    a = verdict.Finding("λ = 0", ("p", "q"), (), ("r",), 9, 10, 1.0)
+    b = verdict.Finding("λ = 0.3", ("p", "q"), ("p",), (), 9, 10, 1.0)
     said = verdict.sentence([a, b], [1, 0])
     assert (
         said

@@ -152,34 +152,18 @@ def show_triage(table: pd.DataFrame, rollouts: int) -> None:
 
 def prompt_filters(table: pd.DataFrame) -> pd.DataFrame:
     """Filters by kind, source, level and text, all in the URL; the rows that pass."""
-    bound = LINKED
     present = sorted(int(x) for x in table["level"].dropna().unique())
-    kinds = st.pills("Kind", explore.KIND_FILTERS, selection_mode="multi", key="cliffs_kind", **bound)
+    kinds = st.pills("Kind", explore.KIND_FILTERS, selection_mode="multi", key="cliffs_kind", **LINKED)
     left, middle, right = st.columns(3)
-    sources = left.multiselect("Source", sorted(table["source"].unique()), key="cliffs_source", **bound)
-    levels = middle.multiselect("Level", present, key="cliffs_level", **bound)
-    text = right.text_input("Text", key="cliffs_text", placeholder="in problem or id", **bound)
+    sources = left.multiselect("Source", sorted(table["source"].unique()), key="cliffs_source", **LINKED)
+    levels = middle.multiselect("Level", present, key="cliffs_level", **LINKED)
+    text = right.text_input("Text", key="cliffs_text", placeholder="in problem or id", **LINKED)
     return explore.filter_prompts(table, kinds, sources, levels, text)
 
 
 def prompt_list(table: pd.DataFrame) -> str | None:
     """The table of prompts; the id of the opened one, by a click on its row or by the list under it."""
-    shown = table[
-        [
-            "problem_id",
-            "kind",
-            "correct",
-            "graded",
-            "rate",
-            "low",
-            "high",
-            "level",
-            "source",
-            "reason",
-            "gold",
-            "problem",
-        ]
-    ]
+    shown = table.drop(columns="step")
 
     def row_chosen() -> None:
         rows = st.session_state["cliffs-table"].selection.rows

@@ -219,23 +219,24 @@ def gap(members: list[Run], steps: pd.DataFrame, planned: int) -> None:
 
 def evaluations(members: list[Run], planned: int, metrics: tuple[str, ...]) -> None:
     """Held-out measures over the steps, under what they say."""
-    frame, fig = evaluated(evaluations_of(members), members, planned, metrics)
-    says, facts = evaluation_words(members, frame), facts_of(members)
-    figure.show(fig, headline=says, note=PASS_NOTE, facts=facts, frame=frame, key="lab-pass")
+    frame, fig, says = evaluated(evaluations_of(members), members, planned, metrics)
+    figure.show(fig, headline=says, note=PASS_NOTE, facts=facts_of(members), frame=frame, key="lab-pass")
 
 
 def ghost(config: TrainConfig) -> None:
     """What a recorded run of the nearest λ did, beside λ = 0 and the same seed: what to expect before anything is started."""
-    runs = [r for r in catalog.runs_of("train", recorded=True) if r.load_config().seed == TrainConfig().seed]
-    same = [r for r in runs if r.load_config().data.problems == config.data.problems]
-    by_lambda = {r.load_config().objective.lambda_: r for r in same or runs}
+    runs = [(r, tradeoff.settings(r)) for r in catalog.runs_of("train", recorded=True)]
+    runs = [(r, s) for r, s in runs if s["seed"] == TrainConfig().seed]
+    same = [(r, s) for r, s in runs if s["problems"] == config.data.problems]
+    by_lambda = {s["lambda_"]: r for r, s in same or runs}
     if not by_lambda:
         return
     near = min(by_lambda, key=lambda lam: abs(math.log10(lam + 0.01) - math.log10(config.objective.lambda_ + 0.01)))
     members = [by_lambda[lam] for lam in sorted({0.0, near} & set(by_lambda))]
-    problems = members[-1].load_config().data.problems
-    st.badge(f"● recorded: {problems}, seed 0, the nearest λ to yours is {near:g}", color="gray")
-    evaluations(members, max(m.load_config().step.steps for m in members), MAIN)
+    facts = tradeoff.settings(members[-1])
+    words = f"● recorded: {facts['problems']}, seed {facts['seed']}; of its λ the nearest to yours is {near:g}"
+    st.badge(state.escape(words), color="gray")
+    evaluations(members, max(tradeoff.settings(m)["steps"] for m in members), MAIN)
 
 
 def panel(what: Panel, frame: pd.DataFrame, facts: str, planned: int) -> None:
@@ -263,11 +264,11 @@ def evaluations_of(members: list[Run]) -> list[tuple[str, str, list[Any]]]:
 @st.cache_resource(show_spinner=False, max_entries=20)
 def evaluated(
     key: list[tuple[str, str, list[Any]]], _members: list[Run], planned: int, metrics: tuple[str, ...]
-) -> tuple[pd.DataFrame, go.Figure]:
-    """The evaluations as a frame and drawn, until there is another one: a look comes each second, they come each few
-    minutes. Took a third of a look; neither is ever changed."""
+) -> tuple[pd.DataFrame, go.Figure, str]:
+    """The evaluations as a frame, drawn and in words, until there is another one: a look comes each second, they come each
+    few minutes. Took a third of a look; nothing of it is ever changed."""
     frame = together(catalog.evals_frame, _members)
-    return frame, live.pass_at(frame, metrics, planned)
+    return frame, live.pass_at(frame, metrics, planned), evaluation_words(_members, frame)
 
 
 def together(read: Callable[[Run], pd.DataFrame], members: list[Run]) -> pd.DataFrame:

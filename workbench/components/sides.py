@@ -190,9 +190,8 @@ def roll_out(setup: Setup) -> request.Request | None:
             st.session_state["side_asked"] = question
         link_box("side")
     asked = st.session_state.get("side_asked")
-    if (
-        asked is not None and asked["problem"]["id"] != setup.problem.id
-    ):  # never one problem's rollouts under another's name
+    # Never one problem's rollouts under another's name.
+    if asked is not None and asked["problem"]["id"] != setup.problem.id:
         forget()
         asked = None
     if asked is None:

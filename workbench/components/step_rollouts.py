@@ -6,11 +6,12 @@ import pandas as pd
 import streamlit as st
 
 from hdpo.record.folder import Run
-from hdpo.records import GroupKind, Outcome
+from hdpo.records import Outcome
 from workbench.components.rollouts import cards_of, raw_text, rollout_list
 from workbench.data import catalog
+from workbench.figures.cliffs import REGIMES
 
-KINDS = [k.value for k in (GroupKind.CLIFF, GroupKind.MIXED, GroupKind.SOLVED)]
+KINDS = [kind.value for kind in REGIMES]
 
 
 def browse(members: list[Run]) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import streamlit as st
 
+from hdpo.errors import HdpoError
 from hdpo.record.folder import Run, State
 from workbench import state
-from workbench.components import session
+from workbench.components import picker, session
 from workbench.data import catalog, tradeoff, verdict
 
 NOT_COVERED = "Not covered: other base models and problem sets than these; with one seed, training noise; and of twenty intervals about one misses."
@@ -42,18 +45,17 @@ def show(members: list[Run]) -> None:
             st.code(verdict.as_text(title, [says], outcomes, table, facts), language=None, wrap_lines=True)
 
 
-def lists(run: Run, found: verdict.Outcome) -> None:
-    """Each problem a link to Side by side, where the run's newest checkpoint answers it."""
-    texts = {r["id"]: r["text"] for r in catalog.table_rows(run, "problems", 0)}
-    config = run.load_config()
-    split = {"side_split": config.evaluation.eval_split, "side_set": config.data.problems}
+def lists(run: Run, found: verdict.Finding) -> None:
+    """Each problem a link to Side by side, where the run's newest checkpoint answers it, if one was kept."""
+    config, texts = run.load_config(), {}
+    source = picker.ProblemSource(config.data, config.evaluation.eval_split)
+    with suppress(HdpoError):  # a file that is gone: the ids are left
+        texts = {p.id: p.text for p in picker.read_source(source).problems}
+    there = picker.source_params("side", source) | ({"side_model": run.id} if run.checkpoints() else {})
     for column, (words, ids) in zip(st.columns(2), (("recovered", found.recovered), ("lost", found.lost)), strict=True):
         column.markdown(f"**{len(ids)} {words}** ({state.escape(found.label)})")
         for problem in ids[:LISTED]:
-            column.page_link(
-                state.page("side_by_side"),
-                label=state.escape(f"{problem} {texts.get(problem, '')}"[:80]),
-                query_params={"side_problem": problem, "side_model": run.id, **split},
-            )
+            label = state.escape(f"{problem}: {texts.get(problem, '')}"[:80])
+            column.page_link(state.page("side_by_side"), label=label, query_params={**there, "side_problem": problem})
         if len(ids) > LISTED:
             column.caption(f"and {len(ids) - LISTED} more")

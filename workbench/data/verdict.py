@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from hdpo.record.fingerprint import MEASURED
+from hdpo.record.fingerprint import differences
 from hdpo.record.folder import Run
 from workbench.data import catalog, tradeoff
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Finding:
     """One run at one step against its own evaluation before training. Problem ids; tokens and seconds up to that step."""
 
     label: str
@@ -30,7 +30,7 @@ class Outcome:
     seconds: float
 
 
-def outcome(run: Run, label: str, step: int) -> Outcome | None:
+def outcome(run: Run, label: str, step: int) -> Finding | None:
     """None where one of the two evaluations is not there."""
     before, after = tradeoff.counts(run, 0), tradeoff.counts(run, step)
     both = before.index.intersection(after.index)
@@ -39,7 +39,7 @@ def outcome(run: Run, label: str, step: int) -> Outcome | None:
     was, now = before.loc[both, "correct"] > 0, after.loc[both, "correct"] > 0
     steps = catalog.steps_frame(run)
     steps = steps[steps["step"] <= step]
-    return Outcome(
+    return Finding(
         label,
         tuple(both[~was]),
         tuple(both[~was & now]),
@@ -53,12 +53,10 @@ def outcome(run: Run, label: str, step: int) -> Outcome | None:
 def by_luck(run: Run, cliffs: Sequence[str], runs: Sequence[Run]) -> list[int]:
     """How many of these cliffs had a right sample in each redraw: the evaluation before training of another seed that was
     measured alike (a known fingerprint, all measured fields equal)."""
-    mine, seeds, found = tradeoff.fingerprint(run), {tradeoff.settings(run)["seed"]}, []
-    if not all(getattr(mine, name) for name in MEASURED):
-        return []
+    seeds, found = {tradeoff.settings(run)["seed"]}, []
     for other in runs:
-        seed, theirs = tradeoff.settings(other)["seed"], tradeoff.fingerprint(other)
-        if seed in seeds or any(getattr(mine, name) != getattr(theirs, name) for name in MEASURED):
+        seed = tradeoff.settings(other)["seed"]
+        if seed in seeds or any(differences(tradeoff.fingerprint(run), tradeoff.fingerprint(other))):
             continue
         redraw = tradeoff.counts(other, 0)
         if set(cliffs) <= set(redraw.index):
@@ -67,7 +65,7 @@ def by_luck(run: Run, cliffs: Sequence[str], runs: Sequence[Run]) -> list[int]:
     return found
 
 
-def sentence(outcomes: Sequence[Outcome], luck: Sequence[int]) -> str:
+def sentence(outcomes: Sequence[Finding], luck: Sequence[int]) -> str:
     """The finding in one sentence, largest λ first; outcomes in the order of λ."""
     parts = [
         f"{o.label} recovered {len(o.recovered)} of {len(o.cliffs)} cliffs and lost {len(o.lost)}"
@@ -81,7 +79,7 @@ def sentence(outcomes: Sequence[Outcome], luck: Sequence[int]) -> str:
     return f"{'; '.join(parts)}; {drawn}."
 
 
-def as_text(title: str, says: Sequence[str], outcomes: Sequence[Outcome], verdicts: pd.DataFrame, facts: str) -> str:
+def as_text(title: str, says: Sequence[str], outcomes: Sequence[Finding], verdicts: pd.DataFrame, facts: str) -> str:
     """The panel as text that can be pasted."""
     lines = [title, *says, ""]
     lines += [

@@ -14,6 +14,7 @@ import pandas as pd
 
 from workbench.figures.gap import bound_facts, position_means
 from workbench.figures.live import SIGNAL
+from workbench.figures.style import by_run
 
 WINDOW = 10  # steps that a statement about training batches rests on: each has other prompts
 
@@ -33,13 +34,6 @@ def span(first: float, last: float) -> str:
     ('steps 31 to 40', 'step 3')
     """
     return f"steps {first:.0f} to {last:.0f}" if last > first else f"step {first:.0f}"
-
-
-def by_run(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """label → rows, in order; one run without a label is ''."""
-    if "run" not in frame.columns:
-        return {"": frame}
-    return {str(label): rows for label, rows in frame.groupby("run", sort=False)}
 
 
 def joined(parts: Sequence[str]) -> str:
@@ -62,7 +56,7 @@ def signal(steps: pd.DataFrame) -> str:
     if steps.empty:
         return "No training step yet."
     parts = []
-    for label, rows in by_run(steps).items():
+    for label, rows in by_run(steps):
         late = rows.sort_values("step").tail(WINDOW)
         counts = {name: float(late[list(columns)].sum().sum()) for name, columns, _ in SIGNAL}
         total = sum(counts.values())
@@ -73,7 +67,7 @@ def signal(steps: pd.DataFrame) -> str:
 
 def window_words(steps: pd.DataFrame) -> str:
     """The last steps of the runs, or of the slowest where they stand apart."""
-    late = [rows["step"].sort_values().tail(WINDOW) for rows in by_run(steps).values()]
+    late = [rows["step"].sort_values().tail(WINDOW) for _, rows in by_run(steps)]
     lasts = {int(s.iloc[-1]) for s in late}
     return span(late[0].iloc[0], late[0].iloc[-1]) if len(lasts) == 1 else f"each run's last {WINDOW} steps"
 
@@ -81,7 +75,7 @@ def window_words(steps: pd.DataFrame) -> str:
 def first_to_last(steps: pd.DataFrame, column: str, form: str = "{:.3g}") -> list[tuple[str, str, str]]:
     """(label, mean of the first steps, mean of the last ones) of a column, runs without a value left out."""
     found = []
-    for label, rows in by_run(steps).items():
+    for label, rows in by_run(steps):
         known = rows.sort_values("step")[column].dropna()
         if len(known):
             found.append((label, form.format(known.head(WINDOW).mean()), form.format(known.tail(WINDOW).mean())))
@@ -119,14 +113,14 @@ def gradients(steps: pd.DataFrame) -> str:
     if steps.empty:
         return "No training step yet."
     parts = []
-    for label, rows in by_run(steps).items():
+    for label, rows in by_run(steps):
         late = rows.sort_values("step").tail(WINDOW)
         ratio = (late["grad_norm_jsd"] / late["grad_norm_grpo"].where(late["grad_norm_grpo"] > 0)).median()
         if pd.notna(ratio) and ratio > 0:
-            parts.append(with_label(f"{ratio:.2g} times", label))
+            parts.append(with_label(f"{ratio:.2g}", label))
     if not parts:
         return f"In {window_words(steps)} all of the gradient came from L_GRPO."
-    return f"In {window_words(steps)} the gradient of λ·L_JSD was {joined(parts)} that of L_GRPO (median)."
+    return f"Gradient norm of λ·L_JSD over that of L_GRPO, median of {window_words(steps)}: {joined(parts)}."
 
 
 def harm(steps: pd.DataFrame) -> str:
@@ -150,7 +144,7 @@ def evaluations(evals: pd.DataFrame, differences: pd.DataFrame, step: int | None
         return "No evaluation yet."
     if not differences.empty:
         return " ".join(against_grpo(arm, rows, step) for arm, rows in differences.groupby("arm", sort=False))
-    return " ".join(from_base(label, rows) for label, rows in by_run(evals).items())
+    return " ".join(from_base(label, rows) for label, rows in by_run(evals))
 
 
 def against_grpo(arm: str, rows: pd.DataFrame, step: int | None) -> str:
@@ -233,7 +227,7 @@ def gap(probe: pd.DataFrame) -> str:
     if rows.empty:
         return "No privileged trace was measured, so nothing can be said of the gap there."
     parts = []
-    for label, some in by_run(rows.sort_values("step")).items():
+    for label, some in by_run(rows.sort_values("step")):
         first, last = some.iloc[0], some.iloc[-1]
         now = (
             f"{last['value']:.2f} ({last['low']:.2f} to {last['high']:.2f})"
@@ -281,7 +275,7 @@ def mismatch(probe: pd.DataFrame) -> str:
     rows = probe[(probe["metric"] == "mismatch") & (probe["on"] == "privileged")] if len(probe) else probe
     if rows.empty:
         return "The frozen teacher was not measured."
-    last = {label: some.sort_values("step").iloc[-1]["value"] for label, some in by_run(rows).items()}
+    last = {label: some.sort_values("step").iloc[-1]["value"] for label, some in by_run(rows)}
     parts = [with_label(f"{value:.1f}", label) for label, value in last.items()]
     return f"Logits between the frozen teacher and the student's own weights at step {int(rows['step'].max())}: {joined(parts)}."
 
@@ -297,7 +291,8 @@ def changes(differences: pd.DataFrame, step: int) -> str:
 
 
 def arms(points: pd.DataFrame, differences: pd.DataFrame, step: int, x: str, y: str) -> str:
-    """Which arm covers most and which is most accurate, and whether the difference to λ = 0 is more than noise."""
+    """Which arm's mean covers most and which is most accurate, and what the former gains on λ = 0, with its interval. Whether
+    two arms above 0 differ is not told: nothing here tests it."""
     if points.empty:
         return "No run here was evaluated at this step."
     means = points.groupby("arm", sort=False)[["x", "y"]].mean()
@@ -305,15 +300,10 @@ def arms(points: pd.DataFrame, differences: pd.DataFrame, step: int, x: str, y: 
         arm, at = means.index[0], means.iloc[0]
         return f"{arm} at step {step}: {x} {per_cent(at['x'])}, {y} {per_cent(at['y'])}; another λ beside it would make a comparison."
     wide, sharp = means["y"].idxmax(), means["x"].idxmax()
-    lead = f"At step {step} {wide} covers most ({y} {per_cent(means.loc[wide, 'y'])})"
     rows = differences[(differences["arm"] == wide) & (differences["metric"] == y)] if len(differences) else differences
-    lead += (
-        f", {rows['words'].iloc[0].replace('no visible difference', 'no visible difference to λ = 0')}"
-        if len(rows)
-        else ""
-    )
-    same = "and is the most accurate" if sharp == wide else f"and {sharp} is the most accurate"
-    return f"{lead}, {same} ({x} {per_cent(means.loc[sharp, 'x'])})."
+    gain = f"; {points_of(rows.iloc[0])} points against λ = 0" if len(rows) else ""
+    most = f"{y} {per_cent(means.loc[wide, 'y'])}{gain}"
+    return f"Highest means at step {step}: coverage {wide} ({most}), accuracy {sharp} ({x} {per_cent(means.loc[sharp, 'x'])})."
 
 
 def curves(table: pd.DataFrame) -> str:

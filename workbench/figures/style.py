@@ -309,8 +309,11 @@ def ends_of(panel: Panel) -> tuple[float, float]:
     return low, max(round_up(max(finite)), low + 1e-6)
 
 
+ROUND = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0)
+
+
 def round_up(value: float) -> float:
-    """The next of 1, 1.5, 2, 3, 4, 5, 6, 8, 10 times a power of ten, a little above the value.
+    """The next ROUND number times a power of ten, a little above the value.
 
     >>> round_up(0.43), round_up(1.0), round_up(0.0)
     (0.5, 1.5, 0.0)
@@ -318,9 +321,7 @@ def round_up(value: float) -> float:
     if value <= 0:
         return 0.0
     power = 10.0 ** math.floor(math.log10(value))
-    return float(
-        f"{next(n for n in (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0) if n * power >= 1.02 * value) * power:.6g}"
-    )
+    return round(next(n for n in ROUND if n * power >= 1.02 * value) * power, 12)
 
 
 def end_labels(
