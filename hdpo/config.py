@@ -290,7 +290,7 @@ class SweepConfig:
     seeds: tuple[int, ...] = knob((0,))
     """The seeds of the members; two or more let a difference speak."""
     ray: str = knob("")
-    """A Ray cluster that takes the members: auto, local or ray://host:port; empty runs them one after another."""
+    """A Ray cluster that takes the members: auto, local or ray://host:port; empty runs them in one process, those of a seed in turn."""
 
     def __post_init__(self) -> None:
         if not self.lambdas or not self.seeds:
@@ -299,6 +299,12 @@ class SweepConfig:
     def members(self) -> tuple[TrainConfig, ...]:
         """Seed by seed, so that pairs are complete as early as possible."""
         return tuple(replace_knobs(self.train, {"lambda_": lam, "seed": s}) for s in self.seeds for lam in self.lambdas)
+
+    def turns(self, at_once: int) -> list[tuple[TrainConfig, ...]]:
+        """The members that advance together: of one seed, at most so many."""
+        members, arms = self.members(), len(self.lambdas)
+        seeds = [members[i : i + arms] for i in range(0, len(members), arms)]
+        return [seed[i : i + at_once] for seed in seeds for i in range(0, arms, at_once)]
 
 
 def model_of(config: TrainConfig | ScanConfig | EvaluateConfig | SweepConfig) -> ModelConfig:

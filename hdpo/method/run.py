@@ -4,7 +4,7 @@ A checkpoint is the adapter, AdamW's moments and a step: with keyed draws a resu
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,17 +45,18 @@ class Training:
     report: Report
 
 
-def train(writer: RunWriter, config: TrainConfig, report: Report, checkpoint: Path | None = None) -> None:
-    """Run, or go on from a checkpoint, to the last step. Raises Stopped after a stop, with a checkpoint written."""
+def train(writer: RunWriter, config: TrainConfig, report: Report, checkpoint: Path | None = None) -> Iterator[int]:
+    """Run, or go on from a checkpoint, to the last step; rests after each, so that several runs of one process can advance
+    together. Raises Stopped after a stop, with a checkpoint written."""
     report("loading the model", 0, config.step.steps)
     with VerifierPool() as verifier:
         t = start(writer, config, report, verifier)
         with closing(t.learner.collector.sampler):
-            run_steps(t, checkpoint)
+            yield from run_steps(t, checkpoint)
 
 
-def run_steps(t: Training, checkpoint: Path | None) -> None:
-    """From the checkpoint, if there is one, to the last step."""
+def run_steps(t: Training, checkpoint: Path | None) -> Iterator[int]:
+    """From the checkpoint, if there is one, to the last step: the number of each, when all of it is written down."""
     c, first = t.learner.config, 0
     if checkpoint is not None:
         first = int(t.learner.policy.load(checkpoint, t.learner.optimiser)["step"])
@@ -76,6 +77,7 @@ def run_steps(t: Training, checkpoint: Path | None) -> None:
             evaluate_at(t, step)
         if last or step % c.step.checkpoint_every == 0 or is_best(t, step):
             save(t, step)
+        yield step
 
 
 def left(t: Training, done: int) -> float | None:

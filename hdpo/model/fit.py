@@ -27,6 +27,7 @@ LOGIT_COPIES = 6
 VLLM_CACHE = 1 << 30  # keys and values of a vLLM beside the trainer, at the least; on a GPU it takes its share whole
 PROBLEMS_AT_ONCE = 48  # in a scan or an evaluation, between two looks at the clock and the stop flag
 SLOW_PROBLEMS_AT_ONCE = 5  # of a real model on a CPU, where one takes some ten seconds
+MOST_ARMS = 4  # of a sweep, in turn in one process
 PROMPT_TOKENS = 512  # allowed for a privileged prompt
 # What a layer takes for its backward pass, in multiples of its widths; a narrower base adds its adapters' inputs in
 # float32. Measured at four shapes (notebook): with the logits 9 to 32 % above, with layers computed again 15 % below to
@@ -56,17 +57,17 @@ class Need:
         return sum(getattr(self, f.name) for f in fields(self))
 
 
-def need(config: Config, found: Facts | None = None, gpu: bool = False) -> Need | None:
+def need(config: Config, found: Facts | None = None, gpu: bool = False, arms: int = 0) -> Need | None:
     """What one process of this job will hold; None where the model says too little of itself, or is not there.
 
-    gpu: of a plain model, one layer at a time takes its activations and the others their inputs (`Policy.hidden`). On a
+    arms: members of a sweep that advance together, each with a model and an adapter of its own; 0: as many as will. gpu: of a plain model, one layer at a time takes its activations and the others their inputs (`Policy.hidden`). On a
     CPU it is the same, but the process keeps what was freed: all layers' activations are what was measured there.
     """
     model = model_of(config)
     found = found or known(model.model, model.revision)
     if found is None or found.shape is None:
         return None
-    inner = config.train if isinstance(config, SweepConfig) else config
+    inner, arms = (config.train, arms or arms_at_once(config)) if isinstance(config, SweepConfig) else (config, 1)
     width, shape = BYTES[model.dtype], found.shape
     weights = found.parameters * width
     folded = FOLDED_COPIES * weights if found.parameters < FLAT_BELOW else 0
@@ -81,8 +82,8 @@ def need(config: Config, found: Facts | None = None, gpu: bool = False) -> Need 
     kept_of_layers = shape.layers * shape.hidden * width + kept if gpu and not folded else shape.layers * kept
     return Need(
         libraries=LIBRARIES,
-        weights=2 * weights + folded,  # once as they lie in the file and once as they are cast
-        adapter=OPTIMISER_COPIES * 4 * shape.adapter(model.rank) * bool(tokens),
+        weights=weights + arms * (weights + folded),  # once as they lie in the file, then as they are cast
+        adapter=arms * OPTIMISER_COPIES * 4 * shape.adapter(model.rank) * bool(tokens),
         cache=min(CACHE_BYTES, prompts * rollouts * sequence),
         activations=tokens * kept_of_layers,
         logits=copies * 4 * min(CHUNK_ELEMENTS, (tokens or prompts * rollouts) * found.vocabulary),
@@ -104,6 +105,16 @@ def memory_here(device: str) -> tuple[str, int]:
         if torch.cuda.is_available():
             return f"memory of {torch.cuda.get_device_name()}", torch.cuda.get_device_properties().total_memory
     return MAIN, psutil.virtual_memory().total
+
+
+def arms_at_once(config: SweepConfig) -> int:
+    """How many members of one seed advance together in one process: up to MOST_ARMS where they fit beside each other,
+    else one. One also where vLLM holds the memory, and of several processes, which must not part."""
+    model, arms = model_of(config), min(len(config.lambdas), MOST_ARMS)
+    what, total = memory_here(model.device)
+    found = need(config, gpu=what != MAIN, arms=arms)
+    fits = found is not None and found.total <= total and model.sampler != "vllm" and model.processes == 1
+    return arms if fits else 1
 
 
 def check_fits(config: Config) -> None:

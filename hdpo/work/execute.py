@@ -1,8 +1,8 @@
 """One attempt at a run folder, whoever asked for it: a trainer process or a terminal.
 
 Reads the frozen config, calls the engine's function for its kind, and leaves the status at done, stopped or failed,
-with a sentence. A sweep is run member by member; members are run folders of their own. A run whose config asks for
-several processes is handed to `accelerate launch`, which starts this module once for each:
+with a sentence. Members of a sweep are run folders of their own; those of one seed advance together, a step of each at
+a time, so that what sets them apart is seen from the first one on. A run whose config asks for several processes is handed to `accelerate launch`, which starts this module once for each:
 `python -m hdpo.work.execute RUN`.
 
 This file is long: an attempt, a sweep of attempts and their launch end in one place, with one sentence each.
@@ -16,8 +16,8 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -65,7 +65,27 @@ def execute(run_path: Path, resume: bool, also: Also | None = None, ranks: Ranks
     if not launched():
         with suppress(HdpoError):  # where the config cannot be read the attempt says so
             count = model_of(Run(run_path).load_config()).processes
-    return _launch(run_path, resume, also, count) if count > 1 else _attempt(run_path, resume, also, (), ranks)
+    if count > 1:
+        return _launch(run_path, resume, also, count)
+    return in_turn([_attempt(run_path, resume, also, (), ranks)])[0]
+
+
+Attempt = Generator[int, None, Ending]  # it rests after each of its training steps
+
+
+def in_turn(attempts: Sequence[Attempt]) -> list[Ending]:
+    """All of them to their ends, a step of each at a time. An interrupt ends them all."""
+    endings: dict[Attempt, Ending] = {}
+    with ExitStack() as all_closed:
+        for attempt in attempts:
+            all_closed.enter_context(closing(attempt))
+        while left := [a for a in attempts if a not in endings]:
+            for attempt in left:
+                try:
+                    next(attempt)
+                except StopIteration as e:
+                    endings[attempt] = e.value
+    return [endings[a] for a in attempts]
 
 
 def _launch(path: Path, resume: bool, also: Also | None, count: int) -> Ending:
@@ -106,7 +126,7 @@ def _launch(path: Path, resume: bool, also: Also | None, count: int) -> Ending:
     return Ending(end.state, end.message, end.bad_input)
 
 
-def _attempt(path: Path, resume: bool, also: Also | None, watch: tuple[Path, ...], ranks: Ranks) -> Ending:
+def _attempt(path: Path, resume: bool, also: Also | None, watch: tuple[Path, ...], ranks: Ranks) -> Attempt:
     """As the folder's only writer."""
     report: Report | None = None
     ending = None
@@ -123,7 +143,7 @@ def _attempt(path: Path, resume: bool, also: Also | None, watch: tuple[Path, ...
             if ranks.first:
                 _pin_model(writer)
             ranks.agree(None)  # the others read the config after it was pinned
-            _dispatch(writer, report, checkpoint)
+            yield from _dispatch(writer, report, checkpoint)
             ending = Ending(State.DONE, passed_over)
             if also is not None:
                 also(Progress("done", report.last.total, report.last.total, report.last.unit, 0.0))
@@ -188,11 +208,11 @@ def where_it_goes_on(path: Path) -> str:
     except BadInput as e:
         return str(e)
     if kind == "sweep":
-        left = [p for m in run.members() if not _is_done(p := path.parent / m["id"])]
-        done, step = len(run.members()) - len(left), Run(left[0]).newest_checkpoint()[0] if left else -1
-        if done or step >= 0:
-            after = f", after its step {step}" if step >= 0 else ""
-            where = f"goes on with member {done + 1} of {len(config.members())}{after}"
+        members = [path.parent / m["id"] for m in run.members()]
+        left = {i: Run(p).newest_checkpoint()[0] for i, p in enumerate(members, 1) if not _is_done(p)}
+        if members and max(left.values(), default=0) >= 0:
+            after = [f"{i} after step {step}" if step >= 0 else f"{i}" for i, step in left.items()]
+            where = f"goes on with member {', '.join(after) or len(members) + 1} of {len(config.members())}"
     elif kind in ("scan", "evaluate") and (done := sum(map(len, run.chunks()))):
         where = f"goes on after the {done} problems that are done"
     elif (step := run.newest_checkpoint()[0]) >= 0:
@@ -224,7 +244,7 @@ def _open(path: Path, resume: bool, ranks: Ranks) -> tuple[RunWriter, Path | Non
     return writer, checkpoint, " ".join([*damaged, went_on]) if damaged else ""
 
 
-def _dispatch(writer: RunWriter, report: Report, checkpoint: Path | None) -> None:
+def _dispatch(writer: RunWriter, report: Report, checkpoint: Path | None) -> Generator[int]:
     """The engine is imported here, so that a queue and its command line stay without torch."""
     run = Run(writer.path)
     config = run.load_config()
@@ -238,7 +258,7 @@ def _dispatch(writer: RunWriter, report: Report, checkpoint: Path | None) -> Non
     elif run.kind == "train":
         from hdpo.method.run import train
 
-        train(writer, config, report, checkpoint)
+        yield from train(writer, config, report, checkpoint)
     else:
         from hdpo.method import evaluate
 
@@ -246,24 +266,30 @@ def _dispatch(writer: RunWriter, report: Report, checkpoint: Path | None) -> Non
 
 
 def _sweep(writer: RunWriter, config: SweepConfig, report: Report, total: int) -> list[str]:
-    """Member by member: a finished one is skipped, a begun one resumed. Returns a sentence for each that failed."""
-    members, failed = config.members(), []
-    took: list[float] = []
-    for number, member in enumerate(members):
-        path, done = report.ranks.agree(_member(writer, member) if report.ranks.first else (writer.path, False))
-        if not done:
-            words = f"{_title(member)} ({number + 1} of {len(members)})"
-            report(f"{words}: starting", number * config.train.step.steps, total)
-            (path / "stop").unlink(missing_ok=True)
-            ending = _attempt(path, True, _told_as_sweep(report, path, words, took), (writer.path,), report.ranks)
-            if report.ranks.agree(stop_requested(writer.path)):
-                raise Stopped(f"Stopped on request at member {number + 1} of {len(members)}.")
+    """Seed by seed, its members in turn: a finished one is skipped, a begun one resumed. Returns a sentence for each that
+    failed."""
+    from hdpo.model.fit import arms_at_once
+
+    failed: list[str] = []
+    told: dict[Path, Progress] = {}
+    for arms in config.turns(arms_at_once(config)):
+        begun = {}
+        for member in arms:
+            path, done = report.ranks.agree(_member(writer, member) if report.ranks.first else (writer.path, False))
+            told[path] = Progress("done" if done else "starting", done * member.step.steps, member.step.steps, "steps")
+            if not done:
+                (path / "stop").unlink(missing_ok=True)
+                begun[path] = member
+        report("starting", sum(p.done for p in told.values()), total)
+        also = {p: _told_as_sweep(report, p, _title(m), told, total) for p, m in begun.items()}
+        endings = in_turn([_attempt(p, True, also[p], (writer.path,), report.ranks) for p in begun])
+        if report.ranks.agree(stop_requested(writer.path)):
+            raise Stopped("Stopped on request.")
+        for (path, member), ending in zip(begun.items(), endings, strict=True):
             if ending.state is not State.DONE:
                 failed.append(f"{path.name} ({_title(member)}): {ending.message}")
                 if report.ranks.count > 1:
                     raise HdpoError(failed[-1])  # the other ranks may stand elsewhere
-                continue
-        took.append(_took(path))
     return failed
 
 
@@ -289,17 +315,16 @@ def _sweep_by_ray(writer: RunWriter, config: SweepConfig, report: Report, total:
     return [f"{p.name} ({_title(m)}): {s.message or s.state.value}" for p, m, s in ends if s.state is not State.DONE]
 
 
-def _told_as_sweep(report: Report, path: Path, words: str, took: Sequence[float]) -> Also:
-    """One member's progress as the sweep's, counted in steps of all members: its time left, and for each member to come
-    what this one and those before it take in the mean. took: seconds of those before it."""
-    before, total = report.last.done, report.last.total
+def _told_as_sweep(report: Report, path: Path, words: str, told: dict[Path, Progress], total: int) -> Also:
+    """One member's progress as the sweep's, counted in steps of all members: its time left is that of the members that
+    know theirs, and for each of the others what those take in the mean. told: the newest word of each begun or done."""
 
     def tell(p: Progress) -> None:
-        left = p.seconds_left
-        if left is not None and p.total:
-            to_come = (total - before) // p.total - 1
-            left += to_come * mean([*took, _took(path) + left])
-        report.tell(Progress(f"{words}: {p.phase}", before + p.done, total, "steps", left))
+        told[path] = p
+        took = {m: _took(m) for m in told}
+        known = [took[m] + (q.seconds_left or 0.0) for m, q in told.items() if q.done and took[m]]
+        left = sum(known) + (total // p.total - len(known)) * mean(known) - sum(took.values()) if known else None
+        report.tell(Progress(f"{words}: {p.phase}", sum(q.done for q in told.values()), total, "steps", left))
 
     return tell
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 import hdpo
-from hdpo.config import TrainConfig, replace_knobs
+from hdpo.config import SweepConfig, TrainConfig, replace_knobs
 from hdpo.record.folder import Run, RunWriter
 from hdpo.work import prepare_libraries
 from hdpo.work.execute import execute
@@ -35,16 +35,18 @@ SMALL = {
 KEPT = ("loss_grpo", "loss_jsd", "grad_norm", "reward", "rollouts", "accepted_rollouts", "tokens_student")
 
 
-def steps_of(lambda_: float) -> list[dict[str, float]]:
-    """What is kept of each step, on one thread."""
+def steps_of(*lambdas: float) -> list[list[dict[str, float]]]:
+    """What is kept of each step of a run a λ, on one thread; of several they advance in turn."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with tempfile.TemporaryDirectory() as folder:
-            config = replace_knobs(TrainConfig(), {**SMALL, "lambda_": lambda_})
-            path = RunWriter.create("train", config, Path(folder)).path
+            alone = replace_knobs(TrainConfig(), {**SMALL, "lambda_": lambdas[0]})
+            kind, config = ("sweep", SweepConfig(alone, lambdas)) if len(lambdas) > 1 else ("train", alone)
+            path = RunWriter.create(kind, config, Path(folder)).path
             execute(path, resume=False)
-            return [{name: row[name] for name in KEPT} for row in Run(path).metrics("step")]
+            runs = [path.parent / m["id"] for m in Run(path).members()] or [path]
+            return [[{name: row[name] for name in KEPT} for row in Run(p).metrics("step")] for p in runs]
     finally:
         torch.set_num_threads(before)
 
@@ -70,7 +72,7 @@ def main() -> None:
     golden = {
         "semantics": hdpo.SEMANTICS,
         "made_on": made_on(),
-        "steps": {f"{lam:g}": steps_of(lam) for lam in LAMBDAS},
+        "steps": {f"{lam:g}": steps_of(lam)[0] for lam in LAMBDAS},
     }
     FILE.write_text(json.dumps(golden, indent=1) + "\n", encoding="utf-8")
     print(f"{FILE.name} holds semantics {hdpo.SEMANTICS}.")

@@ -14,15 +14,16 @@ def test_the_golden_file_and_the_engine_have_one_semantics_number() -> None:
     assert GOLDEN["semantics"] == hdpo.SEMANTICS
 
 
-@pytest.mark.parametrize("lambda_", LAMBDAS)
-def test_three_steps_are_what_they_were(lambda_: float) -> None:
+@pytest.mark.parametrize("lambdas", [(0.0,), (0.3,), LAMBDAS], ids=["λ = 0", "λ = 0.3", "in turn"])
+def test_three_steps_are_what_they_were(lambdas: tuple[float, ...]) -> None:
     """Where this fails on purpose: `python -m tests.method.golden`, and raise `hdpo.SEMANTICS`."""
-    golden, now = GOLDEN["steps"][f"{lambda_:g}"], steps_of(lambda_)
-    assert len(golden) == len(now) == SMALL["steps"]
     here = made_on() == GOLDEN["made_on"]
-    for before, after in zip(golden, now, strict=True):
-        for name in KEPT:
-            assert after[name] == (before[name] if here else pytest.approx(before[name], rel=1e-5)), name
+    for lambda_, now in zip(lambdas, steps_of(*lambdas), strict=True):
+        golden = GOLDEN["steps"][f"{lambda_:g}"]
+        assert len(golden) == len(now) == SMALL["steps"]
+        for before, after in zip(golden, now, strict=True):
+            for name in KEPT:
+                assert after[name] == (before[name] if here else pytest.approx(before[name], rel=1e-5)), name
 
 
 def test_the_golden_steps_reach_both_terms() -> None:

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from hdpo.cli.results import sentences
-from hdpo.config import TrainConfig, replace_knobs
+from hdpo.config import SweepConfig, TrainConfig, replace_knobs
 from hdpo.method import run as loop
 from hdpo.method.step import learning_rate
 from hdpo.record.folder import Run, RunWriter, State, request_stop
@@ -70,6 +70,14 @@ def test_lambda_0_and_lambda_share_their_first_steps_rollouts(pair) -> None:
     assert said(grpo, 1, "student") == said(hdpo, 1, "student")
     assert not same_weights(grpo, hdpo)
     assert grpo.metrics("eval")[0]["pass_at"] == hdpo.metrics("eval")[0]["pass_at"]
+
+
+def test_the_arms_of_a_pair_in_turn_are_the_runs_of_each_alone(pair, tmp_path) -> None:
+    path = RunWriter.create("sweep", SweepConfig(config_of(), (0.0, 0.3)), tmp_path).path
+    assert execute(path, resume=False).state is State.DONE
+    for alone, member in zip(pair, Run(path).members(), strict=True):
+        in_turn = Run(tmp_path / member["id"])
+        assert same_weights(in_turn, alone) and same_rows(in_turn, alone)
 
 
 def test_lambda_0_peeks_at_nothing(pair) -> None:

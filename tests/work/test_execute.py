@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 
 from hdpo.config import ScanConfig, SweepConfig, TrainConfig, replace_knobs
 from hdpo.errors import BadInput, HdpoError
+from hdpo.model.fit import arms_at_once
 from hdpo.processes import holding
 from hdpo.record.folder import Run, RunWriter, State, request_stop
 from hdpo.work.execute import execute
@@ -45,6 +46,7 @@ def engine(monkeypatch):
             fake.script(writer, config, step)
             writer.metric("step", step, seconds=time.perf_counter() - clock)
             checkpoint(writer, step)
+            yield step
 
     fake = types.SimpleNamespace(began=[], script=lambda writer, config, step: None)
     loop, evaluate = types.ModuleType("hdpo.method.run"), types.ModuleType("hdpo.method.evaluate")
@@ -224,15 +226,44 @@ def test_a_stopped_sweep_stops_its_member_and_goes_on_with_it(root, engine):
     )
     ending = execute(path, False)
     assert ending.state is State.STOPPED
-    words = f"Resume goes on with member 2 of 4, after its step 2: python -m hdpo sweep --resume {path.name}"
-    assert ending.message.endswith(words)
-    assert [Run(root / m["id"]).status().state for m in book(path)] == [State.DONE, State.STOPPED]
+    where = "Resume goes on with member 1 after step 2, 2 after step 2 of 4"
+    assert ending.message == f"Stopped on request. {where}: python -m hdpo sweep --resume {path.name}"
+    assert [Run(root / m["id"]).status().state for m in book(path)] == [State.STOPPED] * 2
     engine.script = lambda writer, config, step: None
     (path / "stop").unlink()
     engine.began.clear()
     assert execute(path, True).state is State.DONE
-    assert engine.began == [(0.3, 0, 2), (0.0, 1, 0), (0.3, 1, 0)]
+    assert engine.began == [(0.0, 0, 2), (0.3, 0, 2), (0.0, 1, 0), (0.3, 1, 0)]
     assert len(book(path)) == 4
+
+
+def test_the_members_of_a_seed_advance_together_and_an_interrupt_ends_them_all(root, engine):
+    steps = []
+
+    def script(writer, config, step):
+        steps.append((config.seed, step, config.objective.lambda_))
+        if (config.seed, step) == (1, 2):
+            raise KeyboardInterrupt
+
+    engine.script = script
+    path = a_sweep()
+    with pytest.raises(KeyboardInterrupt):
+        execute(path, False)
+    assert steps[:8] == [(0, step, lam) for step in range(1, 5) for lam in (0.0, 0.3)]
+    assert [Run(root / m["id"]).status().state for m in book(path)] == [State.DONE] * 2 + [State.STOPPED] * 2
+
+
+def test_at_most_four_arms_of_one_seed_advance_together():
+    sweep = SweepConfig(lambdas=(0, 0.1, 0.3, 1, 3), seeds=(0, 1))
+    assert [[m.objective.lambda_ for m in arms] for arms in sweep.turns(arms_at_once(sweep))] == [
+        [0, 0.1, 0.3, 1],
+        [3],
+    ] * 2
+    assert (
+        arms_at_once(replace_knobs(sweep, {"sampler": "vllm"}))
+        == arms_at_once(replace_knobs(sweep, {"processes": 2}))
+        == 1
+    )
 
 
 def test_a_member_that_fails_is_named_and_the_others_still_run(root, engine):
@@ -266,9 +297,9 @@ def test_a_sweep_moves_from_its_first_step_and_tells_the_time_left_of_all(root, 
     assert {(p.total, p.unit) for p in seen} == {(16, "steps")}
     done = [p.done for p in seen]
     assert done == sorted(done) and set(done) == set(range(17)), "steps of all members, from the first one on"
-    (last,) = [p for p in seen if p.phase == "λ = 0.3, seed 1 (4 of 4): training" and p.done == 15]
-    (first,) = [p for p in seen if p.phase == "λ = 0, seed 0 (1 of 4): training" and p.done == 3]
-    assert 0.04 < last.seconds_left < 0.4
+    (last,) = [p for p in seen if p.phase == "λ = 0.3, seed 1: training" and p.done == 14]
+    (first,) = [p for p in seen if p.phase == "λ = 0, seed 0: training" and p.done == 3]
+    assert 0.08 < last.seconds_left < 0.5
     assert 13 * 0.05 < first.seconds_left < 13 * 0.05 * 3
 
 
