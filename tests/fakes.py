@@ -36,8 +36,9 @@ def open_page(page: str, **query: str) -> AppTest:
 
 
 def figures(at: AppTest) -> dict[str, Any]:
-    """The plotly figures of a page, by their key: data and layout as they were sent to the browser."""
-    return {figure_key(e.proto.id): json.loads(e.proto.spec) for e in at.get("plotly_chart")}
+    """The figures of a page, by their key, as they were sent to the browser: plotly's data and layout, a picture's data."""
+    plots = {figure_key(e.proto.id): json.loads(e.proto.spec) for e in at.get("plotly_chart")}
+    return plots | {figure_key(e.proto.id): json.loads(e.proto.json) for e in at.get("bidi_component")}
 
 
 def figure_key(element_id: str) -> str:

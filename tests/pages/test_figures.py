@@ -90,7 +90,7 @@ def test_a_name_from_outside_is_text(runs_folder: Path, page: str) -> None:
         write_aside(fake_train_run(runs_folder, lam=lam) / "name.txt", NASTY)
     at = fine(open_page(page))
     assert NASTY not in words(at)
-    assert all("<b>" not in str(t.get("name")) for f in figures(at).values() for t in f["data"])
+    assert all("<b>" not in str(t.get("name")) for f in figures(at).values() for t in f.get("data", ()))
 
 
 # --- Gap ----------------------------------------------------------------------------------------------------
@@ -171,26 +171,36 @@ def pair(runs_folder: Path) -> list[Run]:
 SET = "bundled:steep validation · 5 problems · n 16 · T 1"
 
 
+def arm(picture: dict[str, Any], name: str) -> dict[str, Any]:
+    (found,) = [a for a in picture["arms"] if a["name"] == name]
+    return found
+
+
 def test_tradeoff_draws_the_run_folders(pair: list[Run]) -> None:
     found = figures(fine(open_page("tradeoff", tradeoff_set=SET)))["tradeoff-points"]
     for run, name in zip(pair, ("λ = 0", "λ = 0.3"), strict=True):
-        row = run.metrics("eval")[-1]
-        mark = trace(found, f"{name}, seeds")
-        assert values(mark["x"]) == pytest.approx([row["pass_at"]["1"]["value"]])
-        assert values(mark["y"]) == pytest.approx([row["pass_at"]["8"]["value"]])
-        high = row["pass_at"]["8"]["high"] - row["pass_at"]["8"]["value"]
-        assert values(mark["error_y"]["array"]) == pytest.approx([high])
-    assert found["layout"]["xaxis"]["title"]["text"] == "accuracy: pass@1"
-    assert len([a for a in found["layout"]["annotations"] if a.get("showarrow")]) == 2
+        pass_at = run.metrics("eval")[-1]["pass_at"]
+        (seed,) = arm(found, name)["seeds"]
+        ends = [pass_at[k][end] for k in ("1", "8") for end in ("low", "high")]
+        assert seed["at"][-1] == pytest.approx([pass_at["1"]["value"], pass_at["8"]["value"], *ends])
+        assert arm(found, name)["mean"][0] == pytest.approx(found["base"])
+    assert found["x"]["title"] == "accuracy: pass@1" and found["moments"] == ["step 0", "step 10"]
 
 
 def test_tradeoff_step_and_axis_follow_the_link(pair: list[Run]) -> None:
     at = fine(open_page("tradeoff", tradeoff_set=SET, tradeoff_step="0", tradeoff_x="greedy"))
     assert at.select_slider(key="tradeoff_step").value == 0
     found = figures(at)["tradeoff-points"]
-    assert found["layout"]["xaxis"]["title"]["text"] == "accuracy: greedy"
-    assert values(trace(found, "λ = 0, seeds")["x"]) == pytest.approx([0.4])
-    assert not [a for a in found["layout"].get("annotations", ()) if a.get("showarrow")], "at step 0 nothing has moved"
+    assert found["x"]["title"] == "accuracy: greedy" and found["moments"] == ["step 0"]
+    assert arm(found, "λ = 0")["seeds"][0]["at"][0][0] == pytest.approx(0.4)
+
+
+def test_tradeoff_says_what_is_held_equal(pair: list[Run]) -> None:
+    for run in pair:
+        RunWriter(run.path, 1).metric("step", 10, tokens_student=700, tokens_privileged=0, seconds=3.0)
+    at = fine(open_page("tradeoff", tradeoff_set=SET, tradeoff_basis="tokens"))
+    assert at.select_slider(key="tradeoff_tokens").value == 700
+    assert any("at 700 sampled tokens (step 10)" in m.value.replace("\\", "") for m in at.markdown)
 
 
 def test_tradeoff_says_each_difference_in_words(pair: list[Run]) -> None:
@@ -221,7 +231,7 @@ def test_runs_can_be_left_out(pair: list[Run]) -> None:
     arms = next(g for g in at.get("button_group") if (g.key or "").startswith("tradeoff_arms"))
     fine(arms.set_value(["λ = 0.3"]).run())
     found = figures(at)["tradeoff-points"]
-    assert "λ = 0" not in {t["name"] for t in found["data"]}
+    assert "λ = 0" not in {a["name"] for a in found["arms"]}
     assert "Without a λ = 0 run" in words(at)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -177,7 +178,6 @@ DRAWN = {
     "position": (lambda f: gap.kl_by_position(f, f), tokens()),
     "bounds": (lambda f: gap.bounds_scatter(f, 500), tokens()),
     "mismatch": (gap.mismatch_over_training, probe()),
-    "coverage": (lambda f: tradeoff.coverage_accuracy(f, "x", "y"), points()),
     "k": (tradeoff.pass_k_curves, over_k()),
     "level": (lambda f: tradeoff.by_level(f, ("pass@1",)), over_k("level")),
     "plane": (lambda f: tradeoff.difference_plane(f, "pass@1", "pass@8"), differences()),
@@ -301,14 +301,10 @@ def test_axes_stand_still_while_a_run_goes_on() -> None:
 
 def test_a_lambda_has_one_look_in_every_figure() -> None:
     both = [f.assign(**{"lambda": 0.3}) for f in (steps("λ = 0.3"), evals("λ = 0.3"), probe("λ = 0.3"))]
-    figs = [
-        live.reward(both[0]),
-        live.pass_at(both[1]),
-        live.probe_gap(both[2]),
-        tradeoff.coverage_accuracy(points(), "x", "y"),
-    ]
+    figs = [live.reward(both[0]), live.pass_at(both[1]), live.probe_gap(both[2])]
     named = [next(t for t in f.data if t.name.startswith("λ = 0.3")) for f in figs]
-    assert {t.marker.color or t.line.color for t in named} == {style.LAMBDAS[0.3].colour}
+    (drawn,) = [a for a in paths()["arms"] if a["name"] == "λ = 0.3"]
+    assert {t.marker.color or t.line.color for t in named} == {style.LAMBDAS[0.3].colour} == {drawn["colour"]}
 
 
 def test_a_second_run_of_one_lambda_keeps_the_colour_and_has_another_mark() -> None:
@@ -500,24 +496,26 @@ def test_mismatch_is_the_frozen_teachers_alone() -> None:
 # --- tradeoff -----------------------------------------------------------------------------------------------
 
 
-def test_coverage_has_a_mark_a_run_a_mean_an_arm_and_an_arrow() -> None:
-    fig = tradeoff.coverage_accuracy(points(), "accuracy: pass@1", "coverage: pass@8")
-    runs, mean = trace(fig, "λ = 0, seeds"), trace(fig, "λ = 0")
-    assert (list(runs.x), list(runs.y)) == ([0.6, 0.7], [0.5, 0.6])
-    assert list(runs.error_x.array) == pytest.approx([0.05, 0.05])
-    assert list(runs.error_x.arrayminus) == pytest.approx([0.1, 0.1])
-    assert (mean.x[0], mean.y[0]) == pytest.approx((0.65, 0.55))
-    assert list(runs.marker.size) == [11, 7] and "recorded" in runs.customdata[1][1]
-    arrows = [tuple(round(float(v), 2) for v in (a.ax, a.ay, a.x, a.y)) for a in fig.layout.annotations]
-    assert arrows == [(0.4, 0.5, 0.65, 0.55), (0.4, 0.5, 0.65, 0.8)]
-    assert trace(fig, "base model (step 0)").x[0] == pytest.approx(0.4)
-    assert trace(fig, "λ = 0.3").marker.symbol != mean.marker.symbol
+def paths(of: pd.DataFrame | None = None) -> dict[str, Any]:
+    ways = pd.concat([(points() if of is None else of).assign(moment=i) for i in (0, 1)], ignore_index=True)
+    ways.loc[ways["moment"] == 0, ["x", "y"]] = (0.4, 0.5)
+    return tradeoff.paths(
+        ways[ways["moment"].eq(1) | ways["seed"].eq(0)], ["step 0", "step 10"], "accuracy", "coverage"
+    )
 
 
-def test_no_arrow_without_a_base() -> None:
-    fig = tradeoff.coverage_accuracy(points().assign(base_x=np.nan), "x", "y")
-    assert not fig.layout.annotations
-    assert "base model (step 0)" not in [t.name for t in fig.data]
+def test_an_arm_is_a_path_of_means_with_its_seeds_and_their_intervals_in_one_frame() -> None:
+    drawn = paths()
+    grpo, hdpo = drawn["arms"]
+    assert [m for way in grpo["mean"] for m in way] == pytest.approx([0.4, 0.5, 0.65, 0.55])
+    assert grpo["seeds"][1]["at"] == [None, pytest.approx([0.7, 0.6, 0.6, 0.75, 0.5, 0.65])]
+    assert drawn["base"] == pytest.approx([0.4, 0.5]) and drawn["moments"] == ["step 0", "step 10"]
+    assert drawn["x"]["range"] == pytest.approx([0.38, 0.77]), "base, runs and intervals of all moments"
+    assert (grpo["symbol"], grpo["dash"]) != (hdpo["symbol"], hdpo["dash"])
+
+
+def test_no_base_where_none_was_measured() -> None:
+    assert paths(points().assign(base_x=np.nan))["base"] is None
 
 
 def test_two_arms_of_one_lambda_differ() -> None:

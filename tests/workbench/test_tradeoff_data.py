@@ -15,6 +15,7 @@ from hdpo.method.evaluate import summarise
 from hdpo.record.fingerprint import MEASURED, Fingerprint
 from hdpo.record.folder import Run, RunWriter, State
 from workbench.data import tradeoff as data
+from workbench.data.basis import moments, spent, words
 
 N = 16
 LEVELS = (1, 2, 3, 4, 5)
@@ -170,11 +171,26 @@ def test_an_arm_names_what_differs_and_lambda_zero_ignores_what_only_distillatio
     assert data.describe(faster)["arm"].tolist() == ["λ = 0 · learning rate 0.001", "λ = 0 · learning rate 0.01"]
 
 
+def test_runs_are_compared_at_equal_cost_where_that_is_asked_for(runs_folder: Path) -> None:
+    """λ = 0.3 takes twice the tokens a step: at the tokens of GRPO's end it stands at its middle."""
+    runs = [write_run(runs_folder, {0: BASE[0], 10: BASE[10], 20: BASE[10]}, lambda_=lam) for lam in (0.0, 0.3)]
+    for run, tokens in zip(runs, (100, 200), strict=True):
+        for step in range(1, 21):
+            RunWriter(run.path, 1).metric("step", step, tokens_student=100, tokens_privileged=tokens - 100, seconds=2.0)
+    grpo, hdpo = (r.id for r in runs)
+    assert spent(runs[1], "tokens").to_dict() == {0: 0, 10: 2000, 20: 4000}
+    assert moments(runs, "tokens") == {0: {grpo: 0, hdpo: 0}, 1000: {grpo: 10, hdpo: 0}, 2000: {grpo: 20, hdpo: 10}}
+    assert list(moments(runs, "seconds")) == [0, 20, 40] and list(moments(runs, "steps")) == [0, 10, 20]
+    assert words(2000, {grpo: 20, hdpo: 10}, "tokens") == "2,000 sampled tokens (steps 10 to 20)"
+    at_cost, at_step = (data.points(runs, at, "pass@1")["step"].tolist() for at in ({grpo: 20, hdpo: 10}, 20))
+    assert at_cost == [20, 10] and at_step == [20, 20]
+
+
 def test_steps_are_those_that_all_have(runs_folder: Path, pair: list[Run]) -> None:
     short = write_run(runs_folder, {0: BASE[0]}, lambda_=1.0)
-    assert data.shared_steps(pair) == [0, 10]
-    assert data.shared_steps([*pair, short]) == [0]
-    assert data.shared_steps([*pair, write_run(runs_folder, {5: BASE[0]}, lambda_=3.0)]) == []
+    assert list(moments(pair, "steps")) == [0, 10]
+    assert list(moments([*pair, short], "steps")) == [0]
+    assert list(moments([*pair, write_run(runs_folder, {5: BASE[0]}, lambda_=3.0)], "steps")) == []
 
 
 def test_points_are_the_evaluations_and_their_base(pair: list[Run]) -> None:

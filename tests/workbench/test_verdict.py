@@ -10,6 +10,7 @@ import pytest
 from hdpo.record.folder import Run
 from tests.fakes import fake_pair, fake_train_run, open_page
 from workbench.data import tradeoff, verdict
+from workbench.data.basis import moments
 
 
 def counts_of(run: Run, step: int) -> dict[str, int]:
@@ -18,7 +19,7 @@ def counts_of(run: Run, step: int) -> dict[str, int]:
 
 def test_recovered_and_lost_are_those_of_the_tables(runs_folder: Path) -> None:
     run = Run(fake_train_run(runs_folder))
-    step = tradeoff.shared_steps([run])[-1]
+    step = list(moments([run], "steps"))[-1]
     before, after = counts_of(run, 0), counts_of(run, step)
     found = verdict.outcome(run, "λ = 0.3", step)
     assert found is not None

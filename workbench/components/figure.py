@@ -7,12 +7,15 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from workbench import state
+from workbench.components.web import Picture, component
 
 # The camera button saves a PNG in the browser itself; plotly's own logo and cloud links stay out.
 CONFIG = {"displaylogo": False, "responsive": True, "toImageButtonOptions": {"scale": 2}}
 
 
-def show(fig: go.Figure, *, headline: str, note: str, facts: str, frame: pd.DataFrame, key: str, alt: str = "") -> None:
+def show(
+    fig: go.Figure | Picture, *, headline: str, note: str, facts: str, frame: pd.DataFrame, key: str, alt: str = ""
+) -> None:
     """Draw `fig` under its headline; what it is, where it comes from and its table are folded under it.
 
     headline: the number that the figure shows, from `workbench.figures.headlines`; plain text, it may quote run names. note: "What
@@ -22,7 +25,10 @@ def show(fig: go.Figure, *, headline: str, note: str, facts: str, frame: pd.Data
     """
     st.markdown(f"#### {state.escape(headline)}", anchors=False)
     heard = alt or f"{headline} {note}"
-    st.plotly_chart(fig, key=key, theme="streamlit", config=CONFIG, alt=heard)
+    if isinstance(fig, Picture):
+        component(fig.name)(data=fig.data, key=key)
+    else:
+        st.plotly_chart(fig, key=key, theme="streamlit", config=CONFIG, alt=heard)
     # Only an open table is sent: a live figure redraws every second.
     box = st.expander("About this figure", key=f"{key}-about", on_change="rerun", type="compact")
     if not box.open:

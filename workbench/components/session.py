@@ -21,7 +21,7 @@ from hdpo.record.folder import Run, State, Status
 from workbench import launch, state
 from workbench.components import figure, step_rollouts
 from workbench.components.panels import GRADIENTS, HARM, LOSSES, PASS_NOTE, PROBE_NOTE, REWARD, SIGNAL, Panel
-from workbench.data import catalog, estimate, silence, tradeoff
+from workbench.data import basis, catalog, estimate, silence, tradeoff
 from workbench.figures import headlines, live
 
 SIGN_EVERY = 3.0  # seconds; a page that watches looks more often
@@ -246,11 +246,11 @@ def panel(what: Panel, frame: pd.DataFrame, facts: str, planned: int) -> None:
 
 def evaluation_words(members: list[Run], evals: pd.DataFrame) -> str:
     """Against λ = 0 at the last step that all of them have evaluated, where there is a pair; else from the base to now."""
-    steps = tradeoff.shared_steps(members)
+    steps = list(basis.moments(members, "steps"))
     step = steps[-1] if steps and steps[-1] else None
     metrics = (tradeoff.coverage(members), "pass@1", "cliff")
     paired = tradeoff.differences(members, step, metrics) if step and len(members) > 1 else pd.DataFrame()
-    return headlines.evaluations(evals, paired, step)
+    return headlines.evaluations(evals, paired, f"step {step}")
 
 
 def evaluations_of(members: list[Run]) -> list[tuple[str, str, list[Any]]]:

@@ -1,8 +1,9 @@
-"""The views of the page Tradeoff over one choice of runs: a step, its figures, and what each difference is worth."""
+"""The views of the page Tradeoff over one choice of runs: a moment, its figures, and what each difference is worth."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pandas as pd
 import streamlit as st
@@ -12,15 +13,16 @@ from workbench import state
 from workbench.components import session
 from workbench.components.figure import show
 from workbench.components.follow import badges
-from workbench.data import paper
+from workbench.components.web import Picture
+from workbench.data import basis, paper
 from workbench.data import tradeoff as data
+from workbench.data.basis import At
 from workbench.figures import headlines, tradeoff
 
 VIEWS = ("Tradeoff", "Differences to λ = 0", "pass@k", "By level", "Final and best")
 MARKS = (
-    "What this is: every run at this step, accuracy across and coverage up, with 95 % intervals over problems; the largest "
-    "mark of a kind is the mean over seeds, runs made here are larger than recorded ones, arrows start at the base model. "
-    "What is normal: GRPO (λ = 0) goes right; a middle λ goes up as well; a large one goes up and gives accuracy back. "
+    "What this is: each arm's way from the base model, accuracy across and coverage up: the thick path is the mean over seeds, "
+    "thin ones are the runs, their ends with 95 % intervals over problems. What is normal: GRPO (λ = 0) goes right; a middle λ goes up as well; a large one goes up and gives accuracy back. "
     "Bars do not cover training noise: look at the seeds."
 )
 PLANE = (
@@ -37,6 +39,11 @@ LEVELS = (
     "What this is: the same evaluation by level of the problems. What is normal: GRPO sharpens the levels that are mixed "
     "and does little for the cliffs of the upper levels; λ > 0 turns these into solvable prompts."
 )
+EQUAL = (
+    "A privileged rollout costs tokens and time that λ = 0 does not pay. Steps: every run at the same step. Tokens, seconds: "
+    "each run at its last evaluation that took no more than the amount chosen."
+)
+REACHED = "What all of these runs have reached."
 BEST = (
     "What this is: the last value of each run beside its best over training. What is normal: the best is higher also where "
     "nothing happened, since it is a maximum over noisy evaluations; the paper reports it."
@@ -44,9 +51,9 @@ BEST = (
 
 
 def draw(runs: Sequence[Run]) -> None:
-    """One view of these runs at a step that all of them have evaluated: the figure, then what changes it, then its table."""
+    """One view of these runs at a moment that all of them have reached: the figure, then what changes it, then its table."""
     top = st.container()
-    step = step_of(runs)
+    chosen = moment_of(runs)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         view = st.segmented_control("View", VIEWS, default=VIEWS[0], required=True, key="tradeoff_view", **state.LINKED)
         x = st.segmented_control(
@@ -56,42 +63,64 @@ def draw(runs: Sequence[Run]) -> None:
     with top:
         if view == VIEWS[4]:
             final_and_best(runs)
-        elif step is None:
+        elif chosen is None:
             st.warning("No step was evaluated by all of these runs. Leave out those that have just begun, or wait.")
         else:
-            changed = draw_at(runs, step, x, view)
-    if step is not None and view in VIEWS[:2]:
-        in_words(runs, changed, step)
+            changed = draw_at(runs, chosen, x, view)
+    if chosen is not None and view in VIEWS[:2]:
+        in_words(runs, changed, chosen.at)
     badges(runs)
     st.caption(state.escape(data.identity_words(runs)))
 
 
-def step_of(runs: Sequence[Run]) -> int | None:
-    """The step at which the runs are compared, by a slider where several are shared."""
-    steps = data.shared_steps(runs)
-    if len(steps) < 2:
-        return steps[0] if steps else None
-    words = "Compare at step (those that all runs evaluated)"
-    return st.select_slider(words, steps, steps[-1], key="tradeoff_step", **state.LINKED)
+@dataclass(frozen=True)
+class Moment:
+    """What runs are compared at. so_far: this and all earlier ones, with their words."""
+
+    words: str
+    at: At
+    so_far: dict[str, At]
 
 
-def draw_at(runs: Sequence[Run], step: int, x: str, view: str) -> pd.DataFrame:
+def moment_of(runs: Sequence[Run], prefix: str = "tradeoff") -> Moment | None:
+    """The moment at which runs are compared, and what it holds equal: the one selector of it."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        words = "Held equal"
+        how = st.segmented_control(
+            words, list(basis.UNITS), default="steps", required=True, key=f"{prefix}_basis", **state.LINKED, help=EQUAL
+        )
+        found = basis.moments(runs, how)
+        amounts = list(found)
+        if len(amounts) > 1:
+            words, key = f"Compare at: {basis.UNITS[how]}", f"{prefix}_{'step' if how == 'steps' else how}"
+            amount = st.select_slider(words, amounts, amounts[-1], key=key, help=REACHED, **state.LINKED)
+        elif amounts:
+            amount = amounts[0]
+        else:
+            return None
+    told = {basis.words(a, at, how): at for a, at in found.items() if a <= amount}
+    return Moment(basis.words(amount, found[amount], how), found[amount], told)
+
+
+def draw_at(runs: Sequence[Run], moment: Moment, x: str, view: str) -> pd.DataFrame:
     """The figure of a view. Returns the paired differences behind it."""
-    y, facts = data.coverage(runs), f"step {step} · {session.facts_of(list(runs))}"
-    changed = data.differences(runs, step, tuple(dict.fromkeys((y, x, "pass@1", "cliff"))))
+    y, facts, at = data.coverage(runs), f"{moment.words} · {session.facts_of(list(runs))}", moment.at
+    changed = data.differences(runs, at, tuple(dict.fromkeys((y, x, "pass@1", "cliff"))))
     if view == VIEWS[0]:
-        table = data.points(runs, step, x)
-        fig = tradeoff.coverage_accuracy(table, data.x_title(x, runs), f"coverage: {y}")
-        says = headlines.arms(table, changed, step, x, y)
-        show(fig, headline=says, note=MARKS, facts=facts, frame=table, key="tradeoff-points")
+        table, told = data.points(runs, at, x), moment.so_far
+        ways = tradeoff.paths(
+            data.paths(runs, list(told.values()), x), list(told), data.x_title(x, runs), f"coverage: {y}"
+        )
+        says = headlines.arms(table, changed, moment.words, x, y)
+        show(Picture("paths", ways), headline=says, note=MARKS, facts=facts, frame=table, key="tradeoff-points")
     elif view == VIEWS[1]:
-        plane(changed, step, x, y, facts)
+        plane(changed, moment.words, x, y, facts)
     elif view == VIEWS[2]:
-        table = data.pass_k_table(runs, step)
+        table = data.pass_k_table(runs, at)
         fig, says = tradeoff.pass_k_curves(table), headlines.curves(table)
         show(fig, headline=says, note=CURVES, facts=facts, frame=table, key="tradeoff-k")
     else:
-        table = data.level_table(runs, step)
+        table = data.level_table(runs, at)
         fig, says = tradeoff.by_level(table, ("pass@1", y, "cliff")), headlines.levels(table, y)
         show(fig, headline=says, note=LEVELS, facts=facts, frame=table, key="tradeoff-levels")
     return changed
@@ -104,7 +133,7 @@ def final_and_best(runs: Sequence[Run]) -> None:
     st.caption(BEST)
 
 
-def plane(changed: pd.DataFrame, step: int, x: str, y: str, facts: str) -> None:
+def plane(changed: pd.DataFrame, when: str, x: str, y: str, facts: str) -> None:
     """What each λ changed as a figure, the paper's tables as its layer."""
     same = (x, y) == ("pass@1", "pass@8")
     layer = st.toggle(
@@ -116,11 +145,11 @@ def plane(changed: pd.DataFrame, step: int, x: str, y: str, facts: str) -> None:
     )
     theirs = paper.paper_differences() if layer and same else None
     behind = changed if theirs is None else paper.beside(changed, theirs)
-    fig, says = tradeoff.difference_plane(changed, x, y, theirs), headlines.changes(changed, step)
+    fig, says = tradeoff.difference_plane(changed, x, y, theirs), headlines.changes(changed, when)
     show(fig, headline=says, note=PLANE, facts=facts, frame=behind, key="tradeoff-plane")
 
 
-def in_words(runs: Sequence[Run], changed: pd.DataFrame, step: int) -> None:
+def in_words(runs: Sequence[Run], changed: pd.DataFrame, at: At) -> None:
     """Each difference with its interval, what has none, and from how large a one on this comparison would show it."""
     if arms := data.unpaired_arms(runs):
         words = f"Without a λ = 0 run of the same seed and settings, so without a difference: {', '.join(arms)}."
@@ -128,4 +157,4 @@ def in_words(runs: Sequence[Run], changed: pd.DataFrame, step: int) -> None:
     words = "What each λ changed against λ = 0, in words"
     if not (verdicts := data.verdicts(changed)).empty:
         st.dataframe(verdicts, hide_index=True, key="tradeoff-verdicts", alt=words)
-    st.caption(data.detectable_words(runs, step))
+    st.caption(data.detectable_words(runs, at))

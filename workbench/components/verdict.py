@@ -10,7 +10,7 @@ from hdpo.errors import HdpoError
 from hdpo.record.folder import Run, State
 from workbench import state
 from workbench.components import picker, session
-from workbench.data import catalog, tradeoff, verdict
+from workbench.data import basis, catalog, tradeoff, verdict
 
 NOT_COVERED = "Not covered: other base models and problem sets than these; with one seed, training noise; and of twenty intervals about one misses."
 LISTED = 40  # cliffs a list, each a link
@@ -18,7 +18,7 @@ LISTED = 40  # cliffs a list, each a link
 
 def show(members: list[Run]) -> None:
     """Nothing before all of these runs are done, or where they share no evaluated step after training."""
-    steps = tradeoff.shared_steps(members)
+    steps = list(basis.moments(members, "steps"))
     if not steps or not steps[-1] or any(m.status().state is not State.DONE for m in members):
         return
     step, names = steps[-1], catalog.arm_labels(members)

@@ -10,11 +10,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import streamlit as st
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture with what it draws."""
+
+    name: str
+    data: dict[str, Any]
+
 
 WEB = Path(__file__).with_name("web")
 ROOM = '<div class="picture"></div>'

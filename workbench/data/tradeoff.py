@@ -35,6 +35,7 @@ from hdpo.record.fingerprint import MEASURED, UNKNOWN, Fingerprint, comparison_w
 from hdpo.record.folder import Run
 from hdpo.records import GroupKind
 from workbench.data import catalog
+from workbench.data.basis import At, moments, step_of
 
 LOWER = "pass@1, lower levels"
 VERDICTS = ("arm", "against λ = 0", "verdict", "interval (points)", "seeds", "problems")
@@ -186,12 +187,6 @@ def word(name: str, value: Any) -> str:
     return text if name in ("teacher", "divergence", "advantage") else f"{name.replace('_', ' ')} {text}"[:40]
 
 
-def shared_steps(runs: Sequence[Run]) -> list[int]:
-    """Steps at which every one of these runs was evaluated, ascending."""
-    steps = [{int(r["step"]) for r in catalog.rows_of(run, "eval")} for run in runs]
-    return sorted(set.intersection(*steps)) if steps else []
-
-
 def lower_levels(runs: Sequence[Run]) -> list[int]:
     """The lower half of the problems' levels, the middle one with them; empty where problems have no level.
 
@@ -270,14 +265,16 @@ def measured(run: Run, step: int, metric: str, levels: Sequence[int]) -> dict[st
     return dict(catalog.measured(rows[-1])).get(metric) if rows else None
 
 
-def points(runs: Sequence[Run], step: int, x: str) -> pd.DataFrame:
-    """One row a run with coverage (y) against accuracy (x): describe's columns, x, y, their low and high, base_x, base_y.
+def points(runs: Sequence[Run], at: At, x: str) -> pd.DataFrame:
+    """One row a run with coverage (y) against accuracy (x) at this moment: describe's columns, step, x, y, their low and high,
+    base_x, base_y.
 
     The base is the run's own evaluation at step 0. Runs without x or y at this step are left out.
     """
     levels, pair = lower_levels(runs), (x, coverage(runs))
     rows = []
     for facts, run in zip(describe(runs).to_dict("records"), runs, strict=True):
+        step = step_of(run, at)
         at_x, at_y = (measured(run, step, metric, levels) for metric in pair)
         base = [(measured(run, 0, metric, levels) or NOT_MEASURED)["value"] for metric in pair]
         if at_x and at_y:
@@ -287,30 +284,35 @@ def points(runs: Sequence[Run], step: int, x: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def pass_k_table(runs: Sequence[Run], step: int) -> pd.DataFrame:
+def paths(runs: Sequence[Run], moments: Sequence[At], x: str) -> pd.DataFrame:
+    """`points` at each of these moments, numbered in the column `moment`."""
+    return pd.concat([points(runs, at, x).assign(moment=i) for i, at in enumerate(moments)], ignore_index=True)
+
+
+def pass_k_table(runs: Sequence[Run], at: At) -> pd.DataFrame:
     """pass@k for every k up to half of the samples, a row a run and k: describe's columns, k, value, low, high."""
     rows = []
     for facts, run in zip(describe(runs).to_dict("records"), runs, strict=True):
-        frame = counts(run, step)
-        pairs = count_pairs(frame)
+        step = step_of(run, at)
+        pairs = count_pairs(counts(run, step))
         for k in range(1, min((n for n, _ in pairs), default=0) // 2 + 1):
             e = mean_pass_at_k(pairs, k)
             rows.append({**facts, "step": step, "k": k, "value": e.value, "low": e.low, "high": e.high})
     return pd.DataFrame(rows)
 
 
-def level_table(runs: Sequence[Run], step: int) -> pd.DataFrame:
+def level_table(runs: Sequence[Run], at: At) -> pd.DataFrame:
     """Every metric by level, a row a run, level and metric: describe's columns, level, metric, value, low, high, n_problems."""
     parts = []
     for facts, run in zip(describe(runs).to_dict("records"), runs, strict=True):
         slices = catalog.slices_frame(run, "level")
-        some = slices[slices["step"] == step].drop(columns="run").rename(columns={"slice": "level"})
+        some = slices[slices["step"] == step_of(run, at)].drop(columns="run").rename(columns={"slice": "level"})
         parts.append(some.assign(**facts))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
-def differences(runs: Sequence[Run], step: int, metrics: Sequence[str]) -> pd.DataFrame:
-    """Each arm with λ > 0 against λ = 0, paired by problem and seed: arm, lambda, metric, value, low, high, words, seeds,
+def differences(runs: Sequence[Run], at: At, metrics: Sequence[str]) -> pd.DataFrame:
+    """Each arm with λ > 0 against λ = 0 at this moment, paired by problem and seed: arm, lambda, metric, value, low, high, words, seeds,
     n_seeds, n_problems (those that all runs of the comparison share).
 
     An arm without a λ = 0 run of the same seed and settings has no row.
@@ -322,7 +324,7 @@ def differences(runs: Sequence[Run], step: int, metrics: Sequence[str]) -> pd.Da
         lam = facts.loc[facts["arm"] == arm, "lambda"].iloc[0]
         names = {"arm": arm, "lambda": lam, "seeds": ", ".join(str(s) for s in pairs)}
         for metric in metrics:
-            values, problems = paired_values(list(pairs.values()), step, metric, levels)
+            values, problems = paired_values(list(pairs.values()), at, metric, levels)
             if not problems:
                 continue
             e = seeds_difference(*values)
@@ -340,10 +342,10 @@ def paired_arms(runs: Sequence[Run]) -> dict[str, dict[int, tuple[Run, Run]]]:
 
 
 def paired_values(
-    pairs: Sequence[tuple[Run, Run]], step: int, metric: str, levels: Sequence[int]
+    pairs: Sequence[tuple[Run, Run]], at: At, metric: str, levels: Sequence[int]
 ) -> tuple[tuple[list[np.ndarray], list[np.ndarray]], int]:
     """Per-problem values of both arms, an array a seed each, and the number of problems, which all these runs share."""
-    found = [[per_problem(run, step, metric, levels) for run in pair] for pair in pairs]
+    found = [[per_problem(run, step_of(run, at), metric, levels) for run in pair] for pair in pairs]
     common = sorted(set.intersection(*(set(v.index) for pair in found for v in pair)))
     first, second = ([pair[side][common].to_numpy() for pair in found] for side in (0, 1))
     return (first, second), len(common)
@@ -377,7 +379,7 @@ def read_varied(runs: tuple[Run, ...], metric: str, at: tuple[catalog.Stamp, ...
     found: list[tuple[int, int, Spread, str]] = []
     for members in comparable_sets(runs).values():
         for arm, pairs in paired_arms(members).items():
-            step = shared_steps([run for pair in pairs.values() for run in pair])[-1:]
+            step = list(moments([run for pair in pairs.values() for run in pair], "steps"))[-1:]
             values, problems = paired_values(list(pairs.values()), step[0], metric, ()) if step and step[0] else ((), 0)
             if problems >= FEWEST:
                 words = f"{arm} against 0 at step {step[0]} ({problems} problems, seeds: {len(pairs)})"
@@ -401,13 +403,13 @@ def verdicts(frame: pd.DataFrame) -> pd.DataFrame:
     return table.rename(columns={"metric": "against λ = 0", "n_problems": "problems"})[list(VERDICTS)]
 
 
-def detectable_words(runs: Sequence[Run], step: int) -> str:
+def detectable_words(runs: Sequence[Run], at: At) -> str:
     """From which true difference on each arm's comparison shows one (80 % power), by the pairs that its intervals come from."""
     words, levels, one_seed = [], lower_levels(runs), False
     for arm, pairs in paired_arms(runs).items():
         parts = []
         for metric in dict.fromkeys(("pass@1", coverage(runs))):
-            values, problems = paired_values(list(pairs.values()), step, metric, levels)
+            values, problems = paired_values(list(pairs.values()), at, metric, levels)
             if problems:
                 found = detectable_again(*values)
                 parts.append(told(found, metric))

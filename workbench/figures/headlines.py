@@ -135,27 +135,26 @@ def harm(steps: pd.DataFrame) -> str:
 # --- evaluations ------------------------------------------------------------------------------------------------------
 
 
-def evaluations(evals: pd.DataFrame, differences: pd.DataFrame, step: int | None) -> str:
+def evaluations(evals: pd.DataFrame, differences: pd.DataFrame, when: str) -> str:
     """What the runs' evaluations say: against λ = 0 where there is a pair, else from the base to now.
 
-    evals: long, as `catalog.evals_frame` gives it; differences: `tradeoff.differences` at `step`, which both arms measured.
+    evals: long, as `catalog.evals_frame` gives it; differences: `tradeoff.differences` at a moment
+    that both arms measured, called `when` (`basis.words`).
     """
     if evals.empty:
         return "No evaluation yet."
     if not differences.empty:
-        return " ".join(against_grpo(arm, rows, step) for arm, rows in differences.groupby("arm", sort=False))
+        return " ".join(against_grpo(arm, rows, when) for arm, rows in differences.groupby("arm", sort=False))
     return " ".join(from_base(label, rows) for label, rows in by_run(evals))
 
 
-def against_grpo(arm: str, rows: pd.DataFrame, step: int | None) -> str:
+def against_grpo(arm: str, rows: pd.DataFrame, when: str) -> str:
     """One arm against its λ = 0 partners, in points, coverage first."""
     by, order = rows.set_index("metric"), sorted(rows["metric"], key=coverage_first)
     said = [f"{'cliffs' if m == 'cliff' else m} {points_of(by.loc[m])}" for m in order]
     first = by.iloc[0]
     seeds = f"{first['n_seeds']:.0f} seeds" if first["n_seeds"] > 1 else "one seed: without training noise"
-    return (
-        f"{arm} against λ = 0 at step {step}, in points: {joined(said)} ({first['n_problems']:.0f} problems, {seeds})."
-    )
+    return f"{arm} against λ = 0 at {when}, in points: {joined(said)} ({first['n_problems']:.0f} problems, {seeds})."
 
 
 def coverage_first(metric: str) -> tuple[int, int]:
@@ -283,27 +282,29 @@ def mismatch(probe: pd.DataFrame) -> str:
 # --- the tradeoff -----------------------------------------------------------------------------------------------------
 
 
-def changes(differences: pd.DataFrame, step: int) -> str:
+def changes(differences: pd.DataFrame, when: str) -> str:
     """What each arm changed against λ = 0, coverage first. differences: `tradeoff.differences`."""
     if differences.empty:
         return "No pair here: it takes a run with λ = 0 and one with λ > 0, same seed and settings."
-    return " ".join(against_grpo(arm, rows, step) for arm, rows in differences.groupby("arm", sort=False))
+    return " ".join(against_grpo(arm, rows, when) for arm, rows in differences.groupby("arm", sort=False))
 
 
-def arms(points: pd.DataFrame, differences: pd.DataFrame, step: int, x: str, y: str) -> str:
+def arms(points: pd.DataFrame, differences: pd.DataFrame, when: str, x: str, y: str) -> str:
     """Which arm's mean covers most and which is most accurate, and what the former gains on λ = 0, with its interval. Whether
     two arms above 0 differ is not told: nothing here tests it."""
     if points.empty:
-        return "No run here was evaluated at this step."
+        return "No run here was evaluated at this moment."
     means = points.groupby("arm", sort=False)[["x", "y"]].mean()
     if len(means) == 1:
         arm, at = means.index[0], means.iloc[0]
-        return f"{arm} at step {step}: {x} {per_cent(at['x'])}, {y} {per_cent(at['y'])}; another λ beside it would make a comparison."
+        return f"{arm} at {when}: {x} {per_cent(at['x'])}, {y} {per_cent(at['y'])}; another λ beside it would make a comparison."
     wide, sharp = means["y"].idxmax(), means["x"].idxmax()
     rows = differences[(differences["arm"] == wide) & (differences["metric"] == y)] if len(differences) else differences
     gain = f"; {points_of(rows.iloc[0])} points against λ = 0" if len(rows) else ""
     most = f"{y} {per_cent(means.loc[wide, 'y'])}{gain}"
-    return f"Highest means at step {step}: coverage {wide} ({most}), accuracy {sharp} ({x} {per_cent(means.loc[sharp, 'x'])})."
+    return (
+        f"Highest means at {when}: coverage {wide} ({most}), accuracy {sharp} ({x} {per_cent(means.loc[sharp, 'x'])})."
+    )
 
 
 def curves(table: pd.DataFrame) -> str:

@@ -13,7 +13,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from workbench.figures import style
-from workbench.figures.style import GREY, NOWHERE, Look
+from workbench.figures.style import NOWHERE, Look
 
 CORNERS = (
     "top left",
@@ -36,64 +36,41 @@ def arms(frame: pd.DataFrame) -> list[tuple[str, Look, pd.DataFrame]]:
     return [(arm, looks[arm], rows) for arm, _, rows in found]
 
 
-def coverage_accuracy(points: pd.DataFrame, x_title: str, y_title: str) -> go.Figure:
-    """Each run with its 95 % intervals (faint), the mean of each arm (strong), an arrow from the base model to it."""
-    if points.empty:
-        return style.nothing("No run here was evaluated at this step.")
-    base = float(points["base_x"].mean()), float(points["base_y"].mean())
-    traces: list[dict[str, Any]] = []
-    for i, (name, look, rows) in enumerate(arms(points)):
-        traces += [seed_marks(name, look, rows), arm_mark(name, look, rows, CORNERS[i % len(CORNERS)])]
-    if known := base[0] == base[0] and base[1] == base[1]:  # not NaN
-        marker = {"color": GREY.colour, "symbol": "hexagon-open", "size": 16, "line": {"width": 2}}
-        words = "base model<br>%{x:.1%}, %{y:.1%}<extra></extra>"
-        star = {"type": "scatter", "x": [base[0]], "y": [base[1]], "mode": "markers", "name": "base model (step 0)"}
-        traces.append(star | {"marker": marker, "hovertemplate": words})
-    fig = style.figure(traces, 480, PER_CENT | style.titled(x_title), PER_CENT | style.titled(y_title))
-    for _, look, rows in arms(points) if known else ():
-        add_arrow(fig, base, (float(rows["x"].mean()), float(rows["y"].mean())), look)
-    return fig
-
-
-def seed_marks(name: str, look: Look, rows: pd.DataFrame) -> dict[str, Any]:
-    """The runs of one arm, each with both of its intervals; those made here are larger than the recorded ones."""
-    origin = ["recorded" if r else "made here" for r in rows["recorded"]]
+def paths(points: pd.DataFrame, words: Sequence[str], x_title: str, y_title: str) -> dict[str, Any]:
+    """What `web/paths.js` draws: each arm's means and runs at each moment. points: `tradeoff.paths`; words: of its moments."""
+    known = points.assign(moment=points["moment"].astype(int)) if len(points) else points
+    ends = {}
+    for axis, title in (("x", x_title), ("y", y_title)):
+        values = pd.concat([known[axis], known[f"{axis}_low"], known[f"{axis}_high"], known[f"base_{axis}"]]).dropna()
+        low, high = float(values.min()), float(values.max())
+        ends[axis] = {"title": title, "range": [max(0.0, low - 0.02), min(1.0, high + 0.02)]}
+    drawn = []
+    for name, look, rows in arms(known):
+        means = rows.groupby("moment")[["x", "y"]].mean()
+        seeds = [
+            {"name": f"seed {seed}", "at": listed(run.set_index("moment")[list(AT)], len(words))}
+            for (seed, _), run in rows.groupby(["seed", "run"], sort=True)
+        ]
+        facts = {"name": name, "short": name[:30], "colour": look.colour, "dash": look.dash, "symbol": look.symbol}
+        drawn.append(facts | {"mean": listed(means, len(words)), "seeds": seeds})
+    base = known[["base_x", "base_y"]].mean()
+    start = None if base.isna().any() else base.tolist()
     return {
-        "type": "scatter",
-        "x": rows["x"],
-        "y": rows["y"],
-        "mode": "markers",
-        "name": f"{style.safe(name)}, seeds",
-        "legendgroup": name,
-        "showlegend": False,
-        "error_x": errors(rows, "x", look),
-        "error_y": errors(rows, "y", look),
-        "marker": {
-            "color": look.colour,
-            "symbol": look.symbol,
-            "size": [7 if r else 11 for r in rows["recorded"]],
-            "opacity": 0.6,
-        },
-        "customdata": [[s, f"{o}: {r}"] for s, o, r in zip(rows["seed"], origin, rows["run"], strict=True)],
-        "hovertemplate": f"{style.safe(name)}, seed %{{customdata[0]}}<br>%{{x:.1%}}, %{{y:.1%}}<br>%{{customdata[1]}}<extra></extra>",
+        **ends,
+        "moments": list(words),
+        "arms": drawn,
+        "base": start,
+        "alt": f"{y_title} against {x_title}, a path an arm",
     }
 
 
-def arm_mark(name: str, look: Look, rows: pd.DataFrame, corner: str) -> dict[str, Any]:
-    """The mean over the runs of one arm, with its words."""
-    return {
-        "type": "scatter",
-        "x": [rows["x"].mean()],
-        "y": [rows["y"].mean()],
-        "mode": "markers+text",
-        "name": style.safe(name),
-        "legendgroup": name,
-        "text": [short(name)],
-        "textposition": corner,
-        "textfont": {"size": style.TEXT + 1},
-        "marker": {"color": look.colour, "symbol": look.symbol, "size": 14},
-        "hovertemplate": f"{style.safe(name)}, mean of {len(rows)} run(s)<br>%{{x:.1%}}, %{{y:.1%}}<extra></extra>",
-    }
+AT = ("x", "y", "x_low", "x_high", "y_low", "y_high")
+
+
+def listed(rows: pd.DataFrame, moments: int) -> list[list[float] | None]:
+    """A row a moment, None where there is none."""
+    found: dict[int, list[float]] = {int(i): row.tolist() for i, row in rows.iterrows()}
+    return [found.get(i) for i in range(moments)]
 
 
 def short(arm: str) -> str:
@@ -110,30 +87,6 @@ def errors(rows: pd.DataFrame, axis: str, look: Look) -> dict[str, Any]:
     up, down = rows[f"{axis}_high"] - rows[axis], rows[axis] - rows[f"{axis}_low"]
     ends = {"type": "data", "symmetric": False, "array": up, "arrayminus": down}
     return ends | {"color": style.faint(look.colour, 0.45), "thickness": 1, "width": 0}
-
-
-def add_arrow(fig: go.Figure, base: tuple[float, float], tip: tuple[float, float], look: Look) -> None:
-    """From the base model to an arm; none where nothing has moved yet."""
-    if base == tip:
-        return
-    ends = {
-        "x": tip[0],
-        "y": tip[1],
-        "ax": base[0],
-        "ay": base[1],
-        "xref": "x",
-        "yref": "y",
-        "axref": "x",
-        "ayref": "y",
-    }
-    head = {
-        "showarrow": True,
-        "arrowhead": 2,
-        "arrowwidth": 1.5,
-        "arrowcolor": style.faint(look.colour, 0.7),
-        "standoff": 9,
-    }
-    fig.add_annotation(text="", **ends, **head)
 
 
 def pass_k_curves(table: pd.DataFrame) -> go.Figure:
