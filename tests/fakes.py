@@ -257,7 +257,7 @@ def count_row(i: int, p: Problem) -> dict[str, Any]:
 def gap_row(trace: int, at: int, step: int, on: str) -> dict[str, Any]:
     kl = 0.5 / (step + 1) + 0.01 * at
     return {
-        "trace": trace,
+        "trace": 2 * trace + (on == "own"),  # the pairs of a probe set are numbered through
         "on": on,
         "problem_id": f"steep-val-{trace:04d}",
         "position": at,

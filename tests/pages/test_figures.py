@@ -99,14 +99,15 @@ def test_a_name_from_outside_is_text(runs_folder: Path, page: str) -> None:
 def test_gap_draws_the_run_folder(runs_folder: Path) -> None:
     run = Run(fake_train_run(runs_folder))
     at = fine(open_page("gap", gap_run=run.id))
-    assert {"gap-mismatch", "gap-bounds"}.isdisjoint(figures(at)), "folded"
-    at.session_state["gap-price"] = at.session_state["gap-bounds-box"] = True
+    assert {"gap-teachers", "gap-mismatch", "gap-position", "gap-bounds"}.isdisjoint(figures(at)), "folded"
+    for box in ("gap-both", "gap-price", "gap-positions", "gap-bounds-box"):
+        at.session_state[box] = True
     found = figures(fine(at.run()))
     rows = [r for r in run.metrics("probe") if r["on"] == "privileged"]
-    over = trace(found["gap-over"], "λ = 0.3 drifting")
+    over = trace(found["gap-over"], "λ = 0.3 privileged")
     assert values(over["x"]) == [r["step"] for r in rows]
     assert values(over["y"]) == pytest.approx([r["kl_drifting"]["value"] for r in rows])
-    own = trace(found["gap-over"], "λ = 0.3 accepted")
+    own = trace(found["gap-teachers"], "λ = 0.3 accepted")
     assert values(own["y"]) == pytest.approx([r["step_gap"] for r in run.metrics("step")])
     last = pd.DataFrame(run.table("gap", 4)).query("on == 'privileged'").groupby("position")["kl_frozen"].mean()
     assert values(trace(found["gap-position"], "after, frozen")["y"]) == pytest.approx(last.tolist())
@@ -116,13 +117,29 @@ def test_gap_draws_the_run_folder(runs_folder: Path) -> None:
     assert values(found["gap-bounds"]["data"][0]["y"]) == pytest.approx([r["lemma1"] for r in run.table("gap", 4)])
 
 
+def test_gap_shows_where_on_a_trace_it_lies(runs_folder: Path) -> None:
+    run = Run(fake_train_run(runs_folder))
+    at = fine(open_page("gap", gap_run=run.id))
+    trace_of = at.selectbox(key="gap_trace").value
+    old, new = ([r for r in run.table("gap", step) if r["trace"] == trace_of] for step in (0, 4))
+    found = figures(at)
+    assert values(trace(found["gap-trace"], "before")["y"]) == pytest.approx([r["kl_drifting"] for r in old])
+    assert values(trace(found["gap-trace"], "after")["y"]) == pytest.approx([r["kl_drifting"] for r in new])
+    widest = max(old, key=lambda r: r["kl_drifting"])
+    assert f"<b>{widest['token']!r}</b>" in {a["text"] for a in found["gap-trace"]["layout"]["annotations"]}
+    assert len(found["gap-strip"]["tokens"]) == len(old)
+    assert any(f"token {widest['position'] + 1}" in m.value for m in at.markdown)
+
+
 def test_gap_before_and_after_follow_the_link(runs_folder: Path) -> None:
     run = Run(fake_train_run(runs_folder))
-    at = fine(open_page("gap", gap_run=run.id, gap_before="2", gap_after="2"))
+    at = open_page("gap", gap_run=run.id, gap_before="2", gap_after="2")
+    at.session_state["gap-positions"] = True
+    at = fine(at.run())
     assert [at.selectbox(key=k).value for k in ("gap_before", "gap_after")] == [2, 2]
     assert all(m.delta == "+0.000" for m in at.metric)
     fine(at.selectbox(key="gap_after").set_value(4).run())
-    assert at.metric[0].value == "0.100" and at.metric[0].delta == "-0.067"  # 0.5 / 5, and 0.5 / 3 before
+    assert at.metric[0].value == "0.100" and at.metric[0].delta == "−0.067"  # 0.5 / 5, and 0.5 / 3 before
 
 
 def test_steps_of_another_run_give_way_to_its_own(runs_folder: Path) -> None:
@@ -147,7 +164,7 @@ def test_gap_draws_a_partner_beside(runs_folder: Path) -> None:
     at = fine(open_page("gap", gap_run=second.name))
     fine(at.multiselect(key="gap_beside").set_value([first.name]).run())
     names = {t["name"] for t in figures(at)["gap-over"]["data"]}
-    assert {"λ = 0 drifting", "λ = 0.3 frozen"} <= names
+    assert {"λ = 0 privileged", "λ = 0.3 own"} <= names
 
 
 def test_a_run_of_the_real_engine_is_shown(runs_folder: Path, real_train_run: Path) -> None:
@@ -155,8 +172,9 @@ def test_a_run_of_the_real_engine_is_shown(runs_folder: Path, real_train_run: Pa
     run = Run(real_train_run)
     found = figures(fine(open_page("gap", gap_run=run.id)))
     rows = [r for r in run.metrics("probe") if r["on"] == "own"]
-    own = [t for t in found["gap-over"]["data"] if t["name"] == "λ = 0.3 drifting" and t["xaxis"] == "x2"]
-    assert values(own[0]["y"]) == pytest.approx([r["kl_drifting"]["value"] for r in rows])
+    assert values(trace(found["gap-over"], "λ = 0.3 own")["y"]) == pytest.approx(
+        [r["kl_drifting"]["value"] for r in rows]
+    )
     fine(open_page("tradeoff"))
 
 
@@ -290,7 +308,7 @@ def test_a_writer_can_be_followed_while_it_works(runs_folder: Path) -> None:
     """The page of a live run draws what the folder holds at that moment."""
     path = fake_train_run(runs_folder, state=State.RUNNING)
     at = fine(open_page("gap", gap_run=path.name))
-    before = values(trace(figures(at)["gap-over"], "λ = 0.3 drifting")["x"])
+    before = values(trace(figures(at)["gap-over"], "λ = 0.3 privileged")["x"])
     interval = {"value": 0.1, "low": 0.0, "high": 0.2}
     names = (
         "kl_drifting",
@@ -304,5 +322,5 @@ def test_a_writer_can_be_followed_while_it_works(runs_folder: Path) -> None:
     )
     for on in ("privileged", "own"):
         RunWriter(path, 1).metric("probe", 9, on=on, n_traces=3, n_tokens=9, **dict.fromkeys(names, interval))
-    after = values(trace(figures(fine(at.run()))["gap-over"], "λ = 0.3 drifting")["x"])
+    after = values(trace(figures(fine(at.run()))["gap-over"], "λ = 0.3 privileged")["x"])
     assert after == [*before, 9]

@@ -209,12 +209,18 @@ def trace_sentence(lens: Lens) -> str:
     )
 
 
-def legend(measure: str) -> str:
+def legend(measure: str, more: str = "Hover or focus a token for its numbers, click it for the table.") -> str:
     low, middle, high = GRADES[measure]
-    return (
-        f"{NAMES[measure]} in nats: no mark below {low}; dotted from {low}; solid from {middle}; "
-        f"double, red from {high}. Hover or focus a token for its numbers, click it for the table."
-    )
+    return f"{NAMES[measure]} in nats: no mark below {low}; dotted from {low}; solid from {middle}; double, red from {high}. {more}"
+
+
+def gap_tokens(trace: pd.DataFrame) -> list[StripToken]:
+    """The strip of one trace of a probe set, graded by the gap before. trace: `workbench.data.gap.of_trace`."""
+    found = []
+    for row in trace.itertuples():
+        label = f"token {row.position + 1} '{piece_word(row.token)}': KL {row.before:.4f} → {row.after:.4f} nats"
+        found.append(StripToken(piece_text(row.token), f"g{grade(row.before, 'kl')}", label))
+    return found
 
 
 def token_strip(tokens: Sequence[StripToken], *, key: str, picked: int | None = None, details: bool = True) -> None:

@@ -47,6 +47,19 @@ def changes(probe: pd.DataFrame, before: int, after: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def traces(gap: pd.DataFrame) -> list[int]:
+    """The numbers of the traces, privileged before own, the widest mean gap first. gap: `catalog.gap_frame`."""
+    means = gap.groupby(["on", "trace"])["kl_drifting"].mean().reset_index()
+    means["own"] = means["on"] == "own"
+    return [int(t) for t in means.sort_values(["own", "kl_drifting"], ascending=[True, False])["trace"]]
+
+
+def of_trace(before: pd.DataFrame, after: pd.DataFrame, trace: int) -> pd.DataFrame:
+    """One trace, a row a token: on, position, token, before, after (nats, drifting teacher)."""
+    old, new = (f[f["trace"] == trace].sort_values("position").reset_index(drop=True) for f in (before, after))
+    return old[["on", "position", "token"]].assign(before=old["kl_drifting"], after=new["kl_drifting"])
+
+
 def probe_words(probe: pd.DataFrame) -> str:
     """How much the probe set holds: traces and tokens of either kind."""
     kinds = probe.sort_values("step").drop_duplicates("on")

@@ -35,6 +35,45 @@ BOUNDS = (
 )
 
 
+def over_training(probe: pd.DataFrame, noise: float | None = None) -> go.Figure:
+    """KL(P_T‖P_S) per token on the probe set over the steps, drifting teacher: a run's two kinds of traces as two lines.
+
+    noise: what a sampler of another kind and the trained model differ by (nats a token): no gap below it means anything.
+    """
+    rows = probe[probe["metric"] == "kl_drifting"] if not probe.empty else probe
+    if rows.empty:
+        return style.nothing("The probe set has not been measured yet.")
+    looks, series = style.run_looks(probe), []
+    for label, of_run in style.by_run(rows.sort_values("step")):
+        for on, dash, end in (("privileged", "solid", ""), ("own", "dash", "-open")):
+            some, look = of_run[of_run["on"] == on], looks[label]
+            drawn = replace(look, dash=dash, symbol=look.symbol.removesuffix("-open") + end)
+            name = f"{label} {on}".strip()
+            series += [Series(name, some["step"], some["value"], drawn, some["low"], some["high"])] if len(some) else []
+    if noise is not None:
+        ends = rows["step"].agg(["min", "max"])
+        series.append(Series("floor", ends, ends * 0.0 + noise, replace(GREY, dash="dashdot"), marks=False))
+    return style.lines([Panel("", series, "nats per token")], 380, "step")
+
+
+def kl_of_trace(trace: pd.DataFrame, lam: float = 0.0) -> go.Figure:
+    """The gap at each token of one trace before and after, its widest tokens named. trace: `workbench.data.gap.of_trace`."""
+    if trace.empty:
+        return style.nothing("This run has no gap measured by token.")
+    look, hover = style.lambda_look(lam), "token %{x}, %{customdata}<br>%{y:.4g} nats"
+    words = trace["token"].map(style.safe)
+    pair = (("before", replace(GREY, symbol="circle-open")), ("after", look))
+    series = [Series(n, trace["position"] + 1, trace[n], at, more=words, hover=hover) for n, at in pair]
+    end = float(len(trace))
+    fig = style.lines([Panel("", series, "nats")], 320, "token of the trace", x_end=end)
+    for row in trace.nlargest(3, "before").itertuples():
+        text = f"<b>{style.safe(repr(row.token))}</b>"
+        fig.add_annotation(
+            x=row.position + 1, y=row.before, text=text, ax=24, ay=-18, arrowhead=0, font={"size": style.TEXT}
+        )
+    return fig
+
+
 def position_means(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
     """Mean gap at each token position over the traces that reach it: POSITION_COLUMNS; nats.
 

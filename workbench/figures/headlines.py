@@ -240,6 +240,22 @@ def gap(probe: pd.DataFrame) -> str:
     return f"Gap on privileged traces in nats per token, {when}: {joined(parts)}."
 
 
+def trace(tokens: pd.DataFrame, before: int, after: int) -> str:
+    """Where on one trace the gap lies, and what became of it. tokens: `workbench.data.gap.of_trace`; before, after: steps."""
+    total = tokens["before"].sum() if len(tokens) else 0.0
+    if not total > 0:
+        return "This trace has no gap."
+    widest = tokens.loc[tokens["before"].idxmax()]
+    few = int((tokens["before"].sort_values(ascending=False).cumsum() < 0.5 * total).sum()) + 1
+    half = (
+        f"{few} of {len(tokens)} tokens of this {widest['on']} trace carry half of its gap"
+        if few > 1
+        else (f"One of {len(tokens)} tokens of this {widest['on']} trace carries half of its gap")
+    )
+    then = f"at step {before} and {widest['after']:.2f} at step {after}"
+    return f"{half}; it is widest at token {widest['position'] + 1}, {widest['token']!r}: {widest['before']:.2f} nats {then}."
+
+
 def positions(before: pd.DataFrame, after: pd.DataFrame) -> str:
     """How few tokens carry the gap before training."""
     means = position_means(before, after)
