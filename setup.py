@@ -8,10 +8,7 @@ setup(
     # Not `workbench.pages`: a folder of that name beside its script makes Streamlit put up a navigation of its own.
     packages=[*find_packages(include=["hdpo*", "workbench*"]), "workbench.page_scripts", "workbench.assets"],
     package_dir={"workbench.page_scripts": "pages", "workbench.assets": "assets"},
-    package_data={
-        "workbench": [".streamlit/config.toml", "style.css", "components/web/*"],
-        "workbench.assets": ["**/*"],
-    },
+    package_data={"workbench": [".streamlit/config.toml", "*.css", "components/web/*"], "workbench.assets": ["**/*"]},
     exclude_package_data={"workbench.assets": ["*.md", "screenshots/*"]},
     include_package_data=False,
 )

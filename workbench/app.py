@@ -13,7 +13,7 @@ import streamlit as st  # noqa: E402
 
 from hdpo.assets import ASSETS  # noqa: E402
 from workbench import launch, state  # noqa: E402
-from workbench.components import session  # noqa: E402
+from workbench.components import session, stage  # noqa: E402
 
 PAGES = {
     "See": (("overview", "Overview"), ("cliffs", "Cliffs"), ("side_by_side", "Side by side")),
@@ -37,9 +37,10 @@ navigation = st.navigation(pages())
 name = navigation.url_path or "overview"
 # A local picture: an icon by name would be fetched from the internet.
 st.set_page_config(f"{navigation.title} · HDPO workbench", str(ASSETS / "icon.png"), "wide", initial_sidebar_state=216)
-for foreign in [key for key in st.query_params if not key.startswith(f"{PREFIXES.get(name, name)}_")]:
+for foreign in [k for k in st.query_params if k != "stage" and not k.startswith(f"{PREFIXES.get(name, name)}_")]:
     del st.query_params[foreign]  # an address holds its own page's settings alone
 st.html(Path(__file__).with_name("style.css"))
+stage.begin(name)
 with state.sentences():
     launch.ensure_workers()
 with st.sidebar:
@@ -51,3 +52,4 @@ try:
 finally:
     with lost:
         state.say_lost()
+    stage.bar(name)

@@ -132,5 +132,5 @@ def say_lost() -> None:
 def next_step(words: str, name: str, **params: str) -> None:
     """The button at the bottom of a page that carries what is chosen along to the next one."""
     st.space("small")
-    with st.container(border=True):
+    with st.container(border=True, key=f"next-{name}"):
         st.page_link(page(name), label=f"**Next:** {words}", icon=":material/arrow_forward:", query_params=params)

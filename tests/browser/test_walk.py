@@ -18,6 +18,8 @@ from urllib.parse import urlparse
 import psutil
 import pytest
 
+from workbench.components import stage
+
 sync_api = pytest.importorskip(
     "playwright.sync_api", reason="playwright is not installed: pip install -r requirements-dev.txt"
 )
@@ -35,7 +37,8 @@ FLAGS = [
 ]
 PAGES = ("", "cliffs", "side_by_side", "lambda_lab", "gap", "tradeoff", "runs", "glossary")
 DRAWN = ("", "cliffs", "lambda_lab", "gap", "tradeoff")  # with a figure, recorded runs being there
-SMALLEST, FAINTEST = 14, 4.5  # pixels, and contrast to 1
+FIGURE = ".js-plotly-plot .main-svg, .picture svg"  # plotly's or a picture of ours
+SMALLEST, ON_STAGE, FAINTEST = 14, 20, 4.5  # pixels, and contrast to 1
 # The texts of figures that are smaller or fainter than that, each with its size and contrast.
 UNREAD = """([smallest, faintest]) => {
   const light = (c) => {
@@ -44,19 +47,21 @@ UNREAD = """([smallest, faintest]) => {
   }
   const numbers = (colour) => colour.match(/[\\d.]+/g).map(Number)
   const ground = (node) => {
-    for (; node; node = node.parentElement) {
+    for (; node; node = node.parentElement || node.getRootNode().host) {
       const c = numbers(getComputedStyle(node).backgroundColor)
       if (c.length < 4 || c[3] > 0.9) return light(c.slice(0, 3))
     }
     return 1
   }
   const found = []
-  for (const text of document.querySelectorAll(".js-plotly-plot text")) {
+  const roots = [document, ...[...document.querySelectorAll("*")].map((e) => e.shadowRoot).filter(Boolean)]
+  const texts = roots.flatMap((r) => [...r.querySelectorAll(".js-plotly-plot text, .picture svg text")])
+  for (const text of texts) {
     if (!text.textContent.trim() || !text.getBoundingClientRect().width) continue
-    const look = getComputedStyle(text), pair = [light(numbers(look.fill).slice(0, 3)), ground(text.closest(".js-plotly-plot"))]
+    const look = getComputedStyle(text), pair = [light(numbers(look.fill).slice(0, 3)), ground(text.closest("svg").parentElement)]
     const contrast = (Math.max(...pair) + 0.05) / (Math.min(...pair) + 0.05)
-    if (parseFloat(look.fontSize) < smallest || contrast < faintest)
-      found.push(`${text.textContent}: ${look.fontSize}, ${contrast.toFixed(1)}`)
+    const size = parseFloat(look.fontSize) * text.currentCSSZoom
+    if (size < smallest - 0.01 || contrast < faintest) found.push(`${text.textContent}: ${size}, ${contrast.toFixed(1)}`)
   }
   return found
 }"""
@@ -146,7 +151,7 @@ def test_scan_then_side_by_side_then_a_training_then_tradeoff(page: sync_api.Pag
     assert page.get_by_test_id("stPlotlyChart").count() >= 1
 
     visit(page, server, "tradeoff")
-    page.get_by_test_id("stPlotlyChart").first.wait_for(timeout=PATIENCE)
+    page.locator(FIGURE).first.wait_for(timeout=PATIENCE)
     settled(page)
 
 
@@ -161,8 +166,7 @@ def test_every_page_stands_in_both_themes_and_in_a_narrow_window(
     wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert wide <= 0, "the page is wider than its window"
     if name in DRAWN:
-        page.get_by_test_id("stPlotlyChart").first.wait_for(timeout=PATIENCE)
-        page.locator(".js-plotly-plot text").first.wait_for(timeout=PATIENCE)
+        page.locator(FIGURE).locator("text").first.wait_for(timeout=PATIENCE)
         assert page.evaluate(UNREAD, [SMALLEST, FAINTEST]) == []
 
 
@@ -170,12 +174,35 @@ def test_every_page_stands_in_both_themes_and_in_a_narrow_window(
 def test_headline_and_main_figure_are_on_the_first_screen(page: sync_api.Page, server: str, name: str) -> None:
     page.set_viewport_size({"width": 1024, "height": 768})
     visit(page, server, name)
-    chart = page.get_by_test_id("stPlotlyChart").first
+    chart = page.locator(FIGURE).first
     chart.wait_for(timeout=PATIENCE)
     box = chart.bounding_box()
     assert box is not None and box["y"] + box["height"] <= 768, f"the main figure ends at {box}"
     headline = page.get_by_role("heading", level=4).first.bounding_box()
     assert headline is not None and headline["y"] < box["y"]
+
+
+def test_the_stage_leads_through_its_stations_by_keys_alone(page: sync_api.Page, server: str) -> None:
+    page.emulate_media(color_scheme="light")
+    page.set_viewport_size({"width": 1920, "height": 1080})
+    visit(page, server, "cliffs")
+    page.keyboard.press("s")
+    bar = page.get_by_text(re.compile(r"^\d of \d · "))
+    for number, station in enumerate(stage.STATIONS, 1):
+        bar.filter(has_text=f"{number} of {len(stage.STATIONS)} · {station.idea}").wait_for(timeout=PATIENCE)
+        settled(page)
+        assert f"stage={station.name}" in page.url and not page.get_by_test_id("stSidebar").is_visible()
+        if station.page in DRAWN:
+            page.locator(FIGURE).locator("text").first.wait_for(timeout=PATIENCE)
+            assert page.evaluate(UNREAD, [ON_STAGE, FAINTEST]) == []
+        page.keyboard.press("ArrowRight")
+    page.keyboard.press("s")
+    page.get_by_test_id("stSidebar").wait_for(timeout=PATIENCE)
+    page.get_by_text("Dark").click()
+    page.get_by_text("Light").wait_for(timeout=PATIENCE)
+    settled(page)
+    assert "stage=" not in page.url and "tradeoff" in page.url
+    page.evaluate("localStorage.clear()")
 
 
 def test_a_place_outlives_a_change_of_page_a_reload_and_back(page: sync_api.Page, server: str) -> None:

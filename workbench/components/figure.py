@@ -8,6 +8,7 @@ import streamlit as st
 
 from workbench import state
 from workbench.components.web import Picture, component
+from workbench.figures import style
 
 # The camera button saves a PNG in the browser itself; plotly's own logo and cloud links stay out.
 CONFIG = {"displaylogo": False, "responsive": True, "toImageButtonOptions": {"scale": 2}}
@@ -28,6 +29,7 @@ def show(
     if isinstance(fig, Picture):
         component(fig.name)(data=fig.data, key=key)
     else:
+        fig = style.enlarged(fig) if st.session_state.get("stage") else fig
         st.plotly_chart(fig, key=key, theme="streamlit", config=CONFIG, alt=heard)
     # Only an open table is sent: a live figure redraws every second.
     box = st.expander("About this figure", key=f"{key}-about", on_change="rerun", type="compact")

@@ -217,6 +217,24 @@ def dressed(height: int) -> dict[str, Any]:
     }
 
 
+STAGE = 1.45  # from TEXT to the 20 pixels that the last row of a lecture hall reads; also in `workbench/stage.css`
+
+
+def enlarged(fig: go.Figure) -> go.Figure:
+    """The same figure for a lecture hall: texts, margins and height, not its marks."""
+    layout = fig.to_dict()["layout"]
+
+    def grow(node: Any) -> Any:
+        if isinstance(node, dict):
+            return {k: round(v * STAGE) if k == "size" else grow(v) for k, v in node.items()}
+        return [grow(v) for v in node] if isinstance(node, list | tuple) else node
+
+    layout = grow(layout)
+    layout["height"] = round(layout["height"] * STAGE)
+    layout["margin"] = {side: round(room * STAGE) for side, room in layout["margin"].items()}
+    return go.Figure({"data": fig.data, "layout": layout})
+
+
 def titled(words: str) -> dict[str, Any]:
     """An axis with a title in the figures' size."""
     return {"title": {"text": words, "font": {"size": TEXT}}}

@@ -1,0 +1,84 @@
+"""The stage: one idea a screen for the last row of a lecture hall, and a path of stations through the pages.
+
+Key s, the button in the sidebar and `stage=STATION` in a link begin and end it; the arrow keys go from station to station.
+Nothing is drawn otherwise: `stage.css` enlarges what is there and hides all but headline, figure and main control.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import streamlit as st
+
+from workbench import state
+from workbench.components import web
+
+CSS = Path(__file__).parents[1] / "stage.css"
+PAIR = ("steep-lambda-0.3-seed-0", "steep-lambda-0-seed-0")  # recorded runs, which come with the project
+
+
+@dataclass(frozen=True)
+class Station:
+    """One screen of a lecture: its page with settings that are known to work."""
+
+    name: str
+    idea: str
+    page: str
+    params: dict[str, str] = field(default_factory=dict)
+
+
+STATIONS = (
+    Station("cliff", "A cliff: every rollout fails, so all advantages are zero", "cliffs"),
+    Station("peek", "The peek: the same model, with the solution before it", "side_by_side"),
+    Station("filter", "The filter: what is right is kept, and distilled on cliffs alone", "lambda_lab"),
+    Station("lambda", "λ: how much of it", "lambda_lab", {"lab_run": PAIR[0]}),
+    Station("gap", "The gap: how far the student was from its teacher", "gap", {"gap_run": PAIR[0]}),
+    Station("tradeoff", "The tradeoff: coverage against accuracy", "tradeoff"),
+)
+NAMES = [s.name for s in STATIONS]
+
+
+def begin(page: str) -> bool:
+    """Whether the stage is on, from the link or from before. To be called before a page is drawn."""
+    if (linked := st.query_params.get("stage", "")) in NAMES:
+        st.session_state["stage"] = linked
+    if name := st.session_state.get("stage", ""):
+        if STATIONS[NAMES.index(name)].page != page:  # a link led elsewhere: the first station there, or none
+            name = st.session_state["stage"] = next((s.name for s in STATIONS if s.page == page), name)
+        st.query_params["stage"] = name
+        st.html(CSS)
+    return bool(name)
+
+
+def bar(page: str) -> None:
+    """Off: the button that begins. On: the station, its neighbours, the way out."""
+    if not (name := st.session_state.get("stage", "")):
+        first = next((s.name for s in STATIONS if s.page == page), NAMES[0])
+        help = "One idea a screen, in large type; arrow keys go from station to station."
+        st.sidebar.button("Stage", key="stage_on", shortcut="s", help=help, on_click=turn, args=(first,))
+        with st.sidebar:
+            theme()
+        return
+    at = NAMES.index(name)
+    with st.container(horizontal=True, vertical_alignment="center", key="stage-bar"):
+        back = st.button("◀", key="stage_back", shortcut="Left", disabled=at == 0)
+        st.text(f"{at + 1} of {len(STATIONS)} · {STATIONS[at].idea}")
+        on = st.button("▶", key="stage_next", shortcut="Right", disabled=at + 1 == len(STATIONS))
+        theme()
+        st.button("Leave", key="stage_off", shortcut="s", on_click=turn, args=("",))
+    if back or on:
+        to = STATIONS[at + (1 if on else -1)]
+        st.session_state["stage"] = to.name
+        st.switch_page(state.page(to.page), query_params={**to.params, "stage": to.name})
+
+
+def turn(name: str) -> None:
+    """Callback: on at a station, or off."""
+    st.session_state["stage"] = name
+    st.query_params.pop("stage", None)
+
+
+def theme() -> None:
+    """Light or dark at a click; Streamlit keeps the choice in the browser."""
+    web.component("theme")(data={}, key="theme")
