@@ -186,6 +186,7 @@ def test_the_stage_leads_through_its_stations_by_keys_alone(page: sync_api.Page,
     page.emulate_media(color_scheme="light")
     page.set_viewport_size({"width": 1920, "height": 1080})
     visit(page, server, "cliffs")
+    page.locator(".st-key-stage_on button").first.wait_for(timeout=PATIENCE)
     page.keyboard.press("s")
     bar = page.get_by_text(re.compile(r"^\d of \d · "))
     for number, station in enumerate(stage.STATIONS, 1):
