@@ -1,6 +1,7 @@
 """λ lab: set up a run, see what it takes and can show, start it alone or beside λ = 0, watch it."""
 
 import json
+from functools import partial
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
@@ -24,21 +25,27 @@ def show(run_id: str) -> None:
     st.session_state["lab_run"], st.session_state["lab_mode"] = run_id, WATCH
 
 
-def before_start(config: TrainConfig) -> None:
+def before_start(config: TrainConfig, pair: SweepConfig | None) -> None:
     """Time, memory, what can be detected; then the exact config and command."""
-    alone, memory = estimate.duration(config), estimate.memory_bytes(config)
-    time = f"about {estimate.words(alone.seconds)}" if alone.seconds else "not known"
-    if alone.seconds and config.objective.lambda_ > 0:
-        time += f", as a pair {estimate.words(estimate.duration(forms.as_pair(config)).seconds)}"
+    alone, memory = estimate.duration(config), estimate.memory_bytes(pair or config)
+    time = f"alone about {estimate.words(alone.seconds)}" if alone.seconds else "not known"
+    if alone.seconds and pair:
+        time += f", as {kind_of(pair)} {estimate.words(estimate.duration(pair).seconds)}"
     held = f"{memory / 1e9:.1f} GB" if memory else "not known"
     st.markdown(f"**Time:** {state.escape(time)} · **Memory:** {held}")
-    st.caption(state.escape(f"{alone.source} {estimate.detectable(config)}"))
+    seeds = len(pair.seeds) if pair else 1
+    st.caption(state.escape(f"{alone.source} {estimate.detectable(config, seeds)}"))
     st.code(launch.command_of(config), language=None, wrap_lines=True)
     with st.expander("The config that will run"):
         st.code(json.dumps(to_json(config), indent=1, ensure_ascii=False), language="json", height=420)
-        if config.objective.lambda_ > 0:
-            st.caption("As a pair:")
-            st.code(launch.command_of(forms.as_pair(config)), language=None, wrap_lines=True)
+        if pair:
+            st.caption(f"As {kind_of(pair)}:")
+            st.code(launch.command_of(pair), language=None, wrap_lines=True)
+
+
+def kind_of(pair: SweepConfig) -> str:
+    runs = len(pair.members())
+    return "a pair" if runs == 2 else f"{runs} runs"
 
 
 def set_up() -> None:
@@ -47,20 +54,24 @@ def set_up() -> None:
     left, right = st.columns([3, 2], vertical_alignment="bottom")
     with left:
         lam = forms.lambda_setting("lab_")
+    with right:
+        buttons = st.container(horizontal=True)
+        more, seeds = forms.arms_setting("lab_")
     config = forms.train_form("lab_", lam)
     with recorded:
         session.ghost(config)
     chosen: TrainConfig | SweepConfig | None = None
-    with right, st.container(horizontal=True):
-        words, help = "Start as a pair: λ = 0 and this λ", "The same seed, so the same first rollouts."
-        if state.at_once(
-            words, lambda: show(start(forms.as_pair(config))), "lab_", "lab_pair", help=help, type="primary"
-        ):
-            chosen = forms.as_pair(config)
+    pair = forms.as_pair(config, more, seeds) if lam or more else None
+    with buttons:
+        words = f"Start as {kind_of(pair)}" if pair else "Start as a pair"
+        help = "λ = 0 and this λ with the same seed, so the same first rollouts; they advance together."
+        both = partial(forms.as_pair, config, more, seeds)
+        if state.at_once(words, lambda: show(start(both())), "lab_", "lab_pair", help=help, type="primary"):
+            chosen = both()
         if state.at_once("Start alone", lambda: show(start(config)), "lab_", "lab_start"):
             chosen = config
     state.say_refusal()
-    before_start(config)
+    before_start(config, pair)
     state.link_box("lab")
     if chosen is not None:  # a widget's value can only be set before it is drawn: from the next rerun on
         st.session_state["lab_next"] = start(chosen)

@@ -22,7 +22,7 @@ from hdpo.errors import BadInput
 from hdpo.hub import is_hub_id
 from hdpo.model.defaults import following
 from hdpo.presets import PRESETS
-from workbench.state import LINKED
+from workbench.state import LINKED, escape
 
 LAMBDAS = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 BUNDLED = tuple(f"bundled:{mix}" for mix in MIXES)
@@ -71,6 +71,7 @@ LABELS = {
     "columns": "Columns of a file",
     "limit": "Read at most (0: all)",
 }
+SEEDS = "Of a pair: this many, from the seed below on. From two on an interval knows how trainings vary."
 ARROWS = {"learning_rate": 1e-4, "temperature": 0.1, "grad_norm": 0.1, "clip_eps": 0.05, "weight_decay": 0.01}
 
 
@@ -163,6 +164,16 @@ def lambda_setting(prefix: str) -> float:
     return free_number(other, "lambda") if other.strip() else float(chosen)
 
 
+def arms_setting(prefix: str) -> tuple[tuple[float, ...], int]:
+    """What else a pair runs beside λ = 0 and the λ of the slider: further λ, and over how many seeds."""
+    left, right = st.columns([2, 1], vertical_alignment="bottom")
+    more = left.multiselect(
+        "More λ beside them", [words(v) for v in LAMBDAS[1:]], key=prefix + "more", placeholder="none", **LINKED
+    )
+    seeds = right.number_input("Seeds", 1, 20, 1, key=prefix + "seeds", help=SEEDS, **LINKED)
+    return tuple(map(float, more)), seeds or 1
+
+
 def free_number(text: str, name: str) -> float:
     """
     >>> free_number(" 0,05 ", "lambda")
@@ -192,8 +203,9 @@ def train_form(prefix: str, lam: float) -> TrainConfig:
         st.caption("Presets:", width="content")
         for name, preset in PRESETS.items():
             told = "".join(f"\n- {line}" for line in preset.differs)
+            taken = st.session_state.get(f"{prefix}preset", "bundled") == name
             st.button(
-                name,
+                f"✓ {name}" if taken else name,
                 key=f"{prefix}{name}",
                 on_click=use_preset,
                 args=(name, prefix),
@@ -206,7 +218,23 @@ def train_form(prefix: str, lam: float) -> TrainConfig:
             if rest:
                 st.caption(title)
                 values |= settings(rest, prefix)
-    return settled(replace_knobs(default, {"lambda_": lam, **values}))
+    config = settled(replace_knobs(default, {"lambda_": lam, **values}))
+    st.caption(escape(changed_words(config)))
+    return config
+
+
+def changed_words(config: TrainConfig) -> str:
+    """
+    >>> changed_words(replace_knobs(TrainConfig(), {"steps": 20, "lambda_": 1.0}))
+    'Not at its default: Steps 20 (60).'
+    """
+    default = {k.name: k.default for k in knobs(TrainConfig())}
+    found = [
+        f"{label(k.name)} {words(k.default)} ({words(default[k.name])})"
+        for k in knobs(config)
+        if k.name != "lambda_" and k.default != default[k.name]
+    ]
+    return f"Not at its default: {', '.join(found)}." if found else "All settings but λ are at their defaults."
 
 
 def use_preset(name: str, prefix: str) -> None:
@@ -250,15 +278,15 @@ def whole(path: str) -> str:
     return path if is_hub_id(path) else str(Path(path).expanduser().resolve())
 
 
-def as_pair(config: TrainConfig) -> SweepConfig:
-    """λ = 0 and this λ with the same seed. Raises BadInput where both would be the same."""
-    lam = config.objective.lambda_
-    if lam == 0.0:
+def as_pair(config: TrainConfig, more: tuple[float, ...] = (), seeds: int = 1) -> SweepConfig:
+    """λ = 0, this λ and `more` with the same seeds, from this one on. Raises BadInput where all would be the same."""
+    lambdas = tuple(sorted({0.0, config.objective.lambda_, *more}))
+    if len(lambdas) == 1:
         raise BadInput(
             "lambda: expected a λ above 0 for a pair, found 0. A pair is λ = 0 beside another λ: move the slider."
         )
     plain = replace_knobs(config, {"lambda_": TrainConfig().objective.lambda_, "seed": TrainConfig().seed})
-    return SweepConfig(train=plain, lambdas=(0.0, lam), seeds=(config.seed,))
+    return SweepConfig(train=plain, lambdas=lambdas, seeds=tuple(range(config.seed, config.seed + seeds)))
 
 
 def title(config: TrainConfig | SweepConfig) -> str:
@@ -266,11 +294,16 @@ def title(config: TrainConfig | SweepConfig) -> str:
 
     >>> title(TrainConfig()), title(as_pair(TrainConfig()))
     ('steep: λ = 0.3, seed 0', 'steep: λ = 0 and 0.3, seed 0')
+    >>> title(as_pair(TrainConfig(), (3.0,), 3))
+    'steep: λ = 0, 0.3 and 3, seeds 0 to 2'
     """
     train = config.train if isinstance(config, SweepConfig) else config
     source = Path(train.data.problems.removeprefix("bundled:")).stem
     if isinstance(config, SweepConfig):
-        return f"{source}: λ = {' and '.join(map(words, config.lambdas))}, seed {words(config.seeds)}"
+        *others, last = map(words, config.lambdas)
+        first, end = config.seeds[0], config.seeds[-1]
+        seeds = f"seed {first}" if end == first else f"seeds {first} to {end}"
+        return f"{source}: λ = {', '.join(others)} and {last}, {seeds}"
     return f"{source}: λ = {words(config.objective.lambda_)}, seed {config.seed}"
 
 

@@ -59,7 +59,7 @@ HARM = Panel(
     "slow drift; a collapse of entropy, or a length that runs to the limit, is a reason to stop.",
 )
 PASS_NOTE = (
-    "What this is: held-out problems, n samples each; pass@1 is accuracy, pass@8 is coverage; the band is a 95 % interval "
+    "What this is: held-out problems, n samples each; pass@1 is accuracy, pass@8 is coverage, a cliff has none of its n right; the band is a 95 % interval "
     "with the problem as unit. What is normal: overlapping bands mean no visible difference, and one seed says nothing "
     "about training noise."
 )

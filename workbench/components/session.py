@@ -22,7 +22,7 @@ from workbench import launch, state
 from workbench.components import figure, step_rollouts
 from workbench.components.panels import GRADIENTS, HARM, LOSSES, PASS_NOTE, PROBE_NOTE, REWARD, SIGNAL, Panel
 from workbench.data import basis, catalog, estimate, silence, tradeoff
-from workbench.figures import headlines, live
+from workbench.figures import headlines, live, style
 
 SIGN_EVERY = 3.0  # seconds; a page that watches looks more often
 EVERY = 1.0  # seconds between two looks at a run that is active
@@ -220,7 +220,22 @@ def gap(members: list[Run], steps: pd.DataFrame, planned: int) -> None:
 def evaluations(members: list[Run], planned: int, metrics: tuple[str, ...]) -> None:
     """Held-out measures over the steps, under what they say."""
     frame, fig, says = evaluated(evaluations_of(members), members, planned, metrics)
+    if metrics == MAIN:
+        st.html(f'<div class="counts">{cliff_counts(members)}</div>')
     figure.show(fig, headline=says, note=PASS_NOTE, facts=facts_of(members), frame=frame, key="lab-pass")
+
+
+def cliff_counts(members: list[Run]) -> str:
+    """The cliffs of each run before training and now, in large type with its λ's mark: what a lecture hall watches."""
+    names, parts = catalog.arm_labels(members), []
+    looks = style.looks_of((names[m.id], tradeoff.settings(m)["lambda_"]) for m in members)
+    for m in members:
+        rows = [r for r in catalog.rows_of(m, "eval") if r["cliff"]["value"] is not None]
+        if rows:
+            first, now = (round(r["cliff"]["value"] * r["n_problems"]) for r in (rows[0], rows[-1]))
+            count = f"<b>{first} → {now}</b> of {rows[-1]['n_problems']} cliffs"
+            parts.append(f"<span>{style.mark(looks[names[m.id]])} {style.safe(names[m.id])}: {count}</span>")
+    return "".join(parts)
 
 
 def ghost(config: TrainConfig) -> None:

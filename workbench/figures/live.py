@@ -36,14 +36,7 @@ SIGNAL: tuple[tuple[str, tuple[str, ...], Look], ...] = (
 
 PROBE = {"privileged": "on privileged traces", "own": "on the student's own traces"}
 NATS = "nats per token"
-EVALS = {
-    "pass@1": "pass@1 (sampled accuracy)",
-    "pass@4": "pass@4",
-    "pass@8": "pass@8 (coverage)",
-    "greedy": "greedy accuracy",
-    "cliff": "cliffs (none of n correct)",
-    "solved": "solved (all of n correct)",
-}
+EVALS = {m: m for m in ("pass@1", "pass@4", "pass@8", "greedy")} | {"cliff": "cliffs", "solved": "solved"}
 
 
 STEP = "step"
