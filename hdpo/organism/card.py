@@ -194,7 +194,8 @@ def tables(root: Path) -> str:
     """The measured part of the card, as Markdown."""
     lines = ["### The gate", "", "| | measured | 95 % interval | n |", "|---|---|---|---|"]
     lines += [f"| {name} | {e.value:.3f} | {e.low:.3f} to {e.high:.3f} | {e.n_prompts} |" for name, e in gate().items()]
-    pairs = ((0.3, 0.0, 60), (3.0, 0.0, 60), (3.0, 0.3, 60), (0.3, 0.0, 20), (3.0, 0.3, 20))
+    late = ((0.3, 0.0, 60), (3.0, 0.0, 60), (3.0, 0.3, 60))
+    pairs = (*late, (0.3, 0.0, 20), *((3.0, 0.3, step) for step in (15, 20, 25, 35)))
     for mix in MIXES:
         values = per_problem(root, mix)
         seeds = len({s for _, s, _ in values})
