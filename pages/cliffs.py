@@ -3,12 +3,12 @@
 import streamlit as st
 
 from hdpo.errors import BadInput
-from workbench.components import group, scans
-from workbench.data import catalog, explore
+from workbench.components import cliff_map, group, scans
+from workbench.data import explore
 from workbench.data.glossary import meaning
 from workbench.state import link_box, next_step, sentences
 
-heading, which = st.columns([1, 3], vertical_alignment="bottom")
+heading, which, what = st.columns([1, 2, 2], vertical_alignment="bottom")
 heading.title("Cliffs", help=meaning("cliff", "mixed", "solved", "advantage", "gold", "level"))
 with which:
     run = scans.scan_picker()
@@ -16,39 +16,45 @@ if run is None:
     st.info("No scan yet. Start one below: the bundled model takes well under a minute for 240 prompts.")
     scans.new_scan(expanded=True)
     st.stop()
+with what:
+    arms = cliff_map.choice()
 
-scans.live_scan(run)
-scans.new_scan(expanded=False)
-scan = catalog.scan_frame(run)
-if scan.empty:
-    st.stop()
+table = cliff_map.table_of(run, arms)
+above, below = st.container(), st.container()
+opened, listed, found = None, table, None
+with below:
+    scans.new_scan(expanded=False)
+    if len(table):
+        st.caption(explore.counts_sentence(table))
+        listed = scans.prompt_filters(table)
+        opened = scans.prompt_list(listed) if len(listed) else None
+        if listed.empty:
+            st.info("No prompt passes these filters.")
+        link_box("cliffs")
+        with st.expander("Why they are cliffs, and what a cliff can hide"):
+            scans.show_triage(table, int(table["graded"].max()))
 
-table = explore.prompt_table(scan)
-listed, beside = st.columns(2, gap="medium")
-with listed:
-    st.caption(explore.counts_sentence(table))
-    shown = scans.prompt_filters(table)
-    opened = scans.prompt_list(shown) if len(shown) else None
-    if shown.empty:
-        st.info("No prompt passes these filters.")
-    link_box("cliffs")
-with beside:
-    if opened is None:
-        st.caption("Click a row: its rollouts, rewards and gradient appear here.")
-    else:
-        with sentences():
-            row = table[table["problem_id"] == opened].iloc[0].to_dict()
-            found = group.open_group(run, row)
+drawn, beside = above.columns(2, gap="medium") if opened else (above, None)
+with drawn:
+    cliff_map.show(run, arms, set(listed["problem_id"]), opened)
+    cliff_map.settings(arms)
+    if not opened:
+        st.caption("Click a dot or a row: the prompt opens beside the map.")
+if beside is not None:
+    with beside.container(height=640, border=False, key="cliffs-opened"), sentences():
+        if arms:
+            cliff_map.open_prompt(arms, opened)
+        else:
+            found = group.open_group(run, table[table["problem_id"] == opened].iloc[0].to_dict())
             if found is None:
                 raise BadInput(f"Prompt {opened}: expected its problem in the scan's tables, found none. Scan again.")
-            group.show_group(found)
-with st.expander("Why they are cliffs, and what a cliff can hide"):
-    scans.show_triage(table, run.load_config().rollouts)
+            mixed = explore.typical_mixed(table)
+            group.show_group(found, mixed and group.open_group(run, mixed))
 st.caption(
     "Every prompt is sampled K times. Where no rollout is correct all rewards are equal, every advantage is zero, and GRPO learns "
     "nothing, however hard the prompt or however promising the model: a cliff."
 )
-if opened is not None and found is not None:
+if found is not None:
     next_step("watch the model peek at this prompt", "side_by_side", **group.side_params(found))
 else:
     next_step("watch the model peek at a cliff", "side_by_side")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
@@ -15,19 +17,27 @@ CONFIG = {"displaylogo": False, "responsive": True, "toImageButtonOptions": {"sc
 
 
 def show(
-    fig: go.Figure | Picture, *, headline: str, note: str, facts: str, frame: pd.DataFrame, key: str, alt: str = ""
+    fig: go.Figure | Picture,
+    *,
+    headline: str,
+    note: str,
+    facts: str,
+    frame: pd.DataFrame,
+    key: str,
+    alt: str = "",
+    on_picked: Callable[[], None] | None = None,
 ) -> None:
     """Draw `fig` under its headline; what it is, where it comes from and its table are folded under it.
 
     headline: the number that the figure shows, from `workbench.figures.headlines`; plain text, it may quote run names. note: "What
     this is … What is normal …", our own words (Markdown). facts: n, K, T, seeds, model, by `facts_line`; shown literally, since
     model and run names come from outside. frame: the numbers drawn. key: the same at every rerun, unique on the page. alt: for
-    those who hear the page; headline and note without it.
+    those who hear the page; headline and note without it. on_picked: called where something in a picture was picked.
     """
     st.markdown(f"#### {state.escape(headline)}", anchors=False)
     heard = alt or f"{headline} {note}"
     if isinstance(fig, Picture):
-        component(fig.name)(data=fig.data, key=key)
+        component(fig.name)(data=fig.data, key=key, on_picked_change=on_picked or (lambda: None))
     else:
         fig = style.enlarged(fig) if st.session_state.get("stage") else fig
         st.plotly_chart(fig, key=key, theme="streamlit", config=CONFIG, alt=heard)

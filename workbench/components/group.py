@@ -6,7 +6,7 @@ by the same backward pass as for any group. On a cliff it is exactly zero, and o
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +56,9 @@ def open_group(run: Run, row: dict[str, Any]) -> OpenGroup | None:
     return OpenGroup(run, run.load_config(), explore.problem_of(fields), row, rows)
 
 
-def show_group(group: OpenGroup) -> None:
-    """Problem, numbers, reward editor, gradient, rollouts, and the way to Side by side."""
+def show_group(group: OpenGroup, scale: OpenGroup | None) -> None:
+    """Problem, rewards, gradient, reward editor, rollouts, and the way to Side by side. scale: a mixed prompt of the same scan, if
+    there is one, whose gradient says what a large one is here."""
     picker.problem_text(group.problem)
     st.page_link(
         page("side_by_side"),
@@ -74,12 +75,12 @@ def show_group(group: OpenGroup) -> None:
     @st.fragment
     def editor() -> None:
         with sentences():
-            edit_rewards(group)
+            edit_rewards(group, scale)
 
     editor()
 
 
-def edit_rewards(group: OpenGroup) -> None:
+def edit_rewards(group: OpenGroup, scale: OpenGroup | None) -> None:
     """Which rollouts have reward 1, the advantages that follow, the gradient that is measured, the rollouts."""
     actual = [i + 1 for i, r in enumerate(group.rewards) if r == 1.0]
     graded = [i + 1 for i, r in enumerate(group.rewards) if r is not None]
@@ -95,21 +96,27 @@ def edit_rewards(group: OpenGroup) -> None:
     form = right.selectbox("Advantage", [a.value for a in Advantage], key="cliffs_advantage", **LINKED)
     rewards = tuple(None if r is None else float(i + 1 in chosen) for i, r in enumerate(group.rewards))
     edited = rewards != group.rewards
-    show_gradients(group, form, rewards if edited else None)
-    values = advantages(rewards, Advantage(form))
-    notes = ["reward edited by hand" if a != b else "" for a, b in zip(rewards, group.rewards, strict=True)]
+    rollouts.reward_squares(rewards)
+    show_gradients(group, form, rewards if edited else None, scale)
+    cards = rollouts.cards_of(group.rows, advantages(rewards, Advantage(form)))
+    by_hand = [None if a == b else a for a, b in zip(rewards, group.rewards, strict=True)]
     st.caption(explore.outcome_counts(group.outcomes))
-    rollouts.rollout_list(rollouts.cards_of(group.rows, values, notes), columns=2)
+    rollouts.rollout_list(rollouts.grouped([replace(c, edited=r) for c, r in zip(cards, by_hand, strict=True)]))
 
 
-def show_gradients(group: OpenGroup, form: str, edited: tuple[float | None, ...] | None) -> None:
-    """Two measured norms: with the verifier's rewards, and with the edited ones where something is edited."""
+def show_gradients(
+    group: OpenGroup, form: str, edited: tuple[float | None, ...] | None, scale: OpenGroup | None
+) -> None:
+    """Measured norms: with the verifier's rewards, with the edited ones where something is edited, and a mixed prompt's."""
     asked = {"as sampled": request.ask_once("gradient", gradient_payload(group, form, group.rewards))}
     if edited is not None:
         asked["edited"] = request.ask_once("gradient-edited", gradient_payload(group, form, edited))
+    if scale is not None and scale.problem.id != group.problem.id:
+        words = f"a mixed prompt ({scale.row['correct']:.0f} of {scale.row['graded']:.0f}), for scale"
+        asked[words] = request.ask_once("gradient-mixed", gradient_payload(scale, form, scale.rewards))
 
     def draw() -> None:
-        for column, (title, question) in zip(st.columns(2), asked.items(), strict=False):
+        for column, (title, question) in zip(st.columns(len(asked)), asked.items(), strict=True):
             with column:
                 show_norm(title, question)
 

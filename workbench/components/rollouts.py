@@ -9,13 +9,14 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
 from hdpo.records import Outcome
+from workbench.data.explore import why_no_answer
 
 # Symbol and colour of each verdict; the word beside them is the outcome's own, so that nothing hangs on colour.
 BADGES = {
@@ -33,7 +34,8 @@ _UNSEEN = re.compile(
 
 @dataclass(frozen=True)
 class Card:
-    """One rollout as it is read. index counts from 0; advantage and note are left out where they are None or empty."""
+    """One rollout as it is read. index counts from 0; advantage and note are left out where they are None or empty. also:
+    indices of the others that are word for word like it. edited: a reward by hand, which the verdict does not know."""
 
     index: int
     text: str
@@ -43,6 +45,8 @@ class Card:
     tokens: int
     advantage: float | None = None
     note: str = ""
+    also: tuple[int, ...] = ()
+    edited: float | None = None
 
 
 def printable(text: str) -> str:
@@ -69,7 +73,8 @@ def raw_text(text: str, empty: str = "(empty)") -> None:
 
 def facts_html(card: Card) -> str:
     """The line under the verdict: answer beside gold, tokens, advantage. Escaped."""
-    answer = code_html(card.answer) if card.answer else "none found"
+    why = why_no_answer(card.outcome, card.text)
+    answer = code_html(card.answer) if card.answer else f"none: {escaped(why)}" if why else "none found"
     parts = [f"answer {answer}", f"gold {code_html(card.gold)}", f"{card.tokens} tokens"]
     if card.advantage is not None:
         parts.append(f"advantage <b>{signed(card.advantage)}</b>")
@@ -94,8 +99,13 @@ def rollout_card(card: Card) -> None:
     symbol, colour = BADGES[card.outcome]
     with st.container(border=True, gap="xsmall"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            st.markdown(f"**Rollout {card.index + 1}**", width="content")
-            st.badge(f"{symbol} {card.outcome.value}", color=colour)  # type: ignore[arg-type]
+            numbers = ", ".join(str(i + 1) for i in (card.index, *card.also))
+            times = f" × {len(card.also) + 1}" if card.also else ""
+            st.markdown(f"**Rollout{'s' if times else ''} {numbers}**{times}", width="content")
+            if card.edited is None:
+                st.badge(f"{symbol} {card.outcome.value}", color=colour)  # type: ignore[arg-type]
+            else:  # the verdict is no more what the numbers below stand on
+                st.badge(f"✎ reward {card.edited:.0f}, edited; the verifier says: {card.outcome.value}", color="gray")
         st.html(facts_html(card))
         if card.note:
             st.caption(card.note)
@@ -127,6 +137,25 @@ def card_of(row: Mapping[str, Any], advantage: float | None, note: str) -> Card:
         int(row["tokens"]),
         advantage,
         note,
+    )
+
+
+def grouped(cards: Sequence[Card]) -> list[Card]:
+    """Cards that differ by nothing but their number as one, in the order of their first."""
+    alike: dict[Card, list[int]] = {}
+    for card in cards:
+        alike.setdefault(replace(card, index=0), []).append(card.index)
+    return [replace(card, index=first, also=tuple(others)) for card, (first, *others) in alike.items()]
+
+
+def reward_squares(rewards: Sequence[float | None]) -> None:
+    """A square a rollout: filled where its reward is 1, empty at 0, a question mark without a verdict."""
+    words = {1.0: ("■", "1"), 0.0: ("□", "0"), None: ("?", "none")}
+    signs = "".join(words[r][0] for r in rewards)
+    heard = "rewards: " + ", ".join(words[r][1] for r in rewards)
+    st.html(
+        f'<div style="display:flex;flex-wrap:wrap;gap:0 .75rem;align-items:center">rewards '
+        f'<span role="img" aria-label="{heard}" style="font-size:1.4rem;letter-spacing:.15rem">{signs}</span></div>'
     )
 
 

@@ -11,19 +11,12 @@ from hdpo.config import ScanConfig, knobs, replace_knobs
 from hdpo.data.problems import SPLITS
 from hdpo.record.folder import Run, State
 from workbench import forms, launch
-from workbench.components import figure, picker
+from workbench.components import picker
 from workbench.data import catalog, explore
-from workbench.figures import cliffs, headlines
 from workbench.state import LINKED, at_once, escape, linked_choice, say_refusal, sentences
 
 PAGE = "cliffs"
 SETTINGS = ("rollouts", "temperature", "max_new_tokens", "limit", "seed")
-NOTE = (
-    "What this is: prompts by how many of their K rollouts are correct. Reinforcement learning hears only of those in the "
-    "middle: at 0 (a cliff) and at K (solved) every rollout has the same reward, so every advantage is zero. What is "
-    "normal: a tall bar at 0, and the rest spread over the middle or, for a well trained model, near K. Many truncated "
-    "rollouts at 0 mean that the longest completion is too short, not that the problems are too hard."
-)
 COLUMNS = {
     "problem_id": st.column_config.TextColumn("prompt"),
     "graded": st.column_config.NumberColumn("of", help="Rollouts with a verdict of the verifier"),
@@ -66,32 +59,17 @@ def start(config: ScanConfig) -> None:
 
 
 def scan_picker() -> Run | None:
-    """The scan to read, newest own one with a prompt in it first, then those that come with the project. Key: cliffs_scan."""
+    """The scan to read: the newest own one that is done and has a prompt, else one that has, own ones first. Key: cliffs_scan."""
     scans = {run.id: run for run in catalog.runs_of("scan")}
     if not scans:
         return None
-    done = next((i for i, run in scans.items() if not catalog.scan_frame(run).empty), next(iter(scans)))
+    full = [i for i, run in scans.items() if not catalog.scan_frame(run).empty]
+    done = next((i for i in full if scans[i].status().state is State.DONE), (full or list(scans))[0])
     chosen = linked_choice("Scan", {i: picker.label_of(run) for i, run in scans.items()}, "cliffs_scan", done)
     run = scans[chosen]
     if run.recorded:
         st.badge("recorded: comes with the project", color="gray")
     return run
-
-
-def live_scan(run: Run) -> None:
-    """Progress, time left and Stop while it runs, and the histogram of what is there; a full rerun at its end."""
-    active = not run.status().state.ended
-
-    @st.fragment(run_every=1.0 if active else None)
-    def live() -> None:
-        with sentences():
-            show_status(run)
-            show_histogram(run)
-            show_reading(run)
-        if active and run.status().state.ended:
-            st.rerun()
-
-    live()
 
 
 def show_status(run: Run) -> None:
@@ -114,24 +92,6 @@ def show_status(run: Run) -> None:
 def guarded_resume(run: Run) -> None:
     with sentences():
         launch.resume_run(run)
-
-
-def show_histogram(run: Run) -> None:
-    scan = catalog.scan_frame(run)
-    if scan.empty:
-        st.caption("No prompt is scanned yet; the first chunk of 48 prompts comes as a whole.")
-        return
-    config = run.load_config()
-    facts = figure.facts_line(
-        n=f"{len(scan)} prompts",
-        K=config.rollouts,
-        T=config.sampling.temperature,
-        seed=config.seed,
-        model=config.model.adapter or config.model.model,
-        problems=f"{config.data.problems} {config.split}",
-    )
-    fig, says = cliffs.success_histogram(scan), headlines.regimes(cliffs.count_regimes(scan["group"]))
-    figure.show(fig, headline=says, note=NOTE, facts=facts, frame=scan, key="cliffs-histogram")
 
 
 def show_reading(run: Run) -> None:

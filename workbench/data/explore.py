@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from hdpo.evidence.stats import rate_interval
+from hdpo.grading.boxes import BOX, last_box
 from hdpo.records import Doubt, GroupKind, Outcome, Problem
 
 KIND_FILTERS = ("cliff", "mixed", "solved", "doubtful", "other")
@@ -22,14 +23,14 @@ TABLE_COLUMNS = (
     "kind",
     "correct",
     "graded",
+    "level",
+    "problem",
     "rate",
     "low",
     "high",
-    "level",
     "source",
     "reason",
     "gold",
-    "problem",
     "step",
 )
 
@@ -132,6 +133,34 @@ def acceptance(outcome: Outcome, tokens: int) -> tuple[bool, str]:
     if outcome.is_correct:
         return True, f"accepted: R = 1; on a cliff its {tokens} tokens are distilled"
     return False, f"not accepted: {reasons[outcome]}"
+
+
+def why_no_answer(outcome: Outcome, text: str) -> str:
+    r"""Why the verifier has no answer of this rollout; "" where it has one.
+
+    >>> why_no_answer(Outcome.NO_ANSWER, r"so \boxed{4"), why_no_answer(Outcome.WRONG, "")
+    ('its last \\boxed{ is not closed', '')
+    """
+    if outcome is Outcome.TRUNCATED:
+        return "cut off at the longest completion, before its end: what stands in it does not count"
+    if outcome is Outcome.GRADER_ERROR:
+        return "the verifier failed on it: no verdict, and no reward"
+    if outcome is not Outcome.NO_ANSWER:
+        return ""
+    text = text.rpartition("</think>")[2]
+    if "<think>" in text:
+        return "its thinking does not end, so no answer follows"
+    if BOX.search(text):
+        return (
+            r"its last \boxed{ is not closed" if last_box(text) is None else r"what its \boxed{…} holds cannot be read"
+        )
+    return r"it ends without a \boxed{…}, where the verifier looks" if text.strip() else "it is empty"
+
+
+def typical_mixed(table: pd.DataFrame) -> dict[str, Any] | None:
+    """The row of the mixed prompt whose pass rate is nearest to one half, the first of equal ones: a measure for others."""
+    mixed = table[table["kind"] == GroupKind.MIXED.value]
+    return None if mixed.empty else mixed.loc[(mixed["rate"] - 0.5).abs().idxmin()].to_dict()
 
 
 def outcome_counts(outcomes: Sequence[Outcome]) -> str:

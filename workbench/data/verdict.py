@@ -50,19 +50,24 @@ def outcome(run: Run, label: str, step: int) -> Finding | None:
     )
 
 
-def by_luck(run: Run, cliffs: Sequence[str], runs: Sequence[Run]) -> list[int]:
-    """How many of these cliffs had a right sample in each redraw: the evaluation before training of another seed that was
-    measured alike (a known fingerprint, all measured fields equal)."""
-    seeds, found = {tradeoff.settings(run)["seed"]}, []
+def redraws(run: Run, cliffs: Sequence[str], runs: Sequence[Run]) -> dict[int, pd.DataFrame]:
+    """Seed → counts of the evaluation before training by another seed that was measured alike (a known fingerprint, all measured
+    fields equal): the same problems, drawn again by the same untrained model."""
+    found, own = {}, tradeoff.settings(run)["seed"]
     for other in runs:
         seed = tradeoff.settings(other)["seed"]
-        if seed in seeds or any(differences(tradeoff.fingerprint(run), tradeoff.fingerprint(other))):
+        if seed == own or seed in found or any(differences(tradeoff.fingerprint(run), tradeoff.fingerprint(other))):
             continue
         redraw = tradeoff.counts(other, 0)
         if set(cliffs) <= set(redraw.index):
-            seeds.add(seed)
-            found.append(int((redraw.loc[list(cliffs), "correct"] > 0).sum()))
+            found[seed] = redraw
     return found
+
+
+def by_luck(run: Run, cliffs: Sequence[str], runs: Sequence[Run]) -> list[int]:
+    """How many of these cliffs had a right sample in each redraw."""
+    drawn = redraws(run, cliffs, runs).values()
+    return [int((redraw.loc[list(cliffs), "correct"] > 0).sum()) for redraw in drawn]
 
 
 def sentence(outcomes: Sequence[Finding], luck: Sequence[int]) -> str:

@@ -1,4 +1,4 @@
-"""Which prompts a model can learn from: the histogram of a scan, and the three regimes in one bar (Sec. 2.3)."""
+"""Which prompts a model can learn from: the cliff map, a dot a prompt, and the three regimes in one bar (Sec. 2.3)."""
 
 from __future__ import annotations
 
@@ -8,48 +8,77 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from hdpo.evidence.stats import rate_interval
-from hdpo.records import Doubt, GroupKind
+from hdpo.records import GroupKind
 from workbench.figures import style
 from workbench.figures.style import Look
 
-# (words, kind, whether in doubt, look)
-BARS: tuple[tuple[str, GroupKind, bool, Look], ...] = (
-    ("cliff: no signal from GRPO", GroupKind.CLIFF, False, style.CLIFF),
-    ("cliff in doubt (truncated, grader)", GroupKind.CLIFF, True, style.DOUBT),
-    ("mixed: GRPO learns here", GroupKind.MIXED, False, style.MIXED),
-    ("solved: nothing left to learn", GroupKind.SOLVED, False, style.SOLVED),
-)
+# State of a prompt → its words and look; the regimes, and what became of a cliff since training began.
+STATES: dict[str, tuple[str, Look]] = {
+    "cliff": ("cliff", style.CLIFF),
+    "doubt": ("cliff in doubt (truncated, grader)", style.DOUBT),
+    "mixed": ("mixed", style.MIXED),
+    "solved": ("solved", style.SOLVED),
+    "recovered": ("recovered", style.RECOVERED),
+    "relapsed": ("relapsed", style.RELAPSED),
+    "lost": ("newly lost", style.LOST),
+    "luck": ("healed by luck", style.GREY),
+}
 REGIMES = (GroupKind.CLIFF, GroupKind.MIXED, GroupKind.SOLVED)
 
 
-def success_histogram(scan: pd.DataFrame) -> go.Figure:
-    """Prompts by the number of correct rollouts of K, the cliffs hatched.
+def of_scan(table: pd.DataFrame) -> pd.DataFrame:
+    """The prompts of a scan with a regime, as `cliff_map` takes them. table: `explore.prompt_table`."""
+    regime = table["kind"].str.removesuffix(" (doubtful)")
+    state = regime.mask(table["kind"].str.endswith(" (doubtful)"), "doubt")
+    rows = table.assign(arm="", step=0, n=table["graded"], state=state, **{"lambda": float("nan")})
+    return rows[regime.isin([kind.value for kind in REGIMES])]
 
-    scan: one row a prompt with `group` (a GroupKind's value), `doubt`, `n`, `correct`. Prompts without a regime (no
-    signal, too long, gold unparsable) have no place on the axis and are counted in the title.
+
+def cliff_map(frame: pd.DataFrame, across: str, luck: tuple[int, pd.Series] | None = None) -> dict[str, Any]:
+    """What `web/map.js` draws: each prompt a dot, by pass rate and by `across` (level or source), at each step of each arm.
+
+    frame: arm, lambda, step, problem_id, level, source, n, correct, state (a key of STATES), as `data.fates.over_steps` gives it.
+    luck: seed and counts of an untrained redraw, shown for the prompts that were cliffs before training and are none in it.
     """
-    if scan.empty:
-        return style.nothing("No prompt has been scanned yet.")
-    k, placed = int(scan["n"].max()), 0
-    traces = []
-    for name, kind, doubtful, look in BARS:
-        rows = scan[(scan["group"] == kind.value) & ((scan["doubt"] != Doubt.NONE.value) == doubtful)]
-        counts = rows["correct"].value_counts().reindex(range(k + 1), fill_value=0)
-        placed += len(rows)
-        bar = {
-            "type": "bar",
-            "x": list(counts.index),
-            "y": list(counts),
-            "name": name,
-            "marker": style.fill(look),
-            "hovertemplate": f"%{{x}} of {k} correct: %{{y}} prompts<extra>{name}</extra>",
-        }
-        traces += [bar] if len(rows) else []
-    left_out = len(scan) - placed
-    words = f" ({left_out} more prompts without a verdict)" if left_out else ""
-    x = style.titled(f"correct rollouts of {k}{words}") | {"tickmode": "linear", "dtick": max(1, k // 16)}
-    fig = style.figure(traces, 340, x, style.titled("prompts"))
-    return fig.update_layout(barmode="stack", bargap=0.15)
+    known = frame.assign(column=frame[across].map(column_word))
+    first = known.drop_duplicates("problem_id").set_index("problem_id")
+    columns, steps = sorted(first["column"].unique(), key=lambda c: (len(c), c)), sorted(known["step"].unique())
+    looks = style.looks_of([(str(a), float(lam)) for a, lam in zip(known["arm"], known["lambda"], strict=True)])
+    arms = []
+    for arm, rows in known.groupby("arm", sort=False):
+        at = [listed(rows[rows["step"] == step], first.index) for step in steps]
+        arms.append({"name": arm, "colour": looks[str(arm)].colour, "symbol": looks[str(arm)].symbol, "at": at})
+    return {
+        "across": {"title": across, "names": columns},
+        "moments": [f"step {step}" if step else "before training" for step in steps],
+        "prompts": [[i, columns.index(column)] for i, column in first["column"].items()],
+        "most": int(known["n"].max()),
+        "arms": arms,
+        "luck": luck and {"seed": luck[0], "at": healed(known, first.index, luck[1])},
+        "looks": {k: {"words": w, "colour": look.colour, "symbol": look.symbol} for k, (w, look) in STATES.items()},
+    }
+
+
+def column_word(value: Any) -> str:
+    return "none" if pd.isna(value) else f"{value:g}" if isinstance(value, int | float) else str(value)
+
+
+def listed(rows: pd.DataFrame, ids: pd.Index) -> list[list[Any] | None]:
+    """[correct, n, state] of each prompt, None where it was not measured."""
+    found = zip(rows["problem_id"], rows["correct"], rows["n"], rows["state"], strict=True)
+    at = {i: [int(correct), int(n), state] for i, correct, n, state in found}
+    return [at.get(i) for i in ids]
+
+
+def healed(frame: pd.DataFrame, ids: pd.Index, counts: pd.Series) -> list[list[Any] | None]:
+    """[correct, n, "luck"] of the prompts that are cliffs at the first step and none in the redraw, None for the others."""
+    before = frame[frame["step"] == frame["step"].min()].drop_duplicates("problem_id").set_index("problem_id")
+    return [
+        [int(counts[i]), int(before["n"][i]), "luck"]
+        if i in before.index and not before["correct"][i] and counts[i] > 0
+        else None
+        for i in ids
+    ]
 
 
 def count_regimes(kinds: pd.Series) -> pd.DataFrame:
