@@ -8,7 +8,7 @@ from workbench.data import explore
 from workbench.data.glossary import meaning
 from workbench.state import link_box, next_step, sentences
 
-heading, which, what = st.columns([1, 2, 2], vertical_alignment="bottom")
+heading, which, what = st.columns([3, 4, 4], vertical_alignment="bottom")
 heading.title("Cliffs", help=meaning("cliff", "mixed", "solved", "advantage", "gold", "level"))
 with which:
     run = scans.scan_picker()
@@ -34,10 +34,10 @@ with below:
         with st.expander("Why they are cliffs, and what a cliff can hide"):
             scans.show_triage(table, int(table["graded"].max()))
 
-drawn, beside = above.columns(2, gap="medium") if opened else (above, None)
+drawn, beside = above.columns([3, 2], gap="medium") if opened else (above, None)
 with drawn:
     cliff_map.show(run, arms, set(listed["problem_id"]), opened)
-    cliff_map.settings(arms)
+    cliff_map.settings(arms or [run], played=bool(arms))
     if not opened:
         st.caption("Click a dot or a row: the prompt opens beside the map.")
 if beside is not None:

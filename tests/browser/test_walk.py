@@ -11,14 +11,19 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlparse
 
 import psutil
 import pytest
 
+from hdpo.assets import ASSETS
+from hdpo.record.folder import Run
 from workbench.components import stage
+from workbench.components.web import document
+from workbench.data import fates
+from workbench.figures import cliffs
 
 sync_api = pytest.importorskip(
     "playwright.sync_api", reason="playwright is not installed: pip install -r requirements-dev.txt"
@@ -134,9 +139,8 @@ def test_scan_then_side_by_side_then_a_training_then_tradeoff(page: sync_api.Pag
     page.get_by_text("New scan").click()  # folded, since a recorded scan comes with the project
     page.locator(".st-key-cliffs_start button").click()
     page.get_by_text(re.compile("^12 prompts: ")).wait_for(timeout=PATIENCE)
-    page.get_by_test_id("stPlotlyChart").first.wait_for(timeout=PATIENCE)
+    page.locator(FIGURE).first.wait_for(timeout=PATIENCE)
     settled(page)
-    assert page.get_by_test_id("stPlotlyChart").count() >= 1
 
     visit(page, server, "side_by_side?side_k=2")
     page.locator(".st-key-side_start button").click()
@@ -235,3 +239,55 @@ def test_a_place_outlives_a_change_of_page_a_reload_and_back(page: sync_api.Page
         if "cliffs_prompt=steep-val-0002" in page.url:
             break
     here.wait_for(timeout=PATIENCE)
+
+
+def opened_by(page: sync_api.Page, act: Callable[[], None], prompt: str) -> None:
+    act()
+    page.get_by_text(re.compile(f"^{prompt}: ")).wait_for(timeout=PATIENCE)
+    settled(page)
+    assert f"cliffs_prompt={prompt}" in page.url
+    assert page.locator(f'.dot[data-id="{prompt}"]').first.get_attribute("aria-pressed") == "true"
+
+
+def test_a_dot_of_the_map_opens_its_prompt_by_mouse_and_by_key(page: sync_api.Page, server: str) -> None:
+    page.set_viewport_size({"width": 1400, "height": 900})
+    visit(page, server, "cliffs?cliffs_map=steep-lambda-0.3-seed-0")
+    dot = page.locator('.dot[data-id="steep-test-0002"]').first
+    dot.wait_for(timeout=PATIENCE)
+    page.locator(".player input").fill("4")
+    opened_by(page, lambda: dot.click(force=True), "steep-test-0002")
+    assert page.locator(".player .said").inner_text() == "step 20", "the map stays at its step"
+    dot.focus()
+    page.keyboard.press("ArrowUp")
+    name = page.locator(".dot:focus").get_attribute("data-id")
+    assert name != "steep-test-0002"
+    opened_by(page, lambda: page.keyboard.press("Enter"), name)
+    assert page.locator(".dot:focus").get_attribute("data-id") == name, "the focus is where it was"
+
+
+@pytest.mark.parametrize("motion", ["no-preference", "reduce"])
+def test_the_map_of_the_recorded_pair_plays_from_disk(
+    server: str, page: sync_api.Page, motion: str, tmp_path: Path
+) -> None:
+    arms = fates.arms_of(Run(ASSETS / "runs" / "steep-lambda-0.3-seed-0"))
+    frame = fates.over_steps(arms)
+    data = cliffs.cliff_map(frame, "level", fates.redraw(arms[-1], frame)) | {"opened": "", "faded": [], "at": 0}
+    path = tmp_path / "map.html"
+    path.write_text(document("map", data, "Cliff map"), encoding="utf-8")
+    alone = page.context.browser.new_page(reduced_motion=motion)
+    wrong: list[str] = []
+    alone.on("pageerror", lambda e: wrong.append(str(e)))
+    alone.on("request", lambda r: None if r.url == path.as_uri() else wrong.append(r.url))
+    alone.goto(path.as_uri())
+    assert "1 healed by luck" in alone.locator(".tally").inner_text()
+    assert alone.locator(".dot").first.evaluate("d => getComputedStyle(d).transitionDuration") == (
+        "0s" if motion == "reduce" else "0.6s"
+    )
+    alone.get_by_role("button", name="Play").press("ArrowRight")
+    assert alone.locator(".said").inner_text() == "step 5"
+    alone.get_by_role("button", name="Play").click()
+    alone.get_by_text("step 60").wait_for(timeout=PATIENCE)
+    told = alone.locator(".tally ul").last.inner_text()
+    assert f"{fates.summary(frame)['recovered'].iloc[-1]} recovered" in told
+    alone.close()
+    assert wrong == []

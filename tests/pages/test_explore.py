@@ -19,7 +19,7 @@ from hdpo.record.folder import Run, RunWriter, State
 from hdpo.records import Group, Outcome, Problem, Rollout
 from hdpo.work import jobs
 from tests.engine import random_model
-from tests.fakes import fake_group, fake_scan_run, figures, open_page, scan_row
+from tests.fakes import fake_group, fake_pair, fake_scan_run, figures, open_page, scan_row
 from tests.workbench.test_components import NASTY, markdown_of, strip_data
 from workbench.components import rollouts
 
@@ -110,8 +110,8 @@ def test_a_finished_scan_is_drawn_and_tabled_as_the_run_folder_says(runs_folder:
     path = fake_scan_run(runs_folder)
     at = open_page("cliffs")
     rows = Run(path).metrics("scan_group")
-    drawn = figures(at)["cliffs-histogram"]["data"]
-    assert sum(sum(bar["y"]) for bar in map(plain, drawn)) == len(rows) == 12
+    drawn = figures(at)["cliffs-map"]
+    assert [d[:2] for d in drawn["arms"][0]["at"][0]] == [[r["correct"], r["n"]] for r in rows] and len(rows) == 12
     table = at.dataframe[0].value
     assert list(table["correct"]) == [r["correct"] for r in rows]
     assert (table["low"][0], table["high"][0]) == rate_interval(0, 4)
@@ -121,20 +121,11 @@ def test_a_finished_scan_is_drawn_and_tabled_as_the_run_folder_says(runs_folder:
     assert not at.progress
 
 
-def plain(bar: dict[str, Any]) -> dict[str, Any]:
-    """A bar's y as numbers: plotly packs arrays as base64."""
-    import base64
-
-    import numpy as np
-
-    y = bar["y"]
-    return bar | {"y": np.frombuffer(base64.b64decode(y["bdata"]), y["dtype"]).tolist() if isinstance(y, dict) else y}
-
-
 def test_filters_stand_in_the_link_and_narrow_the_table(runs_folder: Path) -> None:
     fake_scan_run(runs_folder)
     at = open_page("cliffs", cliffs_kind="mixed")
     assert set(at.dataframe[0].value["kind"]) == {"mixed"}
+    assert len(figures(at)["cliffs-map"]["faded"]) == 8, "the map shows the same prompts"
     at.text_input(key="cliffs_text").set_value("no such words").run()
     assert any("No prompt passes" in i.value for i in at.info)
     at = open_page("cliffs", cliffs_kind="doubtful", cliffs_text="val-0001")
@@ -166,6 +157,25 @@ def test_a_recorded_scan_is_offered_after_the_own_ones(runs_folder: Path) -> Non
     assert at.selectbox(key="cliffs_scan").value == recorded.name and any("recorded" in m.value for m in at.markdown)
     own = fake_scan_run(runs_folder)
     assert open_page("cliffs").selectbox(key="cliffs_scan").value == own.name
+
+
+def test_the_newest_finished_scan_opens_and_no_stopped_one(runs_folder: Path) -> None:
+    done = fake_scan_run(runs_folder)
+    fake_scan_run(runs_folder, state=State.STOPPED)
+    RunWriter.create("scan", ScanConfig(), root=runs_folder).status(State.STOPPED)
+    assert open_page("cliffs").selectbox(key="cliffs_scan").value == done.name
+
+
+def test_a_training_plays_beside_its_partner_and_opens_a_prompt_by_its_counts(runs_folder: Path) -> None:
+    fake_scan_run(runs_folder)
+    fake_pair(runs_folder)
+    run = next(r for r in folder.all_runs() if "0.3" in r.name)
+    at = open_page("cliffs", cliffs_map=run.id, cliffs_prompt="steep-val-0001")
+    drawn = figures(at)["cliffs-map"]
+    assert not errors(at) and [a["name"] for a in drawn["arms"]] == ["λ = 0", "λ = 0.3"]
+    assert drawn["moments"] == ["before training", "step 2", "step 4"] and drawn["opened"] == "steep-val-0001"
+    assert list(at.dataframe[0].value["λ = 0.3"]) == ["0 of 16, cliff"] * 3
+    assert any("By step 4, λ = 0.3 recovered 0 of 14 cliffs" in m.value.replace("\\", "") for m in at.markdown)
 
 
 def test_a_link_to_what_is_gone_is_said(runs_folder: Path) -> None:
@@ -203,7 +213,9 @@ def test_the_gradient_of_a_cliff_is_zero_and_one_edited_reward_makes_it_not(
     assert shown.count("advantage <b>−0.500</b>") == 2
     cards = [h.value for h in at.html if "advantage" in h.value]
     assert "advantage <b>+1.000</b>" in cards[1], "the second pill is the second rollout"
-    assert sum("reward edited by hand" in c.value for c in at.caption) == 1
+    badges = [m.value for m in at.markdown if "-badge[" in m.value]
+    assert sum("reward 1, edited; the verifier says" in b and ":gray-" in b for b in badges) == 1
+    assert not any(":red-badge" in b and "edited" in b for b in badges)
     link = at.get("page_link")[0].proto
     assert "side_problem=steep-val-0001" in link.query_string and "side_max_new_tokens=8" in link.query_string
 

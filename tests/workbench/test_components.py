@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,13 @@ def test_printable_makes_unseen_characters_visible_and_keeps_all_others() -> Non
     kept = "½ ≤ \\frac{1}{2}\n\tשלום 中 😀"
     assert rollouts.printable(kept) == kept
     "".join(rollouts.printable(t) for t in NASTY).encode("utf-8")
+
+
+def test_equal_rollouts_are_one_card_and_an_edited_one_stands_apart() -> None:
+    same = [rollouts.Card(i, "x", Outcome.WRONG, "2", "6", 9, advantage=0.0) for i in range(4)]
+    edited = replace(same[2], edited=1.0)
+    found = rollouts.grouped([same[0], same[1], edited, same[3]])
+    assert [(c.index, c.also, c.edited) for c in found] == [(0, (1, 3), None), (2, (), 1.0)]
 
 
 def test_a_card_names_verdict_answer_gold_tokens_and_advantage() -> None:

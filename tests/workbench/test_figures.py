@@ -173,7 +173,6 @@ DRAWN = {
     "length": (live.length_entropy, steps()),
     "probe": (live.probe_gap, probe()),
     "pass": (live.pass_at, evals()),
-    "histogram": (cliffs.success_histogram, scan()),
     "regimes": (cliffs.regimes, cliffs.count_regimes(scan()["group"])),
     "position": (lambda f: gap.kl_by_position(f, f), tokens()),
     "bounds": (lambda f: gap.bounds_scatter(f, 500), tokens()),
@@ -422,13 +421,17 @@ def test_pass_at_draws_values_and_bands() -> None:
 # --- cliffs -------------------------------------------------------------------------------------------------
 
 
-def test_histogram_hatches_cliffs_and_counts_what_has_no_place() -> None:
-    fig = cliffs.success_histogram(scan())
-    sure, doubtful = (trace(fig, "cliff: no signal from GRPO"), trace(fig, "cliff in doubt (truncated, grader)"))
-    assert (list(sure.x), sure.y[0], doubtful.y[0]) == (list(range(9)), 2, 1)
-    assert sure.marker.pattern.shape == "/" and sure.marker.pattern.fillmode == "overlay"
-    assert trace(fig, "mixed: GRPO learns here").y[3] == trace(fig, "solved: nothing left to learn").y[8] == 1
-    assert fig.layout.xaxis.title.text == "correct rollouts of 8 (1 more prompts without a verdict)"
+def test_the_map_places_each_prompt_with_a_regime_once_and_rings_what_luck_heals() -> None:
+    rows = [("a", 4, 0, 0, "cliff"), ("b", 1, 0, 5, "mixed"), ("a", 4, 5, 3, "recovered"), ("b", 1, 5, 8, "solved")]
+    frame = pd.DataFrame(rows, columns=["problem_id", "level", "step", "correct", "state"])
+    frame = frame.assign(arm="λ = 0.3", n=8, source="sum", **{"lambda": 0.3})
+    drawn = cliffs.cliff_map(frame, "level", (7, pd.Series({"a": 2, "b": 4})))
+    assert drawn["across"] == {"title": "level", "names": ["1", "4"]} and drawn["prompts"] == [["a", 1], ["b", 0]]
+    assert drawn["arms"][0]["at"] == [[[0, 8, "cliff"], [5, 8, "mixed"]], [[3, 8, "recovered"], [8, 8, "solved"]]]
+    assert drawn["moments"] == ["before training", "step 5"]
+    assert drawn["luck"] == {"seed": 7, "at": [[2, 8, "luck"], None]}, "b was no cliff"
+    table = pd.DataFrame({"kind": ["cliff (doubtful)", "gold unparsable"], "graded": [8, 0]})
+    assert cliffs.of_scan(table)["state"].tolist() == ["doubt"], "what has no regime has no place"
 
 
 def test_regimes_carry_numbers_and_shares() -> None:

@@ -72,6 +72,8 @@ def show(run: Run, arms: Sequence[Run], listed: set[str], opened: str | None) ->
     """The map with what its runs are doing, redrawn while one of them goes on; a full rerun at the end. listed: prompts that the
     filters let through, the others are faint."""
 
+    active = any(not r.status().state.ended for r in arms or [run])
+
     def draw() -> None:
         if arms:
             draw_training(arms, listed, opened)
@@ -79,10 +81,10 @@ def show(run: Run, arms: Sequence[Run], listed: set[str], opened: str | None) ->
             scans.show_status(run)
             draw_scan(run, listed, opened)
             scans.show_reading(run)
-        if st.session_state.pop("cliffs-picked", False):
+        if st.session_state.pop("cliffs-picked", False) and active:  # a pick in a fragment draws that alone
             st.rerun()
 
-    follow(arms or [run], draw)
+    follow(arms or [run], draw) if active else draw()
 
 
 def draw_scan(run: Run, listed: set[str], opened: str | None) -> None:
@@ -146,8 +148,8 @@ def open_picked() -> None:
     st.session_state["cliffs-at"] = (st.session_state["cliffs_map"], picked["at"])
 
 
-def settings(arms: Sequence[Run]) -> None:
-    """How the map is drawn. Keys: cliffs_across, cliffs_luck."""
+def settings(runs: Sequence[Run], played: bool) -> None:
+    """How the map is drawn, and whose it is. Keys: cliffs_across, cliffs_luck."""
     with st.container(horizontal=True, vertical_alignment="center"):
         st.segmented_control(
             "Across",
@@ -158,9 +160,10 @@ def settings(arms: Sequence[Run]) -> None:
             label_visibility="collapsed",
             **LINKED,
         )
-        if arms:
+        if played:
             words = "Rings: cliffs that the untrained model gets out of by another seed alone."
             st.toggle("Untrained redraw", value=True, key="cliffs_luck", help=words, **LINKED)
+    badges(runs)
 
 
 def across() -> str:
@@ -181,4 +184,3 @@ def open_prompt(arms: Sequence[Run], problem_id: str) -> None:
     found = fates.history(fates.over_steps(arms), problem_id)
     st.dataframe(found, hide_index=True, height="content", alt="Right samples of this prompt at each evaluated step")
     st.caption("An evaluation keeps counts, not texts: Side by side draws rollouts anew. A scan keeps them.")
-    badges(list(arms))

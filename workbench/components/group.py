@@ -112,13 +112,15 @@ def show_gradients(
     if edited is not None:
         asked["edited"] = request.ask_once("gradient-edited", gradient_payload(group, form, edited))
     if scale is not None and scale.problem.id != group.problem.id:
-        words = f"a mixed prompt ({scale.row['correct']:.0f} of {scale.row['graded']:.0f}), for scale"
+        words = f"mixed {scale.row['correct']:.0f} of {scale.row['graded']:.0f}"
         asked[words] = request.ask_once("gradient-mixed", gradient_payload(scale, form, scale.rewards))
 
     def draw() -> None:
         for column, (title, question) in zip(st.columns(len(asked)), asked.items(), strict=True):
             with column:
                 show_norm(title, question)
+                if title.startswith("mixed"):
+                    st.caption("A mixed prompt of this scan, for scale.")
 
     request.watch(list(asked.values()), draw)
 

@@ -74,7 +74,7 @@ def raw_text(text: str, empty: str = "(empty)") -> None:
 def facts_html(card: Card) -> str:
     """The line under the verdict: answer beside gold, tokens, advantage. Escaped."""
     why = why_no_answer(card.outcome, card.text)
-    answer = code_html(card.answer) if card.answer else f"none: {escaped(why)}" if why else "none found"
+    answer = code_html(card.answer) if card.answer else f"none found{': ' * bool(why)}{escaped(why)}"
     parts = [f"answer {answer}", f"gold {code_html(card.gold)}", f"{card.tokens} tokens"]
     if card.advantage is not None:
         parts.append(f"advantage <b>{signed(card.advantage)}</b>")

@@ -66,10 +66,7 @@ def scan_picker() -> Run | None:
     full = [i for i, run in scans.items() if not catalog.scan_frame(run).empty]
     done = next((i for i in full if scans[i].status().state is State.DONE), (full or list(scans))[0])
     chosen = linked_choice("Scan", {i: picker.label_of(run) for i, run in scans.items()}, "cliffs_scan", done)
-    run = scans[chosen]
-    if run.recorded:
-        st.badge("recorded: comes with the project", color="gray")
-    return run
+    return scans[chosen]
 
 
 def show_status(run: Run) -> None:

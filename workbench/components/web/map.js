@@ -1,6 +1,7 @@
-// The cliff map: a dot a prompt, in columns by level or source, its pass rate upward, cliffs in a band of their own at the
-// bottom; an arm a panel. Play moves the dots over the evaluated steps. A dot opens its prompt: by mouse, or by Enter.
-const PLOT = { left: 62, right: 6, top: 10, bottom: 46, gap: 18, band: 0.3, rows: 16 }
+// The cliff map: a dot a prompt, in columns by level or source, its pass rate upward between two bands: cliffs below, solved
+// prompts above. An arm a panel. Play moves the dots over the evaluated steps, each in its lane as far as there is room. A dot
+// opens its prompt: by mouse, or by Enter.
+const PLOT = { left: 66, right: 2, top: 24, bottom: 44, gap: 18 }
 let held = "" // the prompt that was opened by key: its dot has the focus again once the page is drawn anew
 
 export default function draw({ data, parentElement, setTriggerValue }) {
@@ -28,24 +29,21 @@ export default function draw({ data, parentElement, setTriggerValue }) {
 
 // Panels with axes and dots; returns what moves the dots to a moment.
 function chart(data, panels, opened, open) {
-  const width = panels.clientWidth || 700, height = width < 500 ? 320 : 360
+  const width = panels.clientWidth || 700, height = data.arms.length > 1 ? 420 : 360
   panels.dataset.width = width
   const inner = (width - PLOT.left - PLOT.right - PLOT.gap * (data.arms.length - 1)) / data.arms.length
-  const plane = { inner, height, column: inner / data.across.names.length, rows: Math.min(PLOT.rows, data.most) }
-  const floor = height - PLOT.bottom
-  plane.band = (floor - PLOT.top) * PLOT.band
-  plane.step = (floor - PLOT.top - plane.band) / plane.rows
   const layers = data.arms.map((arm) => arm.at.map((at) => (data.luck ? [...at, ...data.luck.at] : at)))
-  plane.pitch = pitch(data, layers, plane)
+  const plane = planned(data, layers, { inner, height, floor: height - PLOT.bottom, column: inner / data.across.names.length })
   const svg = mark("svg", { width, height, role: "group", "aria-label": data.alt || "" })
   const drawn = data.arms.map((arm, a) => {
     const room = mark("g", { transform: `translate(${PLOT.left + a * (inner + PLOT.gap)} 0)` })
     room.append(...axes(data, plane, a === 0))
+    if (arm.name) room.append(mark("text", { x: inner / 2, y: 15, "text-anchor": "middle", class: "name" }, arm.name))
     const trails = mark("g", { class: "trails" }), ring = mark("circle", { class: "ring", r: plane.pitch / 2 + 3 })
     const dots = layers[a][0].map((_, i) => dot(data, i % data.prompts.length, open))
     room.append(trails, ...dots, ring)
     svg.append(room)
-    return { places: layers[a].map((at) => places(data, at, plane)), at: layers[a], trails, ring, dots }
+    return { places: places(data, layers[a], plane), at: layers[a], trails, ring, dots }
   })
   keys(svg, data)
   svg.onclick = (e) => nearest(svg, e, open)
@@ -56,7 +54,7 @@ function chart(data, panels, opened, open) {
 }
 
 function move(data, arm, now, plane, opened) {
-  const size = Math.max(1.6, plane.pitch * 0.42), at = arm.at[now], faded = new Set(data.faded)
+  const size = plane.pitch * 0.44, at = arm.at[now], faded = new Set(data.faded)
   arm.dots.forEach((node, i) => {
     const place = arm.places[now][i], known = at[i], id = data.prompts[i % data.prompts.length][0]
     node.style.display = known ? "" : "none"
@@ -98,46 +96,53 @@ function cells(data, at, rows) {
   return found
 }
 
-// The largest distance of dots at which every cell of every moment holds its own.
-function pitch(data, layers, plane) {
-  const most = [0, 0]
-  layers.flat().forEach((at) => cells(data, at, plane.rows).forEach((cell, key) => {
-    const upper = key.endsWith(" 0") ? 0 : 1
-    most[upper] = Math.max(most[upper], cell.length)
+// The largest distance of dots at which every cell of every moment holds its own, and the bands that this takes. Where columns
+// are narrow, rates are drawn in eighths.
+function planned(data, layers, plane) {
+  const rows = Math.min(plane.column < 70 ? 8 : 16, data.most), most = [1, 1, 1], room = plane.floor - PLOT.top
+  layers.flat().forEach((at) => cells(data, at, rows).forEach((cell, key) => {
+    const level = Number(key.split(" ")[1]), part = level === 0 ? 0 : level === rows ? 2 : 1
+    most[part] = Math.max(most[part], cell.length)
   }))
-  const fits = (p) => [plane.band, plane.step].every((room, i) =>
-    Math.ceil(most[i] / Math.max(1, Math.floor((plane.column - 4) / p))) * p <= Math.max(room, p))
-  for (let p = 15; p > 3; p -= 0.5) if (fits(p)) return p
-  return 3
+  for (let pitch = 15; ; pitch -= 0.5) {
+    const lanes = Math.max(1, Math.floor((plane.column - 6) / pitch)), [low, mid, high] = most.map((n) => Math.ceil(n / lanes) * pitch)
+    const band = Math.max(44, low + 10), top = Math.max(40, high + 10), step = (room - band - top) / rows
+    if (step >= mid || pitch <= 3) return { ...plane, rows, pitch, lanes, band, step, zero: plane.floor - band, one: PLOT.top + top }
+  }
 }
 
-// index → [x, y] within a panel.
-function places(data, at, plane) {
-  const found = [], across = Math.max(1, Math.floor((plane.column - 4) / plane.pitch)), floor = plane.height - PLOT.bottom
-  cells(data, at, plane.rows).forEach((cell, key) => {
-    const [column, level] = key.split(" ").map(Number), lines = Math.ceil(cell.length / across)
-    const base = level ? floor - plane.band - level * plane.step + plane.step / 2 : floor - plane.band / 2
-    cell.forEach((i, k) => {
-      const line = Math.floor(k / across), inLine = Math.min(across, cell.length - line * across)
-      const x = (column + 0.5) * plane.column + ((k % across) - (inLine - 1) / 2) * plane.pitch
-      found[i] = [x, base + ((lines - 1) / 2 - line) * plane.pitch]
+// For each moment, index → [x, y] within a panel. A prompt keeps the lane of its first place where it is free, else the next.
+function places(data, moments, plane) {
+  const home = [], middle = (plane.lanes - 1) / 2, all = Array.from({ length: plane.lanes }, (_, lane) => lane)
+  const near = (lane) => [...all].sort((a, b) => Math.abs(a - lane) - Math.abs(b - lane) || Math.abs(a - middle) - Math.abs(b - middle))
+  return moments.map((at) => {
+    const found = []
+    cells(data, at, plane.rows).forEach((cell, key) => {
+      const [column, level] = key.split(" ").map(Number), lines = Math.ceil(cell.length / plane.lanes), filled = all.map(() => 0)
+      const base = level === 0 ? (plane.zero + plane.floor) / 2
+        : level === plane.rows ? (PLOT.top + plane.one) / 2 : plane.zero - level * plane.step
+      cell.forEach((i, k) => {
+        const wish = home[i % data.prompts.length] ??= near(middle)[k % plane.lanes]
+        const lane = near(wish).find((l) => filled[l] < lines)
+        found[i] = [(column + 0.5) * plane.column + (lane - middle) * plane.pitch, base + ((lines - 1) / 2 - filled[lane]++) * plane.pitch]
+      })
     })
+    return found
   })
-  return found
 }
 
 function axes(data, plane, first) {
-  const { inner, column, height } = plane, floor = height - PLOT.bottom, top = floor - plane.band, parts = []
-  parts.push(mark("rect", { class: "band", x: 0, y: top, width: inner, height: plane.band }))
-  const y = (share) => top - (share * plane.rows - 0.5) * plane.step
-  const lines = [0.25, 0.5, 0.75, 1].map((share) => [y(share), `${100 * share} %`])
-  lines.forEach(([at, words]) => {
-    parts.push(mark("path", { d: `M0 ${at}H${inner}`, class: "grid" }))
-    if (first) parts.push(mark("text", { x: -8, y: at + 5, "text-anchor": "end" }, words))
-  })
-  const middle = (top + floor) / 2
-  if (first) parts.push(mark("text", { x: -8, y: middle - 4, "text-anchor": "end" }, "cliff"),
-    mark("text", { x: -8, y: middle + 14, "text-anchor": "end" }, `0 of ${data.most}`))
+  const { inner, column, height, floor, zero, one } = plane, parts = []
+  const say = (y, ...words) => words.forEach((w, i) => first && parts.push(
+    mark("text", { x: -8, y: y + 5 + 17 * (i - (words.length - 1) / 2), "text-anchor": "end" }, w)))
+  parts.push(mark("rect", { class: "band", x: 0, y: zero, width: inner, height: plane.band }),
+    mark("rect", { class: "band", x: 0, y: PLOT.top, width: inner, height: one - PLOT.top }))
+  for (const share of [0.25, 0.5, 0.75]) {
+    parts.push(mark("path", { d: `M0 ${zero - share * (zero - one)}H${inner}`, class: "grid" }))
+    say(zero - share * (zero - one), `${100 * share} %`)
+  }
+  say((PLOT.top + one) / 2, "solved", "100 %")
+  say((zero + floor) / 2, "cliff", `0 of ${data.most}`)
   const room = Math.floor(column / 8)
   data.across.names.forEach((name, i) => parts.push(
     mark("text", { x: (i + 0.5) * column, y: floor + 18, "text-anchor": "middle" },
@@ -162,7 +167,6 @@ function dot(data, i, open) {
 function keys(svg, data) {
   const dots = [...svg.querySelectorAll(".dot")], start = dots.find((d) => d.dataset.id === data.opened) || dots[0]
   start?.setAttribute("tabindex", 0)
-  svg.onfocus = null
   svg.addEventListener("focusin", (e) => dots.forEach((d) => d.setAttribute("tabindex", d === e.target ? 0 : -1)))
   svg.onkeydown = (e) => {
     const way = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[e.key]
@@ -204,5 +208,5 @@ function counts(data, arm, now) {
     dress(icon.firstChild, look, [0, 0], 1)
     return [make("li", {}, icon, `${n} ${look.words}${state === "luck" ? ` (redraw, seed ${data.luck.seed})` : ""}`)]
   })
-  return make("section", {}, make("b", { textContent: arm.name }), make("ul", {}, ...marks))
+  return make("ul", { ariaLabel: arm.name || "Prompts" }, ...marks)
 }
