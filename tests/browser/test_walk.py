@@ -243,7 +243,7 @@ def test_a_place_outlives_a_change_of_page_a_reload_and_back(page: sync_api.Page
 
 def opened_by(page: sync_api.Page, act: Callable[[], None], prompt: str) -> None:
     act()
-    page.get_by_text(re.compile(f"^{prompt}: ")).wait_for(timeout=PATIENCE)
+    page.locator(".st-key-cliffs-opened").get_by_text(f"{prompt}: ").wait_for(timeout=PATIENCE)
     settled(page)
     assert f"cliffs_prompt={prompt}" in page.url
     assert page.locator(f'.dot[data-id="{prompt}"]').first.get_attribute("aria-pressed") == "true"

@@ -1,7 +1,7 @@
 """Pictures that are touched or played: one script each in `web/`, drawn by Streamlit's component API in a page, and by
 the same script in a document that opens from disk, without a server.
 
-A script exports one default function of {data, parentElement, setStateValue, setTriggerValue}: it draws what `data`
+A script exports one default function, `draw`, of {data, parentElement, setStateValue, setTriggerValue}: it draws what `data`
 (JSON) says into parentElement's `.picture` and may return a function that cleans up. `player.js` stands in front of each,
 the one player of what has steps. Model text becomes textContent there, never markup.
 """
@@ -53,6 +53,6 @@ def document(name: str, data: dict[str, Any], title: str) -> str:
     """
     given = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")
     start = "draw({ data, parentElement: document.body, setStateValue() {}, setTriggerValue() {} })"
-    module = script(name).replace("export default function", "function draw", 1)
+    module = script(name).replace("export default ", "", 1)
     head = f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title>"
     return f"{head}<style>{COLOURS}{style(name)}</style>{ROOM}<script type=module>const data = {given}\n{module}\n{start}</script></html>"
