@@ -36,8 +36,10 @@ with below:
 
 drawn, beside = above.columns([3, 2], gap="medium") if opened else (above, None)
 with drawn:
-    cliff_map.show(run, arms, set(listed["problem_id"]), opened)
+    picture = st.container()
     cliff_map.settings(arms or [run], played=bool(arms))
+    with picture:
+        cliff_map.show(run, arms, set(listed["problem_id"]), opened)
     if not opened:
         st.caption("Click a dot or a row: the prompt opens beside the map.")
 if beside is not None:

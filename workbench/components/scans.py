@@ -119,13 +119,16 @@ def prompt_filters(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def prompt_list(table: pd.DataFrame) -> str | None:
-    """The table of prompts; the id of the opened one, by a click on its row or by the list under it."""
-    shown = table.drop(columns="step")
+    """The table of prompts; the id of the opened one, by a click on its row, on its dot, or by the list under it."""
+    shown, ids = table.drop(columns="step"), list(table["problem_id"])
+    linked, held = st.query_params.get("cliffs_prompt"), st.session_state.get("cliffs_prompt")
+    now = held or linked
+    marked = {"rows": [ids.index(now)] if now in ids else [], "columns": [], "cells": []}
+    st.session_state["cliffs-table"] = {"selection": marked}
 
     def row_chosen() -> None:
         rows = st.session_state["cliffs-table"].selection.rows
-        if rows:
-            st.session_state["cliffs_prompt"] = shown.iloc[rows[0]]["problem_id"]
+        st.session_state["cliffs_prompt"] = ids[rows[0]] if rows else None
 
     st.dataframe(
         shown,
@@ -137,8 +140,6 @@ def prompt_list(table: pd.DataFrame) -> str | None:
         column_config=COLUMNS,
         alt="One row a prompt: successes, pass rate with its interval, problem",
     )
-    ids = list(table["problem_id"])
-    linked, held = st.query_params.get("cliffs_prompt"), st.session_state.get("cliffs_prompt")
     if (linked or held) and not {linked, held} & set(ids):
         st.warning(f"{escape(str(held or linked))} is not among these prompts: another scan, or a filter hides it.")
     if held not in (None, *ids):
