@@ -34,7 +34,7 @@ with below:
         with st.expander("Why they are cliffs, and what a cliff can hide"):
             scans.show_triage(table, int(table["graded"].max()))
 
-drawn, beside = above.columns([3, 2], gap="medium") if opened else (above, None)
+drawn, beside = above.columns([3, 2] if len(arms) > 1 else 2, gap="medium") if opened else (above, None)
 with drawn:
     picture = st.container()
     cliff_map.settings(arms or [run], played=bool(arms))

@@ -174,6 +174,7 @@ def test_a_training_plays_beside_its_partner_and_opens_a_prompt_by_its_counts(ru
     drawn = figures(at)["cliffs-map"]
     assert not errors(at) and [a["name"] for a in drawn["arms"]] == ["λ = 0", "λ = 0.3"]
     assert drawn["moments"] == ["before training", "step 2", "step 4"] and drawn["opened"] == "steep-val-0001"
+    assert at.session_state["cliffs-table"]["selection"]["rows"] == [0], "the row is marked as the dot is"
     assert list(at.dataframe[0].value["λ = 0.3"]) == ["0 of 16, cliff"] * 3
     assert any("By step 4, λ = 0.3 recovered 0 of 14 cliffs" in m.value.replace("\\", "") for m in at.markdown)
 

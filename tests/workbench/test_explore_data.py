@@ -121,3 +121,24 @@ def test_only_a_correct_privileged_rollout_passes_the_filter() -> None:
 )
 def test_a_sample_says_what_hdpo_would_do_with_it(student: list[Outcome], words: str) -> None:
     assert words in explore.sample_sentence(student, [Outcome.CORRECT, Outcome.WRONG])
+
+
+def test_the_mixed_prompt_for_scale_is_the_one_nearest_to_one_half() -> None:
+    found = explore.typical_mixed(table(row("cliff", 0), row("mixed", 1), row("mixed", 5), row("mixed", 7)))
+    assert found is not None and found["correct"] == 5
+    assert explore.typical_mixed(table(row("cliff", 0), row("solved", 8))) is None
+
+
+@pytest.mark.parametrize(
+    ("outcome", "text", "words"),
+    [
+        (Outcome.NO_ANSWER, "so 4", "without a"),
+        (Outcome.NO_ANSWER, "", "is empty"),
+        (Outcome.NO_ANSWER, "<think>and so", "thinking"),
+        (Outcome.NO_ANSWER, r"\boxed{??}", "cannot be read"),
+        (Outcome.TRUNCATED, r"\boxed{4", "cut off"),
+        (Outcome.GRADER_ERROR, "4", "verifier failed"),
+    ],
+)
+def test_a_rollout_without_an_answer_says_why(outcome: Outcome, text: str, words: str) -> None:
+    assert words in explore.why_no_answer(outcome, text) and not explore.why_no_answer(Outcome.CORRECT, text)

@@ -115,6 +115,8 @@ def show_gradients(
         words = f"mixed {scale.row['correct']:.0f} of {scale.row['graded']:.0f}"
         asked[words] = request.ask_once("gradient-mixed", gradient_payload(scale, form, scale.rewards))
 
+    st.caption("Measured gradient norm of the group")
+
     def draw() -> None:
         for column, (title, question) in zip(st.columns(len(asked)), asked.items(), strict=True):
             with column:
@@ -129,11 +131,11 @@ def show_norm(title: str, question: request.Request) -> None:
     if question.error:
         st.error(escape(question.error))
     elif question.result is None:
-        st.metric(f"Gradient norm, {title}", "…", help=GRADIENT_HELP, border=True)
+        st.metric(title, "…", help=GRADIENT_HELP, border=True)
         st.caption(request.waiting_words(question))
     else:
         norm = float(question.result["grad_norm"])
-        st.metric(f"Gradient norm, {title}", norm_words(norm), help=GRADIENT_HELP, border=True)
+        st.metric(title, norm_words(norm), help=GRADIENT_HELP, border=True)
         if norm == 0:
             st.caption("Every reward is the same, so every advantage is zero: the backward pass gives exactly nothing.")
 
