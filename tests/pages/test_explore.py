@@ -176,7 +176,9 @@ def test_a_training_plays_beside_its_partner_and_opens_a_prompt_by_its_counts(ru
     assert drawn["moments"] == ["before training", "step 2", "step 4"] and drawn["opened"] == "steep-val-0001"
     assert at.session_state["cliffs-table"]["selection"]["rows"] == [0], "the row is marked as the dot is"
     assert list(at.dataframe[0].value["λ = 0.3"]) == ["0 of 16, cliff"] * 3
-    assert any("By step 4, λ = 0.3 recovered 0 of 14 cliffs" in m.value.replace("\\", "") for m in at.markdown)
+    assert any(
+        "By step 4, on 40 prompts: λ = 0.3 recovered 0 of 14 cliffs" in m.value.replace("\\", "") for m in at.markdown
+    )
 
 
 def test_a_link_to_what_is_gone_is_said(runs_folder: Path) -> None:

@@ -125,7 +125,7 @@ def headline(arms: Sequence[Run], step: int) -> str:
     if not found:
         return "Before training: the map moves with the first evaluation after it."
     luck = verdict.by_luck(arms[-1], found[-1].cliffs, catalog.runs_of("train"))
-    return f"By step {step}, {verdict.sentence(found, luck)}"
+    return f"By step {step}, on {found[-1].problems} prompts: {verdict.sentence(found, luck)}"
 
 
 def draw(
