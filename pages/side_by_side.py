@@ -1,22 +1,31 @@
-"""Side by side: what the model writes with and without the ground truth in its prompt, and where the two part."""
+"""Side by side: what the model writes with and without the ground truth in its prompt, where the two part, and what training
+made of it."""
 
 import streamlit as st
 
-from workbench.components import sides, traces
+from workbench.components import before_after, sides, traces
 from workbench.data.glossary import meaning
-from workbench.state import next_step
+from workbench.state import LINKED, next_step
 
-st.title("Side by side", help=meaning("privileged", "R = 1 filter", "student", "teacher", "trace"))
-st.markdown(
+heading, which, how = st.columns([4.2, 3.6, 4.4], vertical_alignment="bottom")
+heading.title("Side by side", help=meaning("privileged", "R = 1 filter", "student", "teacher", "trace"))
+view = how.segmented_control("Compare", sides.VIEWS, default=sides.PEEK, required=True, key="side_view", **LINKED)
+figure, controls, below = st.container(), st.container(), st.container()
+folded = st.expander("Settings: problem set, model, sampling, what the privileged prompt reveals and its wording")
+setup = sides.choose(which, folded, view == sides.TRAINED)
+if view == sides.TRAINED:
+    before_after.show(setup, figure, controls)
+else:
+    with controls:
+        asked = sides.roll_out(setup)
+    with figure:
+        sides.show_sides(setup, asked)
+    with below:
+        if asked is not None and asked.result is not None:
+            traces.compare(asked)
+    sides.show_prompts(setup)
+st.caption(
     "One prompt, twice: the problem alone, and the problem with its ground truth y\\*. The weights are the same. Privileged rollouts "
     "with a correct answer (R = 1) are what HDPO distils on a cliff."
 )
-
-setup = sides.choose()
-sides.show_prompts(setup)
-asked = sides.roll_out(setup)
-if asked is not None:
-    sides.show_sides(asked)
-    if asked.result is not None:
-        traces.compare(asked)
 next_step("train on such prompts, with λ = 0 beside it", "lambda_lab")

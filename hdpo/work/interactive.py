@@ -283,6 +283,7 @@ def _lens(ask: Ask) -> dict[str, Any]:
         "piece": pieces(ask.policy.tokenizer, token_ids),
         **{name: v.tolist() for name, v in values.items()},
         **{f"{side}_top": _named(ask.policy.tokenizer, *top) for side, top in found.tops.items()},
+        **{f"{side}_p": _written(token_ids, *top) for side, top in found.tops.items()},
         "means": {name: v.mean().item() for name, v in values.items()},
         "sums": {name: v.sum().item() for name, v in values.items()},
     }
@@ -292,6 +293,12 @@ def _named(tokenizer: Any, ids: np.ndarray, probs: np.ndarray) -> list[list[list
     """(T, k) → for each token its list of [piece, probability]."""
     rows = zip(ids.tolist(), probs.tolist(), strict=True)
     return [[[tokenizer.decode([i]), round(p, 6)] for i, p in zip(*row, strict=True)] for row in rows]
+
+
+def _written(token_ids: Sequence[int], ids: np.ndarray, probs: np.ndarray) -> list[float | None]:
+    """The probability of each token of the trace itself, None where it is not among the listed."""
+    found = [row[listed == token] for token, listed, row in zip(token_ids, ids, probs, strict=True)]
+    return [round(float(p[0]), 6) if len(p) else None for p in found]
 
 
 def _gradient(ask: Ask) -> dict[str, Any]:

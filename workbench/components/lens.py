@@ -1,7 +1,7 @@
-"""The token lens: one trace under two prompts, token by token, in nats.
+"""The token lens: one trace under two prompts, token by token: probabilities as bars, the gap in nats.
 
-The strip is a small component of its own, where a token is set as text, never as markup. A token's
-size is shown three ways (shade, underline, numbers on hover or focus), and the same numbers stand in a table.
+The strip is a picture of its own (`web/tokens.js`), where a token is set as text, never as markup. A token's gap is shown by
+shade and underline, its numbers when it is chosen, and all of them in a table.
 """
 
 from __future__ import annotations
@@ -14,79 +14,16 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from workbench.components import web
 from workbench.components.rollouts import printable
+from workbench.state import escape
 
 # Grades 1, 2, 3 begin here. Fixed, not scaled to the trace: two traces, and two runs, can be compared by eye.
 GRADES = {"jsd": (0.01, 0.05, 0.2), "kl": (0.02, 0.2, 1.0)}
 NAMES = {"jsd": "JSD", "kl": "KL"}
-BIGGEST = 5
-
-_CSS = """
-.strip { font-family: var(--st-code-font, monospace); font-size: .95rem; line-height: 2.1; color: var(--st-text-color);
-  background: var(--st-code-background-color); border-radius: var(--st-base-radius); padding: .6rem .8rem; max-height: 22rem;
-  overflow-y: auto; overflow-wrap: anywhere; unicode-bidi: plaintext; }
-.strip span { border-radius: 3px; padding: .1rem 1px; cursor: pointer; white-space: pre-wrap; unicode-bidi: isolate;
-  text-underline-offset: 5px; }
-.strip .g1 { background: color-mix(in srgb, var(--st-orange-color) 18%, transparent); text-decoration: underline dotted 2px; }
-.strip .g2 { background: color-mix(in srgb, var(--st-orange-color) 42%, transparent); text-decoration: underline solid 2px; }
-.strip .g3 { background: color-mix(in srgb, var(--st-red-color) 50%, transparent); text-decoration: underline double 2px; }
-.strip .shared { opacity: .6; }
-.strip .parts { border-left: 3px solid var(--st-primary-color); padding-left: 4px; font-weight: 700; }
-.strip .picked, .strip span:focus-visible { outline: 2px solid var(--st-primary-color); }
-.hover { min-height: 5.2rem; margin-top: .35rem; font-size: .8rem; color: var(--st-text-color); display: flex; gap: .4rem 1.5rem;
-  flex-wrap: wrap; font-family: var(--st-code-font, monospace); white-space: pre-wrap; overflow-wrap: anywhere; }
-.hover:empty { display: none; }
-.hover div { min-width: 8.5rem; }
-.hover b { display: block; font-family: var(--st-font); }
-"""
-
-_JS = """
-export default function (component) {
-  const { data, parentElement, setTriggerValue } = component
-  const strip = parentElement.querySelector(".strip")
-  const hover = parentElement.querySelector(".hover")
-  const column = (title, lines) => {
-    const box = document.createElement("div")
-    const head = document.createElement("b")
-    head.textContent = title
-    box.append(head, lines.join("\\n"))
-    return box
-  }
-  const describe = (token) => {
-    const parts = [column(token.title, token.facts)]
-    token.lists.forEach((list) => parts.push(column(list.title, list.lines)))
-    hover.replaceChildren(...parts)
-  }
-  const spans = data.tokens.map((token, i) => {
-    const span = document.createElement("span")
-    span.textContent = token.text
-    span.className = token.classes
-    if (!data.details) {
-      span.title = token.label
-      return span
-    }
-    span.tabIndex = 0
-    span.setAttribute("role", "button")
-    span.setAttribute("aria-label", token.label)
-    span.setAttribute("aria-pressed", String(data.picked === i))
-    const pick = () => setTriggerValue("picked", i)
-    span.onmouseenter = span.onfocus = () => describe(token)
-    span.onclick = pick
-    span.onkeydown = (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); pick() } }
-    return span
-  })
-  strip.replaceChildren(...spans)
-  hover.replaceChildren()
-  if (data.details && data.tokens[data.picked]) describe(data.tokens[data.picked])
-}
-"""
-
-_STRIP = st.components.v2.component(
-    "hdpo_token_strip",
-    html='<div class="strip" role="group" aria-label="Tokens"></div>\n<div class="hover"></div>',
-    css=_CSS,
-    js=_JS,
-)
+BIGGEST, RIVALS = 5, 4
+SIDES = ("with the solution", "without it")
+NATS = "A nat is a factor of e ≈ 2.7: where KL is 1 nat, what the privileged prompt writes is there on average 2.7 × as likely with the solution as without."
 
 
 @dataclass(frozen=True)
@@ -104,14 +41,18 @@ class Lens:
 
 @dataclass(frozen=True)
 class StripToken:
-    """What the component draws of one token; facts and lists are lines of its hover panel."""
+    """What the picture draws of one token. p and least: with the solution, without it; p is None where it is below `least`,
+    the smallest that is listed. rivals: the likeliest next tokens of both prompts, dicts of text, p and own."""
 
     text: str
     classes: str
     label: str
     title: str = ""
-    facts: list[str] = field(default_factory=list)
-    lists: list[dict[str, Any]] = field(default_factory=list)
+    says: str = ""
+    facts: str = ""
+    p: tuple[float | None, float | None] = (None, None)
+    least: tuple[float, float] = (0.0, 0.0)
+    rivals: list[dict[str, Any]] = field(default_factory=list)
 
 
 def grade(value: float, measure: str) -> int:
@@ -145,46 +86,50 @@ def biggest(values: Sequence[float], count: int = BIGGEST) -> list[int]:
     return sorted(range(len(values)), key=lambda i: (-values[i], i))[:count]
 
 
-def lens_tokens(lens: Lens, picked: int | None) -> list[StripToken]:
-    """The strip of a lens: grade as class, numbers as label and hover lines."""
-    tokens = []
-    for i, (piece, value) in enumerate(zip(lens.result["piece"], lens.values, strict=True)):
+def lens_tokens(lens: Lens, fork: int | None) -> list[StripToken]:
+    """The strip of a lens: grade as class, numbers as words and bars. fork: where it parts from another trace, if it does."""
+    r, tokens = lens.result, []
+    for i, (piece, value) in enumerate(zip(r["piece"], lens.values, strict=True)):
         label = f"token {i + 1} '{piece_word(piece)}': {NAMES[lens.measure]} {value:.4f} nats"
-        classes = f"g{grade(value, lens.measure)}" + (" picked" if i == picked else "")
+        label += "; they part here" if i == fork else ""
+        classes = f"g{grade(value, lens.measure)}" + (" parts" if i == fork else "")
+        p, lists = (r["teacher_p"][i], r["student_p"][i]), (r["teacher_top"][i], r["student_top"][i])
+        least = tuple(top[-1][1] for top in lists)
+        facts = f"JSD {r['jsd'][i]:.4f} nats · KL {r['kl'][i]:.4f} nats · bounds {r['range_bound'][i]:.3g}, {r['lemma1'][i]:.3g}"
+        title, says = f"Token {i + 1} of {len(r['piece'])}, '{piece_word(piece)}':", likely_words(*p, least)
         tokens.append(
-            StripToken(piece_text(piece), classes, label, f"token {i + 1}", fact_lines(lens, i), top_columns(lens, i))
+            StripToken(piece_text(piece), classes, label, title, says, facts, p, least, rivals(piece, *lists))
         )
     return tokens
 
 
-def fact_lines(lens: Lens, i: int) -> list[str]:
-    r = lens.result
-    return [
-        f"JSD {r['jsd'][i]:.4f} nats",
-        f"KL  {r['kl'][i]:.4f} nats",
-        f"bounds {r['range_bound'][i]:.3g}, {r['lemma1'][i]:.3g}",
-    ]
+def likely_words(p: float | None, q: float | None, least: tuple[float, ...]) -> str:
+    """How much likelier the solution makes a written token (p with it, q without), and the same in nats.
+
+    >>> likely_words(0.9, 0.1, (0.0, 0.0))
+    'with the solution 9.0 × as likely (0.900 against 0.100; ln 9.0 = 2.20 nats).'
+    >>> likely_words(0.9, None, (0.0, 0.01))
+    'with the solution more than 90.0 × as likely (0.900 against less than 0.010).'
+    """
+    words = [f"{x:.3f}" if x is not None else f"less than {low:.3f}" for x, low in zip((p, q), least, strict=True)]
+    if not p and not q:
+        return f"both prompts give it little ({words[0]} and {words[1]})."
+    if p is None or not q:
+        up = p is not None
+        ratio = (p if up else q) / max(least[up], 1e-6)  # type: ignore[operator]
+        return (
+            f"with{'' if up else 'out'} the solution more than {ratio:.1f} × as likely ({words[0]} against {words[1]})."
+        )
+    ratio = p / q
+    return f"with the solution {ratio:.1f} × as likely ({words[0]} against {words[1]}; ln {ratio:.1f} = {math.log(ratio):.2f} nats)."
 
 
-def top_columns(lens: Lens, i: int, count: int = 4) -> list[dict[str, Any]]:
-    """The head of both top-k lists as lines, for the hover panel."""
-    sides = (("privileged", "teacher_top"), ("unprivileged", "student_top"))
-    return [
-        {"title": f"{name}: next token", "lines": [f"{p:.3f}  {piece_word(w)}" for w, p in lens.result[key][i][:count]]}
-        for name, key in sides
-    ]
-
-
-def top_table(lens: Lens, i: int) -> pd.DataFrame:
-    """Both top-k lists of one token, side by side; p are probabilities at temperature 1."""
-    teacher, student = lens.result["teacher_top"][i], lens.result["student_top"][i]
-    rows = []
-    for rank in range(max(len(teacher), len(student))):
-        t = teacher[rank] if rank < len(teacher) else ("", None)
-        s = student[rank] if rank < len(student) else ("", None)
-        rows.append((rank + 1, piece_word(t[0]), t[1], piece_word(s[0]), s[1]))
-    columns = ["rank", "privileged token", "p (privileged)", "unprivileged token", "p (unprivileged)"]
-    return pd.DataFrame(rows, columns=columns)
+def rivals(piece: str, teacher: list[Any], student: list[Any], count: int = RIVALS) -> list[dict[str, Any]]:
+    """The heads of both lists in one, likeliest first: text, p (with the solution, without it), whether it was written."""
+    tops = [dict(reversed(top)) for top in (teacher, student)]
+    heads = dict.fromkeys(word for top in (teacher, student) for word, _ in top[:count])
+    ordered = sorted(heads, key=lambda word: -max(top.get(word, 0.0) for top in tops))
+    return [{"text": piece_word(w), "p": [top.get(w) for top in tops], "own": w == piece} for w in ordered]
 
 
 def token_table(lens: Lens) -> pd.DataFrame:
@@ -209,9 +154,9 @@ def trace_sentence(lens: Lens) -> str:
     )
 
 
-def legend(measure: str, more: str = "Hover or focus a token for its numbers, click it for the table.") -> str:
+def legend(measure: str, more: str) -> str:
     low, middle, high = GRADES[measure]
-    return f"{NAMES[measure]} in nats: no mark below {low}; dotted from {low}; solid from {middle}; double, red from {high}. {more}"
+    return f"Underlines: {NAMES[measure]} in nats, dotted from {low}, solid from {middle}, double from {high}. {more}"
 
 
 def gap_tokens(trace: pd.DataFrame) -> list[StripToken]:
@@ -223,55 +168,37 @@ def gap_tokens(trace: pd.DataFrame) -> list[StripToken]:
     return found
 
 
-def token_strip(tokens: Sequence[StripToken], *, key: str, picked: int | None = None, details: bool = True) -> None:
-    """Draw a strip. A click stores the token's index in `st.session_state[picked_key(key)]`."""
-
-    def clicked() -> None:
-        choice = st.session_state[key].picked
-        if choice is not None and 0 <= int(choice) < len(tokens):
-            st.session_state[picked_key(key)] = int(choice)
-
-    data = {"tokens": [asdict(t) for t in tokens], "picked": picked, "details": details}
-    _STRIP(key=key, data=data, on_picked_change=clicked)
+def token_strip(
+    tokens: Sequence[StripToken], *, key: str, start: int = 0, jumps: Sequence[tuple[int, str]] = (), bars: bool = True
+) -> None:
+    """Draw a strip. jumps: buttons that choose a token; start: the token chosen first; bars: with probabilities and rivals."""
+    data = {"tokens": [asdict(t) for t in tokens], "start": start, "jumps": jumps, "bars": bars, "names": SIDES}
+    web.component("tokens")(key=key, data=data)
 
 
-def picked_key(key: str) -> str:
-    return f"{key}-token"
-
-
-def picked_token(key: str, count: int) -> int | None:
-    """The token chosen last in the strip of that key, if the strip still has it."""
-    choice = st.session_state.get(picked_key(key))
-    return choice if isinstance(choice, int) and choice < count else None
-
-
-def show_lens(lens: Lens, *, key: str) -> None:
-    """Strip, the five biggest as buttons, both top-k lists of the chosen token, and every token as a table."""
-    values = lens.values
-    top = biggest(values)
-    picked = picked_token(key, len(values))
-    picked = top[0] if picked is None and top else picked
-    st.markdown(trace_sentence(lens))
-    token_strip(lens_tokens(lens, picked), key=key, picked=picked)
-    st.caption(legend(lens.measure))
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption("Jump to the biggest:", width="content")
-        for i in top:
-            st.button(f"{i + 1}: {values[i]:.3f}", key=f"{key}-jump-{i}", on_click=jump, args=(key, i))
-    if picked is not None:
-        st.markdown(f"**Token {picked + 1}** of {len(values)}: what each prompt would write there")
-        shares = {c: st.column_config.NumberColumn(format="%.4f") for c in ("p (privileged)", "p (unprivileged)")}
-        st.dataframe(top_table(lens, picked), hide_index=True, column_config=shares, alt="Both top-k lists")
+def show_lens(lens: Lens, fork: int | None, *, key: str) -> None:
+    """What the trace says in one sentence, the strip with its biggest tokens to jump to, and every token as a table."""
+    top = biggest(lens.values)
+    st.markdown(f"#### {escape(lens_headline(lens))}", anchors=False)
+    jumps = [(i, f"Token {i + 1}: {lens.values[i]:.3f} nats") for i in top]
+    jumps += [(fork, f"▼ The fork, token {fork + 1}")] if fork is not None and fork < len(lens.values) else []
+    token_strip(lens_tokens(lens, fork), key=key, start=top[0] if top else 0, jumps=jumps)
+    st.caption(f"{legend(lens.measure)} {trace_sentence(lens)} {NATS}")
     with st.expander("Every token as a table"):
         st.dataframe(token_table(lens), hide_index=True, alt="The gap of every token, nats")
 
 
-def jump(key: str, index: int) -> None:
-    st.session_state[picked_key(key)] = index
+def lens_headline(lens: Lens) -> str:
+    """At which token the two prompts differ most, and by how much."""
+    if not lens.values:
+        return "The trace has no tokens."
+    i = biggest(lens.values, 1)[0]
+    token = lens_tokens(lens, None)[i]
+    return f"The two prompts differ most at {token.title[0].lower()}{token.title[1:]} {token.says}"
 
 
 def parting_tokens(pieces: Sequence[str], parts_at: int | None) -> list[StripToken]:
-    """A strip that marks where a trace parts from another: what is shared is faint, the first other token is barred."""
+    """A strip that marks where a trace parts from another: what is shared is slanted, the first other token is barred."""
     tokens = []
     for i, piece in enumerate(pieces):
         if parts_at is None or i < parts_at:

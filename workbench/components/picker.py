@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from hdpo.config import ModelConfig, ProblemConfig, PromptConfig, to_json
 from hdpo.data.problems import BUNDLED as BUNDLED_PREFIX
@@ -179,13 +180,14 @@ def show_reading(counts: Mapping[str, Any]) -> None:
             raw_text("\n".join(skipped))
 
 
-def problem_picker(page: str, pool: Mapping[str, Problem], first: str = "") -> Problem:
+def problem_picker(page: str, pool: Mapping[str, Problem], first: str, search: DeltaGenerator) -> Problem:
     """Choose one problem of a pool (by id), with a search in text, source and id. Keys: <page>_problem, <page>_search.
 
-    first: what is chosen where neither the link nor the person chose; the pool's first where it is not in the pool.
+    first: what is chosen where neither the link nor the person chose; the pool's first where it is not in the pool. search:
+    where the search stands.
     """
     key, start = f"{page}_problem", first if first in pool else next(iter(pool))
-    words = st.text_input("Search", key=f"{page}_search", placeholder="in text, source or id").strip().lower()
+    words = search.text_input("Search", key=f"{page}_search", placeholder="in text, source or id").strip().lower()
     found = [i for i, p in pool.items() if words in f"{p.text} {i} {p.source}".lower()]
     ids = found[:MOST_LISTED]
     # What is chosen stays on offer beyond the list's end, and where the search does not match it.
@@ -193,9 +195,10 @@ def problem_picker(page: str, pool: Mapping[str, Problem], first: str = "") -> P
         if isinstance(kept, str) and kept in pool and kept not in ids:
             ids.append(kept)
     words = "What the search finds, and what is chosen."
-    chosen = linked_choice("Problem", {i: i for i in ids}, key, start, words)
+    labels = {i: f"{i} · {printable(pool[i].text)}"[:90] for i in ids}
+    chosen = linked_choice("Problem", labels, key, start, words)
     more = f"; the first {MOST_LISTED} are listed." if len(found) > MOST_LISTED else "."
-    st.caption(f"{len(found)} of {len(pool)} match{more}")
+    search.caption(f"{len(found)} of {len(pool)} match{more}")
     return pool[chosen]
 
 

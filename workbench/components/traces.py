@@ -51,6 +51,23 @@ def choices(asked: request.Request) -> dict[str, TraceChoice]:
     return {t.words: t for t in found}
 
 
+@dataclass(frozen=True)
+class Pair:
+    """Two traces and the first token (from 0) in which they differ, None where they are the same."""
+
+    left: TraceChoice
+    right: TraceChoice
+
+    @property
+    def at(self) -> int | None:
+        return first_divergence(self.left.rollout["token_ids"], self.right.rollout["token_ids"])
+
+    def fork(self, side: str) -> tuple[int, int] | None:
+        """(rollout, token) of the parting on that side."""
+        mine = next((t for t in (self.left, self.right) if t.side == side), None)
+        return None if mine is None or self.at is None else (mine.index, self.at)
+
+
 def telling_pair(traces: dict[str, TraceChoice]) -> tuple[str, str]:
     """The pair to begin with: the first accepted privileged trace, and the unprivileged one that drew the same numbers."""
     words = list(traces)
@@ -61,8 +78,17 @@ def telling_pair(traces: dict[str, TraceChoice]) -> tuple[str, str]:
     return left, right
 
 
+def telling(asked: request.Request) -> Pair | None:
+    """That pair of an answered request, None where a side wrote nothing."""
+    traces = choices(asked)
+    if {"student", "privileged"} - {t.side for t in traces.values()}:
+        return None
+    left, right = telling_pair(traces)
+    return Pair(traces[left], traces[right])
+
+
 def compare(asked: request.Request) -> None:
-    """Both sections, where there is anything to compare."""
+    """The lens, and folded any two traces beside each other; where there is anything to compare."""
     traces = choices(asked)
     if not traces:
         st.caption("No trace was written, so there is nothing to compare.")
@@ -71,27 +97,26 @@ def compare(asked: request.Request) -> None:
     @st.fragment
     def body() -> None:
         with sentences():
-            show_parting(traces)
             show_token_lens(asked, traces)
+            with st.expander("Where any two traces part"):
+                show_parting(traces)
 
     body()
 
 
 def show_parting(traces: dict[str, TraceChoice]) -> None:
     """Two traces, what they share, and the first token in which they differ, marked in both."""
-    st.header("Where they part")
     words = list(traces)
-    start = telling_pair(traces)
     columns = st.columns(2)
     chosen = []
-    for column, name, first in zip(columns, ("left", "right"), start, strict=True):
+    for column, name, first in zip(columns, ("left", "right"), telling_pair(traces), strict=True):
         picked = column.selectbox(f"Trace on the {name}", words, index=words.index(first), key=f"side-trace-{name}")
         chosen.append(traces[picked])
-    at = first_divergence(chosen[0].rollout["token_ids"], chosen[1].rollout["token_ids"])
+    at = Pair(*chosen).at
     st.caption(parting_words(chosen[0], chosen[1], at))
     for column, name, trace in zip(columns, ("left", "right"), chosen, strict=True):
         with column:
-            lens.token_strip(lens.parting_tokens(trace.rollout["pieces"], at), key=f"side-strip-{name}", details=False)
+            lens.token_strip(lens.parting_tokens(trace.rollout["pieces"], at), key=f"side-strip-{name}", bars=False)
 
 
 def parting_words(left: TraceChoice, right: TraceChoice, at: int | None) -> str:
@@ -102,7 +127,9 @@ def parting_words(left: TraceChoice, right: TraceChoice, at: int | None) -> str:
     if at >= min(lengths):
         return f"The shorter trace ends after {at} tokens; up to there both are the same."
     count = "one token" if at == 1 else f"{at} tokens"
-    shared = f"They share {count} (faint) and part at token {at + 1} (barred)" if at else "They part at the first token"
+    shared = (
+        f"They share {count} (slanted) and part at token {at + 1} (barred)" if at else "They part at the first token"
+    )
     same = left.index == right.index and left.side != right.side
     cause = (
         "both drew the same random numbers, so the prompts drive them apart"
@@ -113,10 +140,8 @@ def parting_words(left: TraceChoice, right: TraceChoice, at: int | None) -> str:
 
 
 def show_token_lens(asked: request.Request, traces: dict[str, TraceChoice]) -> None:
-    """One trace under two prompts, token by token."""
-    st.header("Token lens")
-    st.caption(LENS_NOTE)
-    words = list(traces)
+    """One trace under two prompts, token by token; the picture first, what it is of below."""
+    room, words = st.container(), list(traces)
     left, middle, right = st.columns([2, 1, 2], vertical_alignment="bottom")
     picked = left.selectbox("Trace", words, index=words.index(telling_pair(traces)[1]), key="side-lens-trace")
     measure = middle.segmented_control(
@@ -134,12 +159,10 @@ def show_token_lens(asked: request.Request, traces: dict[str, TraceChoice]) -> N
         offered,
         format_func=lambda a: AGAINST[a],
         key="side_against",
-        help="A frozen teacher differs from a drifting one only for a trained checkpoint.",
+        help=f"A frozen teacher differs from a drifting one only for a trained checkpoint.\n\n{LENS_NOTE}",
     )
     trace = traces[picked]
-    question = lens_question(asked.payload, trace, against)
-    answer = request.ask_once("lens", question)
-    key = f"side-lens-{asked.job}-{trace.side}-{trace.index}"
+    answer = request.ask_once("lens", lens_question(asked.payload, trace, against))
 
     def draw() -> None:
         if answer.error:
@@ -147,9 +170,18 @@ def show_token_lens(asked: request.Request, traces: dict[str, TraceChoice]) -> N
         elif answer.result is None:
             st.caption(request.waiting_words(answer))
         else:
-            lens.show_lens(lens.Lens(answer.result, str(measure)), key=key)
+            key = f"side-lens-{asked.job}-{trace.side}-{trace.index}"
+            lens.show_lens(lens.Lens(answer.result, str(measure)), fork_of(trace, traces), key=key)
 
-    request.watch([answer], draw)
+    with room:
+        request.watch([answer], draw)
+
+
+def fork_of(trace: TraceChoice, traces: dict[str, TraceChoice]) -> int | None:
+    """Where a trace parts from the one that drew the same numbers behind the other prompt."""
+    other = "privileged" if trace.side == "student" else "student"
+    same = next((t for t in traces.values() if (t.side, t.index) == (other, trace.index)), None)
+    return None if same is None else Pair(trace, same).at
 
 
 def lens_question(asked: dict[str, Any], trace: TraceChoice, against: str) -> dict[str, Any]:

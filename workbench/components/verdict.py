@@ -9,7 +9,7 @@ import streamlit as st
 from hdpo.errors import HdpoError
 from hdpo.record.folder import Run, State
 from workbench import state
-from workbench.components import picker, session
+from workbench.components import before_after, picker, session
 from workbench.data import basis, catalog, tradeoff, verdict
 
 NOT_COVERED = "Not covered: other base models and problem sets than these; with one seed, training noise; and of twenty intervals about one misses."
@@ -46,12 +46,12 @@ def show(members: list[Run]) -> None:
 
 
 def lists(run: Run, found: verdict.Finding) -> None:
-    """Each problem a link to Side by side, where the run's newest checkpoint answers it, if one was kept."""
+    """Each problem a link to Side by side, before and after this run where it and its partner kept a checkpoint."""
     config, texts = run.load_config(), {}
     source = picker.ProblemSource(config.data, config.evaluation.eval_split)
     with suppress(HdpoError):  # a file that is gone: the ids are left
         texts = {p.id: p.text for p in picker.read_source(source).problems}
-    there = picker.source_params("side", source) | ({"side_model": run.id} if run.checkpoints() else {})
+    there = picker.source_params("side", source) | before_after.params(run)
     for column, (words, ids) in zip(st.columns(2), (("recovered", found.recovered), ("lost", found.lost)), strict=True):
         column.markdown(f"**{len(ids)} {words}** ({state.escape(found.label)})")
         for problem in ids[:LISTED]:

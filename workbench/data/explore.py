@@ -174,6 +174,15 @@ def outcome_counts(outcomes: Sequence[Outcome]) -> str:
     return "; ".join([f"{correct} of {len(outcomes)} correct", *words])
 
 
+def graded(outcomes: Sequence[Outcome]) -> tuple[int, int]:
+    """(correct, with a verdict).
+
+    >>> graded([Outcome.CORRECT, Outcome.WRONG, Outcome.GRADER_ERROR])
+    (1, 2)
+    """
+    return sum(o.is_correct for o in outcomes), sum(o.is_graded for o in outcomes)
+
+
 def sample_sentence(student: Sequence[Outcome], privileged: Sequence[Outcome]) -> str:
     """What HDPO would do with this sample: a cliff is distilled from its accepted privileged rollouts, others are not."""
     graded = [o for o in student if o.is_graded]
