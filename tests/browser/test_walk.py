@@ -210,6 +210,34 @@ def test_the_stage_leads_through_its_stations_by_keys_alone(page: sync_api.Page,
     page.evaluate("localStorage.clear()")
 
 
+def test_side_by_side_opens_on_its_rollouts_and_the_lens_is_walked_by_arrow_keys(
+    page: sync_api.Page, server: str
+) -> None:
+    page.set_viewport_size({"width": 1024, "height": 768})
+    visit(page, server, "side_by_side?side_problem=steep-val-0002")
+    rollouts = page.locator(".rollout")
+    rollouts.last.wait_for(timeout=PATIENCE)
+    ends = [box["y"] + box["height"] for box in map(sync_api.Locator.bounding_box, rollouts.all()) if box]
+    assert len(ends) == 3 and max(ends) <= 768, f"equal rollouts once, and all on the first screen: they end at {ends}"
+    headline = page.get_by_role("heading", level=4).first
+    assert "they part at token 9" in headline.inner_text()
+    page.set_viewport_size({"width": 1400, "height": 900})
+    button = page.locator(".st-key-side_start button").bounding_box()
+    assert button is not None and button["y"] + button["height"] <= 900
+
+    tokens = page.locator(".strip .token")
+    tokens.first.wait_for(timeout=PATIENCE)
+    settled(page)
+    assert tokens.nth(8).get_attribute("aria-pressed") == "true", "it begins at the biggest gap, here the fork"
+    tokens.nth(8).focus()
+    page.keyboard.press("ArrowLeft")
+    assert tokens.nth(7).get_attribute("aria-pressed") == "true"
+    assert "Token 8 of 41" in page.locator(".chosen").inner_text()
+    page.set_viewport_size({"width": 420, "height": 900})
+    page.wait_for_timeout(500)
+    assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
+
+
 def test_a_place_outlives_a_change_of_page_a_reload_and_back(page: sync_api.Page, server: str) -> None:
     page.set_viewport_size({"width": 1400, "height": 900})
     visit(page, server, "cliffs?cliffs_scan=steep-scan&cliffs_kind=cliff&cliffs_prompt=steep-val-0002")

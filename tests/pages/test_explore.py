@@ -20,8 +20,9 @@ from hdpo.records import Group, Outcome, Problem, Rollout
 from hdpo.work import jobs
 from tests.engine import random_model
 from tests.fakes import fake_group, fake_pair, fake_scan_run, figures, open_page, scan_row
-from tests.workbench.test_components import NASTY, markdown_of, strip_data
-from workbench.components import rollouts
+from tests.workbench.test_components import NASTY, markdown_of, pictures
+from workbench.components import before_after, rollouts, sides
+from workbench.data import catalog
 
 
 @pytest.fixture(scope="module")
@@ -311,30 +312,82 @@ def test_rollouts_stream_then_stand_with_verdicts_filter_parting_and_lens(runs_f
     answer_all(desk, at)
     assert not errors(at)
     result = at.session_state["requests"]["rollouts"].result
-    written = [r["text"] for name in ("student", "privileged", "wrong") for r in result[name]["rollouts"]]
-    assert [c.value for c in at.code][-len(written) :] == [
-        rollouts.printable(t) or "(an empty completion)" for t in written
-    ]
-    notes = [c.value for c in at.caption if c.value.startswith(("✓ accepted", "✗ not accepted"))]
-    assert len(notes) == 2, "the filter speaks of the privileged side alone"
-    assert any("A cliff in this sample" in m.value for m in at.markdown)
+    for name, drawn in zip(("student", "privileged", "wrong"), pictures(at, "rollouts"), strict=True):
+        texts = dict.fromkeys(r["text"] for r in result[name]["rollouts"])
+        shown = [(box["shared"] or "") + box["text"] for box in drawn["rollouts"]]
+        assert shown == [rollouts.printable(t) or "(an empty completion)" for t in texts], "equal rollouts stand once"
+        noted = [box["note"][:14] for box in drawn["rollouts"] if box["note"]]
+        assert bool(noted) == (name == "privileged"), "the filter speaks of the privileged side alone"
+    assert any("Why it may pass all the same" in c.value for c in at.caption)
+    assert any("A cliff in this sample" in c.value for c in at.caption)
+    assert any("Without the solution 0 of 2 rollouts are right, with it 0 of 2" in m.value for m in at.markdown)
 
-    left, right, lens_strip = (strip_data(at, i) for i in range(3))
+    lens_strip, left, right = pictures(at, "tokens")
     ids = [result[s]["rollouts"][0]["token_ids"] for s in ("student", "privileged")]
     assert [len(left["tokens"]), len(right["tokens"])] == [len(i) for i in ids]
     at_token = next((i for i, (a, b) in enumerate(zip(*ids, strict=False)) if a != b), None)
     if at_token is not None:
         assert left["tokens"][at_token]["classes"] == right["tokens"][at_token]["classes"] == "parts"
-    assert len(lens_strip["tokens"]) == len(ids[1]) and lens_strip["details"]
+    assert len(lens_strip["tokens"]) == len(ids[1]) and lens_strip["bars"]
+    assert [t["label"].endswith("they part here") for t in lens_strip["tokens"]] == [
+        i == at_token for i in range(len(ids[1]))
+    ]
     assert [o for o in at.selectbox(key="side_against").options if "frozen" in o] == [], (
         "an untrained model has no other start"
     )
     lens = at.session_state["requests"]["lens"]
     assert lens.payload["token_ids"] == ids[1] and lens.payload["against"] == "drifting"
-    assert f"{sum(lens.result['jsd']):.3f} nats in all" in "".join(m.value for m in at.markdown)
+    assert f"{sum(lens.result['jsd']):.3f} nats in all" in "".join(c.value for c in at.caption)
     at.selectbox(key="side_against").select("wrong").run()
     answer_all(desk, at)
     assert at.session_state["requests"]["lens"].payload["against"] == "wrong" and not errors(at)
+
+
+def test_a_first_visit_shows_the_recorded_rollouts_until_something_else_is_asked(runs_folder: Path, desk: Any) -> None:
+    kept = sides.recorded()
+    at = open_page("side_by_side", side_problem=kept.payload["problem"]["id"])
+    assert not errors(at) and not asked("rollouts")
+    assert any("Without the solution 0 of 4 rollouts are right, with it 3 of 4" in m.value for m in at.markdown)
+    assert any("recorded" in m.value for m in at.markdown), "and says that it is recorded"
+    answer_all(desk, at)
+    assert at.session_state["requests"]["lens"].result, "its lens is measured now"
+    again = desk.answer(kept.payload, lambda event: None, lambda: False)
+    for side in ("student", "privileged"):
+        texts = [[r["text"] for r in result[side]["rollouts"]] for result in (again, kept.result)]
+        assert texts[0] == texts[1], "recorded is what the model writes"
+    at.number_input(key="side_seed").set_value(1).run()
+    assert "Roll out" in at.info[0].value and not any("recorded" in m.value for m in at.markdown)
+
+
+def test_another_problem_takes_the_rollouts_of_the_last_one_away(runs_folder: Path, desk: Any) -> None:
+    at = side()
+    at.button(key="side_start").click().run()
+    answer_all(desk, at)
+    assert any("steep" in c.value and "cliff" in c.value for c in at.caption), "they name their problem"
+    at.selectbox(key="side_problem").select_index(0).run()
+    assert not errors(at) and "Roll out" in at.info[0].value and not pictures(at, "rollouts")
+
+
+def test_before_and_after_draws_the_same_prompt_with_every_stage_of_the_pair(runs_folder: Path, desk: Any) -> None:
+    recorded = Path(__file__).resolve().parents[2] / "assets" / "runs"
+    for name in ("steep-lambda-0-seed-0", "steep-lambda-3-seed-0"):
+        os.symlink(recorded / name, runs_folder / name)
+    params = before_after.params(Run(runs_folder / "steep-lambda-3-seed-0"))
+    at = open_page("side_by_side", side_split="test", side_problem="steep-test-0003", side_k="2", **params)
+    assert not errors(at) and not asked("rollouts")
+    counts = [catalog.eval_counts(Run(runs_folder / f"steep-lambda-{i}-seed-0"), 60).iloc[2] for i in (0, 3)]
+    said = "; ".join(f"λ = {i}: {row['correct']} of 16 right" for i, row in zip((0, 3), counts, strict=True))
+    assert any(said in m.value.replace("\\", "") for m in at.markdown), "the evaluations' counts stand there at once"
+    at.button(key="side_before").click().run()
+    answer_all(desk, at)
+    assert not errors(at) and len(pictures(at, "rollouts")) == 4
+    found = {Path(j.payload["checkpoint"]).parts[-3:-2]: j.payload for j in asked("rollouts")}
+    assert set(found) == {(), ("steep-lambda-0-seed-0",), ("steep-lambda-3-seed-0",)}
+    assert found[()]["sides"] == ["student", "privileged"] and {len(q["sides"]) for q in found.values()} == {1, 2}
+    assert len({(q["seed"], q["k"], q["problem"]["id"]) for q in found.values()}) == 1
+    assert any("of the rollouts below" in m.value for m in at.markdown)
+    at.selectbox(key="side_problem").select_index(0).run()
+    assert not pictures(at, "rollouts"), "another problem, none of its rollouts"
 
 
 def test_changed_settings_do_not_pass_for_those_of_the_rollouts(runs_folder: Path, desk: Any) -> None:

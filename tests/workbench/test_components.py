@@ -18,7 +18,7 @@ from hdpo.record.folder import RunWriter, State
 from hdpo.records import Outcome
 from hdpo.work import jobs
 from tests.fakes import fake_train_run
-from workbench.components import lens, picker, request, rollouts, traces
+from workbench.components import lens, picker, request, rollouts, traces, web, written
 
 NASTY = (
     "<script>alert(1)</script><style>*{display:none!important}</style>",
@@ -112,6 +112,7 @@ def lens_result(pieces: list[str], jsd: list[float]) -> dict[str, Any]:
     n = len(pieces)
     tops = [[[f"t{i}", 0.6], ["\n", 0.3]] for i in range(n)]
     flat = {name: [0.5] * n for name in ("lemma1", "range_bound", "teacher_mass", "student_mass", "mismatch")}
+    flat |= {"teacher_p": [0.6] * n, "student_p": [None] * n}
     return {"piece": pieces, "jsd": jsd, "kl": [4 * x for x in jsd], "teacher_top": tops, "student_top": tops, **flat}
 
 
@@ -131,11 +132,19 @@ def test_the_lens_names_mean_sum_and_the_share_of_the_biggest() -> None:
     assert lens.biggest([0.1, 0.3, 0.3, 0.2], 3) == [1, 2, 3]
 
 
-def test_tables_hold_every_number_and_both_lists() -> None:
-    one = lens.Lens(lens_result([" a", "\n"], [0.1, 0.2]), "kl")
+def test_the_table_holds_every_number_and_a_token_the_rivals_of_both_prompts() -> None:
+    result = lens_result([" a", "\n"], [0.1, 0.2])
+    result["student_top"] = [result["teacher_top"][0], [["x", 0.7], ["\n", 0.2]]]
+    one = lens.Lens(result, "kl")
     assert list(lens.token_table(one)["token"]) == ["␣a", "↵"] and list(lens.token_table(one)["kl"]) == [0.4, 0.8]
-    top = lens.top_table(one, 1)
-    assert list(top["privileged token"]) == ["t1", "↵"] and list(top["p (unprivileged)"]) == [0.6, 0.3]
+    token = lens.lens_tokens(one, 1)[1]
+    assert [(r["text"], r["p"], r["own"]) for r in token.rivals] == [
+        ("x", [None, 0.7], False),
+        ("t1", [0.6, None], False),
+        ("↵", [0.3, 0.2], True),
+    ]
+    assert token.classes == "g2 parts" and token.least == (0.3, 0.2)
+    assert "more than 3.0 × as likely (0.600 against less than 0.200)" in token.says
 
 
 def test_a_parting_is_marked_at_its_token() -> None:
@@ -144,27 +153,25 @@ def test_a_parting_is_marked_at_its_token() -> None:
     assert {t.classes for t in lens.parting_tokens(list("ab"), None)} == {"shared"}
 
 
-def test_hostile_tokens_travel_as_data_and_a_jump_chooses_a_token() -> None:
+def test_hostile_tokens_travel_as_data() -> None:
     def script(result: dict) -> None:  # type: ignore[type-arg]
         from workbench.components.lens import Lens, show_lens
 
-        show_lens(Lens(result, "jsd"), key="lens")
+        show_lens(Lens(result, "jsd"), 0, key="lens")
 
     pieces = [t for t in NASTY if len(t) < 200]
     at = app(script, lens_result(pieces, [0.1 * i for i in range(len(pieces))])).run()
     assert not at.exception
-    drawn = strip_data(at)
+    (drawn,) = pictures(at, "tokens")
     assert [t["text"] for t in drawn["tokens"]] == [lens.piece_text(p) for p in pieces]
-    assert drawn["picked"] == len(pieces) - 1, "the biggest token is the first choice"
-    assert all(t["label"].split(": ")[-1].startswith("JSD ") for t in drawn["tokens"]), "numbers stand in words too"
+    assert drawn["start"] == len(pieces) - 1, "the biggest token is the first choice"
+    assert all("JSD " in t["label"] for t in drawn["tokens"]), "numbers stand in words too"
     assert "script" not in markdown_of(at) and "$5" not in markdown_of(at)
-    at.button(key=f"lens-jump-{len(pieces) - 2}").click().run()
-    assert strip_data(at)["picked"] == len(pieces) - 2
-    assert at.dataframe[0].value["privileged token"].tolist()[0] == f"t{len(pieces) - 2}"
 
 
-def strip_data(at: AppTest, place: int = 0) -> dict[str, Any]:
-    return json.loads(at.get("bidi_component")[place].proto.json)
+def pictures(at: AppTest, kind: str) -> list[dict[str, Any]]:
+    """What the page gave to its pictures of a kind, named by what they hold."""
+    return [d for c in at.get("bidi_component") if kind in (d := json.loads(c.proto.json))]
 
 
 @pytest.fixture(scope="module")
@@ -179,30 +186,54 @@ def browser_page() -> Iterator[Any]:
         browser.close()
 
 
-def test_the_strip_draws_text_and_answers_clicks(browser_page: Any) -> None:
-    one = lens.Lens(lens_result([t for t in NASTY if len(t) < 200], [0.3] * 8), "jsd")
-    tokens = [vars(t) for t in lens.lens_tokens(one, 1)]
-    browser_page.set_content('<div id="root"><div class="strip"></div><div class="hover"></div></div>')
-    browser_page.evaluate(
+def draw_picture(page: Any, name: str, data: dict[str, Any]) -> None:
+    """Twice, as a page does that runs again."""
+    page.set_content('<div id="root"><div class="picture"></div></div>')
+    page.evaluate(
         """async ([js, data]) => {
             const module = await import(URL.createObjectURL(new Blob([js], {type: "text/javascript"})))
-            window.clicks = []
-            const setTriggerValue = (name, value) => window.clicks.push([name, value])
-            const draw = () => module.default({data, parentElement: document.querySelector("#root"), setTriggerValue})
+            const draw = () => module.default({data, parentElement: document.querySelector("#root")})
             draw(); draw()
         }""",
-        [lens._JS, {"tokens": tokens, "picked": 1, "details": True}],
+        [web.script(name), data],
     )
-    spans = browser_page.locator(".strip > *")
+
+
+def test_arrow_keys_move_through_the_tokens_and_show_their_rivals(browser_page: Any) -> None:
+    one = lens.Lens(lens_result([t for t in NASTY if len(t) < 200], [0.3] * 8), "jsd")
+    tokens = [vars(t) for t in lens.lens_tokens(one, 2)]
+    data = {"tokens": tokens, "start": 1, "jumps": [[5, "jump"]], "bars": True, "names": lens.SIDES}
+    draw_picture(browser_page, "tokens", data)
+    spans = browser_page.locator(".token")
     assert spans.count() == len(tokens), "drawn twice, there once"
-    assert [spans.nth(i).evaluate("e => e.textContent") for i in range(len(tokens))] == [t["text"] for t in tokens]
-    assert browser_page.locator(".strip > * > *").count() == 0, "no token became markup"
-    spans.nth(2).hover()
-    assert "t2" in browser_page.locator(".hover").inner_text()
-    spans.nth(2).click()
-    spans.nth(3).press("Enter")
-    assert browser_page.evaluate("window.clicks") == [["picked", 2], ["picked", 3]]
+    texts = browser_page.locator(".token .text")
+    assert texts.all_text_contents() == [t["text"] for t in tokens]
+    assert browser_page.locator(".text > *").count() == 0, "no token became markup"
     assert spans.nth(1).get_attribute("aria-pressed") == "true"
+    browser_page.keyboard.press("Tab")
+    for key, place in (("ArrowRight", 2), ("End", len(tokens) - 1), ("ArrowLeft", len(tokens) - 2), ("Home", 0)):
+        browser_page.keyboard.press(key)
+        assert [spans.nth(i).get_attribute("aria-pressed") for i in range(len(tokens))].index("true") == place
+        assert f"t{place}" in browser_page.locator(".chosen table").inner_text()
+    browser_page.get_by_text("jump").click()
+    assert spans.nth(5).get_attribute("aria-pressed") == "true"
+    assert browser_page.locator(".chosen tbody tr").count() == 2, "one row a token"
+
+
+def test_equal_rollouts_stand_once_and_their_text_is_text(browser_page: Any) -> None:
+    one = {
+        "outcome": "wrong",
+        "answer": NASTY[0],
+        "tokens": 3,
+        "pieces": ["<b>", "x</b>", "\u202e"],
+        "text": "<b>x</b>\u202e",
+    }
+    found = written.boxes([one, one, one | {"outcome": "correct"}], True, (1, 1))
+    assert [(b["facts"][:3], b["shared"]) for b in found] == [("× 2", "<b>"), ("ans", None)]
+    draw_picture(browser_page, "written", {"rollouts": found})
+    assert browser_page.locator("pre").all_text_contents() == ["<b>▼x</b>⟨202E⟩", "<b>x</b>⟨202E⟩"]
+    assert browser_page.locator(".picture script, pre b b").count() == 0
+    assert browser_page.locator("section").nth(1).inner_text().count("accepted: R = 1") == 1
 
 
 # --- where two traces part ------------------------------------------------------------------------------------
@@ -214,7 +245,7 @@ def trace(side: str, index: int, token_ids: list[int], outcome: Outcome = Outcom
 
 def test_the_parting_is_put_in_words() -> None:
     left, right = trace("student", 0, [5, 6, 7]), trace("privileged", 0, [5, 9])
-    assert "share one token (faint) and part at token 2" in traces.parting_words(left, right, 1)
+    assert "share one token (slanted) and part at token 2" in traces.parting_words(left, right, 1)
     assert "the prompts drive them apart" in traces.parting_words(left, right, 1)
     assert "different random numbers" in traces.parting_words(left, trace("privileged", 1, [5, 9]), 1)
     assert "first token" in traces.parting_words(left, trace("privileged", 0, [1]), 0)
@@ -280,7 +311,7 @@ def pick_problem(path: str) -> None:
     with sentences():
         source = picker.problem_source("t")
         pool = {p.id: p for p in picker.read_source(source).problems}
-        problem = picker.problem_picker("t", pool, path)
+        problem = picker.problem_picker("t", pool, path, st.container())
         st.session_state["problem"] = problem
         picker.problem_text(problem)
         say_lost()
@@ -291,7 +322,7 @@ def test_a_problem_is_found_by_search_and_by_link(tmp_path: Path) -> None:
     assert at.session_state["problem"].id == "steep-val-0007" and at.query_params["t_problem"] == "steep-val-0007"
     word = at.session_state["problem"].text.split()[-1]
     at.text_input(key="t_search").set_value(word).run()
-    assert "steep-val-0007" in at.selectbox(key="t_problem").options
+    assert any(o.startswith("steep-val-0007 · ") for o in at.selectbox(key="t_problem").options)
     at = app(pick_problem, "", t_problem="steep-val-0009").run()
     assert at.session_state["problem"].id == "steep-val-0009" and not at.warning
     at = app(pick_problem, "", t_problem="![x](http://example.invalid)").run()

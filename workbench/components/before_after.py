@@ -23,6 +23,8 @@ from workbench.state import escape, link_box, linked_choice
 
 Count = tuple[int, int]  # correct, graded
 
+DRAWS = "Model, wording and sampling are the runs' own, K and seed those of the settings; all columns draw the same random numbers."
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -67,11 +69,8 @@ def show(setup: Setup, figure: DeltaGenerator, controls: DeltaGenerator) -> None
             run, plain = found[linked_choice("Pair", labels, "side_pair", first)]
         stages = stages_of(setup, run, plain)
         with right, st.container(horizontal=True):
-            pressed = st.button("Roll out all four", type="primary", key="side_before")
+            pressed = st.button("Roll out all four", type="primary", key="side_before", help=DRAWS)
             link_box("side")
-        st.caption(
-            "Model, wording and sampling are the runs' own, K and seed those of the settings; all columns draw the same random numbers."
-        )
     asked = asked_of(questions(setup, run, stages), pressed)
     with figure:
         columns(setup, stages, asked)

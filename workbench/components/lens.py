@@ -111,7 +111,10 @@ def likely_words(p: float | None, q: float | None, least: tuple[float, ...]) -> 
     >>> likely_words(0.9, None, (0.0, 0.01))
     'with the solution more than 90.0 × as likely (0.900 against less than 0.010).'
     """
-    words = [f"{x:.3f}" if x is not None else f"less than {low:.3f}" for x, low in zip((p, q), least, strict=True)]
+    words = [
+        f"{x:.3f}" if x is not None else f"less than {max(low, 0.001):.3f}"
+        for x, low in zip((p, q), least, strict=True)
+    ]
     if not p and not q:
         return f"both prompts give it little ({words[0]} and {words[1]})."
     if p is None or not q:

@@ -56,5 +56,5 @@ function rivals(token, names) {
 function share(p, i, least) {
   const bar = make("i", { className: i ? "without" : "with" })
   bar.style.width = `${100 * (p ?? 0)}%`
-  return make("td", {}, make("span", { className: "room" }, bar), p === null ? `< ${least.toFixed(3)}` : p.toFixed(3))
+  return make("td", {}, make("span", { className: "room" }, bar), (p ?? 0) < 0.0005 ? `< ${Math.max(p === null ? least : 0, 0.001).toFixed(3)}` : p.toFixed(3))
 }
