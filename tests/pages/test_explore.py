@@ -375,7 +375,11 @@ def test_before_and_after_draws_the_same_prompt_with_every_stage_of_the_pair(run
     params = before_after.params(Run(runs_folder / "steep-lambda-3-seed-0"))
     at = open_page("side_by_side", side_split="test", side_problem="steep-test-0003", side_k="2", **params)
     assert not errors(at) and not asked("rollouts")
-    counts = [catalog.eval_counts(Run(runs_folder / f"steep-lambda-{i}-seed-0"), 60).iloc[2] for i in (0, 3)]
+
+    def counts_at(of: tuple[int, int]) -> Any:
+        return catalog.eval_counts(Run(runs_folder / f"steep-lambda-{of[0]}-seed-0"), of[1])
+
+    counts = [counts_at((i, 60)).iloc[2] for i in (0, 3)]
     said = "; ".join(f"λ = {i}: {row['correct']} of 16 right" for i, row in zip((0, 3), counts, strict=True))
     assert any(said in m.value.replace("\\", "") for m in at.markdown), "the evaluations' counts stand there at once"
     at.button(key="side_before").click().run()
@@ -386,8 +390,13 @@ def test_before_and_after_draws_the_same_prompt_with_every_stage_of_the_pair(run
     assert found[()]["sides"] == ["student", "privileged"] and {len(q["sides"]) for q in found.values()} == {1, 2}
     assert len({(q["seed"], q["k"], q["problem"]["id"]) for q in found.values()}) == 1
     assert any("of the rollouts below" in m.value for m in at.markdown)
-    at.selectbox(key="side_problem").select_index(0).run()
-    assert not pictures(at, "rollouts"), "another problem, none of its rollouts"
+    at.button(key="side_next").click().run()
+    now, before = (
+        at.selectbox(key="side_problem").value,
+        [set(c.loc[c["correct"] > 0, "problem_id"]) for c in map(counts_at, [(0, 60), (3, 0), (3, 60)])],
+    )
+    assert now in before[2] and now not in before[0] | before[1], "a cliff that this λ alone recovered"
+    assert not errors(at) and not pictures(at, "rollouts"), "another problem, none of the last one's rollouts"
 
 
 def test_changed_settings_do_not_pass_for_those_of_the_rollouts(runs_folder: Path, desk: Any) -> None:

@@ -62,3 +62,20 @@ def test_a_finished_pair_ends_with_a_verdict_and_the_way_on(runs_folder: Path) -
     assert re.search(r"λ \\= 0\\\.3 recovered \d+ of \d+ cliffs", words)
     assert any("verdict" in d.value.columns for d in at.dataframe)
     assert any("λ = 0.3" in c.value and "tokens generated" in c.value for c in at.code), "as text, to be copied"
+
+
+def test_each_cliff_of_a_verdict_opens_before_and_after_of_its_pair(runs_folder: Path) -> None:
+    for lam in (0, 3):
+        name = f"steep-lambda-{lam}-seed-0"
+        (runs_folder / name).symlink_to(Path(__file__).resolve().parents[2] / "assets" / "runs" / name)
+    run = Run(runs_folder / "steep-lambda-3-seed-0")
+    found = verdict.outcome(run, "λ = 3", 60)
+    assert found is not None and found.recovered
+    at = open_page("lambda_lab", lab_run=run.id)
+    at.session_state["lab-cliffs"] = True
+    at.run()
+    assert not at.exception
+    links = [link.proto.query_string for link in at.get("page_link")]
+    there = [q for q in links if "side_view=before+and+after" in q and f"side_pair={run.id}" in q]
+    assert len(there) == min(40, len(found.recovered)) + min(40, len(found.lost))
+    assert f"side_problem={found.recovered[0]}" in there[0] and "side_split=test" in there[0]

@@ -14,9 +14,9 @@ from streamlit.delta_generator import DeltaGenerator
 
 from hdpo.config import TrainConfig, to_json
 from hdpo.record.folder import Run, State
-from workbench.components import request, rollouts, session, written
-from workbench.components.sides import TRAINED, Setup, outcomes
-from workbench.data import catalog, explore, tradeoff
+from workbench.components import picker, request, rollouts, session, written
+from workbench.components.sides import PAGE, TRAINED, Setup, outcomes
+from workbench.data import catalog, explore, tradeoff, verdict
 from workbench.figures import sides as says
 from workbench.figures.style import lambda_look, mark
 from workbench.state import escape, link_box, linked_choice
@@ -71,9 +71,23 @@ def show(setup: Setup, figure: DeltaGenerator, controls: DeltaGenerator) -> None
         with right, st.container(horizontal=True):
             pressed = st.button("Roll out all four", type="primary", key="side_before", help=DRAWS)
             link_box("side")
+        offer_recovered(setup, run, plain)
     asked = asked_of(questions(setup, run, stages), pressed)
     with figure:
         columns(setup, stages, asked)
+
+
+def offer_recovered(setup: Setup, run: Run, plain: Run) -> None:
+    """A button that goes on to the next cliff that this λ recovered and λ = 0 did not, by the evaluations of both."""
+    ends = [verdict.outcome(r, "", step_of(r)) for r in (run, plain)]
+    ids = [i for i in ends[0].recovered if i not in ends[1].recovered] if ends[0] and ends[1] else []
+    if ids:
+        now = ids.index(setup.problem.id) if setup.problem.id in ids else -1
+        words = f"Next cliff that λ = {tradeoff.settings(run)['lambda_']:g} alone recovered ({len(ids)})"
+        config = run.load_config()
+        source = picker.ProblemSource(config.data, config.evaluation.eval_split)
+        chosen = picker.source_params(PAGE, source) | {"side_problem": ids[(now + 1) % len(ids)]}
+        st.button(words, key="side_next", on_click=st.session_state.update, args=(chosen,))
 
 
 def stages_of(setup: Setup, run: Run, plain: Run) -> list[Stage]:

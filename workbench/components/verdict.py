@@ -37,7 +37,8 @@ def show(members: list[Run]) -> None:
             st.caption(state.escape(tradeoff.detectable_words(members, step)))
         cost = [f"{o.label}: {o.tokens:,} tokens, {o.seconds:.0f} s of steps" for o in outcomes]
         st.caption(state.escape(f"{'; '.join(cost)}. {NOT_COVERED} {facts}"))
-        with st.expander("The cliffs that were recovered and lost, before and after", on_change="rerun") as box:
+        title = "The cliffs that were recovered and lost, before and after"
+        with st.expander(title, key="lab-cliffs", on_change="rerun") as box:
             if box.open:
                 lists(ordered[-1], outcomes[-1])
         with st.expander("As text"):

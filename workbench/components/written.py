@@ -34,11 +34,12 @@ def box(r: Mapping[str, Any], same: Sequence[int], filtered: bool, fork: tuple[i
         text = text[len(shared) :]
     symbol, colour = BADGES[outcome]
     times = f"× {len(same)} · " if len(same) > 1 else ""
+    answer = f"answer {printable(r['answer'])}" if r["answer"] else "no answer in a \\boxed{…}"
     taken, why = explore.acceptance(outcome, int(r["tokens"]))
     return {
         "verdict": f"{symbol} {outcome.value}",
         "colour": colour,
-        "facts": f"{times}answer {printable(r['answer']) or 'none found'} · {r['tokens']} tokens",
+        "facts": f"{times}{answer} · {r['tokens']} tokens",
         "shared": None if shared is None else printable(shared),
         "text": printable(text) or ("" if shared else "(an empty completion)"),
         "note": f"{'✓' if taken else '✗'} {why}" if filtered else "",
