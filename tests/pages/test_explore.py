@@ -20,6 +20,7 @@ from hdpo.records import Group, Outcome, Problem, Rollout
 from hdpo.work import jobs
 from tests.engine import random_model
 from tests.fakes import fake_group, fake_pair, fake_scan_run, figures, open_page, scan_row
+from tests.recorded_sides import record
 from tests.workbench.test_components import NASTY, markdown_of, pictures
 from workbench.components import before_after, rollouts, sides
 from workbench.data import catalog
@@ -351,9 +352,10 @@ def test_a_first_visit_shows_the_recorded_rollouts_until_something_else_is_asked
     assert any("recorded" in m.value for m in at.markdown), "and says that it is recorded"
     answer_all(desk, at)
     assert at.session_state["requests"]["lens"].result, "its lens is measured now"
-    again = desk.answer(kept.payload, lambda event: None, lambda: False)
-    for side in ("student", "privileged"):
-        texts = [[r["text"] for r in result[side]["rollouts"]] for result in (again, kept.result)]
+    again = record(desk)
+    assert again["payload"] == kept.payload
+    for name in ("student", "privileged"):
+        texts = [[r["text"] for r in result[name]["rollouts"]] for result in (again["result"], kept.result)]
         assert texts[0] == texts[1], "recorded is what the model writes"
     at.number_input(key="side_seed").set_value(1).run()
     assert "Roll out" in at.info[0].value and not any("recorded" in m.value for m in at.markdown)

@@ -62,25 +62,30 @@ def show(setup: Setup, figure: DeltaGenerator, controls: DeltaGenerator) -> None
         )
         return
     with controls:
-        left, right = st.columns([3, 2], vertical_alignment="bottom")
+        left, right = st.columns([2, 3], vertical_alignment="bottom")
         with left:
             labels = {i: f"{catalog.label(run)}, beside λ = 0" for i, (run, _) in found.items()}
             first = session.first_run([run for run, _ in found.values()])
             run, plain = found[linked_choice("Pair", labels, "side_pair", first)]
         stages = stages_of(setup, run, plain)
         with right, st.container(horizontal=True):
-            pressed = st.button("Roll out all four", type="primary", key="side_before", help=DRAWS)
+            pressed = st.button("Roll out all four", type="primary", key="side_before")
+            offer_recovered(setup, run, plain)
             link_box("side")
-        offer_recovered(setup, run, plain)
     asked = asked_of(questions(setup, run, stages), pressed)
     with figure:
         columns(setup, stages, asked)
 
 
 def offer_recovered(setup: Setup, run: Run, plain: Run) -> None:
-    """A button that goes on to the next cliff that this λ recovered and λ = 0 did not, by the evaluations of both."""
+    """A button that goes on to the next cliff that this λ recovered and λ = 0 did not, by the evaluations of both; those with
+    most right samples first."""
     ends = [verdict.outcome(r, "", step_of(r)) for r in (run, plain)]
-    ids = [i for i in ends[0].recovered if i not in ends[1].recovered] if ends[0] and ends[1] else []
+    if not ends[0] or not ends[1]:
+        return
+    alone = [i for i in ends[0].recovered if i not in ends[1].recovered]
+    right = tradeoff.counts(run, step_of(run)).loc[alone, "correct"]
+    ids = list(right.sort_values(ascending=False, kind="stable").index)
     if ids:
         now = ids.index(setup.problem.id) if setup.problem.id in ids else -1
         words = f"Next cliff that λ = {tradeoff.settings(run)['lambda_']:g} alone recovered ({len(ids)})"
@@ -164,6 +169,7 @@ def columns(setup: Setup, stages: list[Stage], asked: dict[str, request.Request]
                 column(stage, asked.get(stage.slot))
 
     request.watch(list(asked.values()), draw)
+    st.caption(DRAWS)
 
 
 def headline(stages: list[Stage], asked: dict[str, request.Request]) -> str:
