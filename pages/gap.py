@@ -79,7 +79,7 @@ def by_token(run: Run, steps: list[int], facts: str) -> None:
     fig = gap.kl_of_trace(one, lam)
     says = headlines.trace(one, before, after)
     show(fig, headline=says, note=TRACE, facts=facts, frame=one, key="gap-trace")
-    lens.token_strip(lens.gap_tokens(one), key="gap-strip", details=False)
+    lens.token_strip(lens.gap_tokens(one), key="gap-strip", bars=False)
     st.caption(lens.legend("kl", "Hover a token for its numbers. The marks are those of the step before."))
     with st.expander("Every token position, mean over the traces", key="gap-positions", on_change="rerun") as box:
         if box.open:

@@ -3,21 +3,23 @@ made of it."""
 
 import streamlit as st
 
-from workbench.components import before_after, sides, traces
+from workbench.components import before_after, side_setup, sides, traces
 from workbench.data.glossary import meaning
 from workbench.state import LINKED, next_step
 
 heading, which, how = st.columns([4.2, 3.6, 4.4], vertical_alignment="bottom")
 heading.title("Side by side", help=meaning("privileged", "R = 1 filter", "student", "teacher", "trace"))
-view = how.segmented_control("Compare", sides.VIEWS, default=sides.PEEK, required=True, key="side_view", **LINKED)
-if view == sides.TRAINED:  # four columns are long, and which pair is the first question
+view = how.segmented_control(
+    "Compare", side_setup.VIEWS, default=side_setup.PEEK, required=True, key="side_view", **LINKED
+)
+if view == side_setup.TRAINED:  # four columns are long, and which pair is the first question
     controls, figure = st.container(), st.container()
 else:
     figure, controls = st.container(), st.container()
 below = st.container()
 folded = st.expander("Settings: problem set, model, sampling, what the privileged prompt reveals and its wording")
-setup = sides.choose(which, folded, view == sides.TRAINED)
-if view == sides.TRAINED:
+setup = side_setup.choose(which, folded, view == side_setup.TRAINED)
+if view == side_setup.TRAINED:
     before_after.show(setup, figure, controls)
 else:
     with controls:

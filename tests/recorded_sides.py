@@ -6,7 +6,7 @@ from typing import Any
 from hdpo.config import ModelConfig, ProblemConfig, PromptConfig, SamplingConfig
 from hdpo.data.problems import bundled
 from hdpo.work.interactive import Desk
-from workbench.components import picker, sides
+from workbench.components import picker, side_setup, sides
 
 PROBLEM = "steep-val-0002"  # the first cliff of the recorded scan
 
@@ -16,7 +16,7 @@ def record(desk: Desk) -> dict[str, Any]:
     problem = next(p for p in bundled("steep", "validation") if p.id == PROBLEM)
     source = picker.ProblemSource(ProblemConfig(), "validation")
     chosen = (picker.ModelChoice(ModelConfig()), PromptConfig(), SamplingConfig())
-    setup = sides.Setup(source, problem, *chosen, 4, 0, False, ("student", "privileged"), None)
+    setup = side_setup.Setup(source, problem, *chosen, 4, 0, False, ("student", "privileged"), None)
     payload = setup.rollouts_question()
     return {"payload": payload, "result": desk.answer(payload, lambda event: None, lambda: False)}
 

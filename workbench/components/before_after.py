@@ -15,7 +15,8 @@ from streamlit.delta_generator import DeltaGenerator
 from hdpo.config import TrainConfig, to_json
 from hdpo.record.folder import Run, State
 from workbench.components import picker, request, rollouts, session, written
-from workbench.components.sides import PAGE, TRAINED, Setup, outcomes
+from workbench.components.side_setup import PAGE, TRAINED, Setup
+from workbench.components.sides import outcomes
 from workbench.data import catalog, explore, tradeoff, verdict
 from workbench.figures import sides as says
 from workbench.figures.style import lambda_look, mark

@@ -23,6 +23,7 @@ GRADES = {"jsd": (0.01, 0.05, 0.2), "kl": (0.02, 0.2, 1.0)}
 NAMES = {"jsd": "JSD", "kl": "KL"}
 BIGGEST, RIVALS = 5, 4
 SIDES = ("with the solution", "without it")
+BARS = "Bars: the probability of the written token, filled with the solution, hollow without. ▼: the other side goes another way. Arrow keys move."
 NATS = "A nat is a factor of e ≈ 2.7: where KL is 1 nat, what the privileged prompt writes is there on average 2.7 × as likely with the solution as without."
 
 
@@ -186,7 +187,7 @@ def show_lens(lens: Lens, fork: int | None, *, key: str) -> None:
     jumps = [(i, f"Token {i + 1}: {lens.values[i]:.3f} nats") for i in top]
     jumps += [(fork, f"▼ The fork, token {fork + 1}")] if fork is not None and fork < len(lens.values) else []
     token_strip(lens_tokens(lens, fork), key=key, start=top[0] if top else 0, jumps=jumps)
-    st.caption(f"{legend(lens.measure)} {trace_sentence(lens)} {NATS}")
+    st.caption(f"{legend(lens.measure, BARS)} {trace_sentence(lens)} {NATS}")
     with st.expander("Every token as a table"):
         st.dataframe(token_table(lens), hide_index=True, alt="The gap of every token, nats")
 

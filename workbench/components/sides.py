@@ -7,174 +7,20 @@ said to be so.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
 
 from hdpo.assets import ASSETS
-from hdpo.config import Information, ModelConfig, PromptConfig, SamplingConfig, ScanConfig, knobs, to_json
-from hdpo.data.prompts import pick_other
-from hdpo.errors import BadInput
-from hdpo.records import Outcome, Problem
-from workbench import forms
+from hdpo.config import Information
+from hdpo.records import Outcome
 from workbench.components import picker, request, rollouts, traces, written
-from workbench.data import catalog, explore
+from workbench.components.side_setup import MAY_PASS, Setup
+from workbench.data import explore
 from workbench.figures import sides as says
-from workbench.state import LINKED, escape, link_box
+from workbench.state import escape, link_box
 
-PAGE = "side"
-PEEK, TRAINED = VIEWS = ("the peek", "before and after")
 TITLES = {"student": "Without the solution", "privileged": "With it", "wrong": "Control: a wrong one"}
-NONE = "none"
-THIRD = (NONE, Information.WRONG_ANSWER.value, Information.WRONG_OTHER.value)
-MAY_PASS = {
-    Information.WRONG_ANSWER: "Why it may pass all the same: of this solution only the number in the box is wrong, its steps are "
-    "the right ones. A rollout that follows the steps and works out the last one itself ends at the right answer.",
-    Information.WRONG_OTHER: "Another problem's worked solution: what it shares with the right one is style, not knowledge. "
-    "A rollout that is right all the same would have been so without it.",
-}
-MOST_ROLLOUTS = 16  # a side, on one page
 RECORDED = ASSETS / "side_by_side.json"  # the question of a first visit, and what the model wrote
-
-
-@dataclass(frozen=True)
-class Setup:
-    """Everything a request needs, and where the problem comes from. other: the problem whose solution stands for a wrong one,
-    if such a control is on."""
-
-    source: picker.ProblemSource
-    problem: Problem
-    model: picker.ModelChoice
-    prompts: PromptConfig
-    sampling: SamplingConfig
-    rollouts: int
-    seed: int
-    greedy: bool
-    sides: tuple[str, ...]
-    other: Problem | None
-
-    def question(self, name: str) -> dict[str, Any]:
-        """What every request has in common."""
-        return {
-            "request": name,
-            **self.model.payload(),
-            "problem": asdict(self.problem),
-            "prompts": to_json(self.prompts),
-            "other": asdict(self.other) if self.other else None,
-        }
-
-    def rollouts_question(self) -> dict[str, Any]:
-        return self.question("rollouts") | {
-            "sampling": to_json(self.sampling),
-            "sides": list(self.sides),
-            "k": self.rollouts,
-            "seed": self.seed,
-            "greedy": self.greedy,
-        }
-
-    @property
-    def line(self) -> str:
-        """The settings in one line."""
-        count = "greedy" if self.greedy else f"K = {self.rollouts}, T = {self.sampling.temperature:g}"
-        shown = self.prompts.information.value
-        return f"{count}, at most {self.sampling.max_new_tokens} tokens, seed {self.seed}; privileged prompt: {shown}"
-
-
-def choose(which: DeltaGenerator, folded: DeltaGenerator, trained: bool) -> Setup:
-    """The problem in one place, all other settings in another; of a trained pair, model and wording are its own. Raises
-    BadInput."""
-    with folded:
-        left, middle, right = st.columns(3)
-    with left:
-        source = picker.problem_source(PAGE)
-        file = picker.read_source(source)
-        picker.show_reading(file.counts())
-    pool = {p.id: p for p in file.problems}
-    with which:
-        problem = picker.problem_picker(PAGE, pool, first_cliff(pool), middle)
-    model, third = picker.ModelChoice(ModelConfig()), NONE
-    if not trained:
-        with right:
-            model = picker.model_picker(PAGE)
-            third = st.selectbox("Third column", THIRD, key="side_third", **LINKED, help=third_help())
-    with folded:
-        sampling, count, seed, greedy = sampling_settings()
-        prompts = PromptConfig() if trained else wording_settings(model.prompts)
-    other = other_problem(prompts.information, third, problem, pool, seed)
-    sides = ("student", "privileged", *(() if third == NONE else ("wrong",)))
-    return Setup(source, problem, model, prompts, sampling, count, seed, greedy, sides, other)
-
-
-def third_help() -> str:
-    return "A control: the privileged prompt with a wrong ground truth.\n\n" + "\n\n".join(
-        f"**{kind.value}**: {words}" for kind, words in MAY_PASS.items()
-    )
-
-
-def first_cliff(pool: Mapping[str, Problem]) -> str:
-    """A cliff of the newest scans that is in the pool: the best prompt to begin with. "" where none is known."""
-    for run in catalog.runs_of("scan")[:3]:
-        scan = catalog.scan_frame(run)
-        found = [i for i in scan[scan["group"] == "cliff"]["problem_id"] if i in pool]
-        if found:
-            return found[0]
-    return ""
-
-
-def sampling_settings() -> tuple[SamplingConfig, int, int, bool]:
-    """Sampling, rollouts a side, seed, greedy. Keys: side_k, side_temperature, side_max_new_tokens, side_seed, side_greedy."""
-    known = {k.name: k for k in knobs(ScanConfig())}
-    grid = st.grid(5, min_column_width=150, vertical_alignment="bottom")
-    with grid.cell():
-        count = st.number_input("Rollouts a side (K)", 1, MOST_ROLLOUTS, 4, key="side_k", **LINKED)
-    values: dict[str, Any] = {}
-    for name in ("temperature", "max_new_tokens", "seed"):
-        with grid.cell():
-            values[name] = forms.setting(known[name], f"{PAGE}_")
-    with grid.cell():
-        words = "One rollout a side, the likeliest token each time."
-        greedy = st.toggle("Greedy", key="side_greedy", **LINKED, help=words)
-    sampling = SamplingConfig(temperature=values["temperature"], max_new_tokens=values["max_new_tokens"])
-    return sampling, int(count or 1), values["seed"], greedy
-
-
-def wording_settings(fitting: PromptConfig) -> PromptConfig:
-    """What the privileged prompt reveals, and both wordings. An untouched wording is the one that the model knows."""
-    known = {k.name: k for k in knobs(PromptConfig())}
-    first, second = st.columns(2)
-    with first:
-        information = Information(forms.setting(known["information"], f"{PAGE}_"))
-    with second:
-        fraction = PromptConfig().fraction
-        if information is Information.FRACTION:
-            fraction = forms.setting(known["fraction"], f"{PAGE}_")
-    student, privileged = forms.settings(forms.WORDING, f"{PAGE}_").values()
-    plain = PromptConfig()
-    untouched = (student, privileged) == (plain.student, plain.privileged)
-    if not untouched:
-        st.button("Back to the default wording", key="side_wording", on_click=forms.default_wording, args=(f"{PAGE}_",))
-    elif fitting != plain:
-        st.caption("Untouched, so the wording that this model knows is used instead: see below what it receives.")
-    wording = fitting if untouched else replace(plain, student=student, privileged=privileged)
-    return replace(wording, information=information, fraction=fraction)
-
-
-def other_problem(
-    information: Information, third: str, problem: Problem, pool: Mapping[str, Problem], seed: int
-) -> Problem | None:
-    """The problem that a wrong-other control shows, fixed by seed and problem. Raises BadInput where there is none."""
-    controls = {information.value, third} & {Information.WRONG_OTHER.value}
-    if not controls:
-        return None
-    if third == Information.WRONG_ANSWER.value:
-        raise BadInput(
-            "Third column: expected wrong-other or none while the privileged column shows another problem's solution, "
-            "found wrong-answer. Choose one of these, or reveal something else."
-        )
-    return pick_other(problem, list(pool.values()), seed)
 
 
 def show_prompts(setup: Setup) -> None:

@@ -2,7 +2,7 @@
 // Arrow keys move from token to token; the chosen one's rivals stand below, a row a token.
 export default function draw({ data, parentElement }) {
   const root = parentElement.querySelector(".picture")
-  const strip = make("div", { className: "strip" }), chosen = make("div", { className: "chosen" }), jumps = make("div", { className: "jumps" })
+  const strip = make("div", { className: data.bars ? "strip bars" : "strip" }), chosen = make("div", { className: "chosen" }), jumps = make("div", { className: "jumps" })
   strip.setAttribute("role", "toolbar")
   strip.setAttribute("aria-label", "Tokens; arrow keys move")
   const spans = data.tokens.map((token) => tokenMark(token, data.bars))
@@ -23,6 +23,7 @@ export default function draw({ data, parentElement }) {
     const to = { ArrowLeft: at - 1, ArrowRight: at + 1, Home: 0, End: spans.length - 1 }[event.key]
     if (to === undefined) return
     event.preventDefault()
+    event.stopPropagation() // on the stage the same keys turn the page
     go(to)
   }
   data.jumps.forEach(([i, words]) => jumps.append(make("button", { type: "button", onclick: () => go(i) }, words)))
