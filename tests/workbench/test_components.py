@@ -144,7 +144,7 @@ def test_the_table_holds_every_number_and_a_token_the_rivals_of_both_prompts() -
         ("↵", [0.3, 0.2], True),
     ]
     assert token.classes == "g2 parts" and token.least == (0.3, 0.2)
-    assert "more than 3.0 × as likely (0.600 against less than 0.200)" in token.says
+    assert "more than 3 × as likely (0.600 against less than 0.200)" in token.says
 
 
 def test_a_parting_is_marked_at_its_token() -> None:
@@ -188,7 +188,7 @@ def browser_page() -> Iterator[Any]:
 
 def draw_picture(page: Any, name: str, data: dict[str, Any]) -> None:
     """Twice, as a page does that runs again."""
-    page.set_content('<div id="root"><div class="picture"></div></div>')
+    page.set_content(f'<style>{web.style(name)}</style><div id="root"><div class="picture"></div></div>')
     page.evaluate(
         """async ([js, data]) => {
             const module = await import(URL.createObjectURL(new Blob([js], {type: "text/javascript"})))
@@ -218,6 +218,8 @@ def test_arrow_keys_move_through_the_tokens_and_show_their_rivals(browser_page: 
     browser_page.get_by_text("jump").click()
     assert spans.nth(5).get_attribute("aria-pressed") == "true"
     assert browser_page.locator(".chosen tbody tr").count() == 2, "one row a token"
+    widths = browser_page.locator(".room").evaluate_all("rooms => rooms.map((r) => r.getBoundingClientRect().width)")
+    assert len(set(widths)) == 1 and widths[0] > 0, "all bars on one scale"
 
 
 def test_equal_rollouts_stand_once_and_their_text_is_text(browser_page: Any) -> None:

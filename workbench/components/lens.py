@@ -108,9 +108,9 @@ def likely_words(p: float | None, q: float | None, least: tuple[float, ...]) -> 
     """How much likelier the solution makes a written token (p with it, q without), and the same in nats.
 
     >>> likely_words(0.9, 0.1, (0.0, 0.0))
-    'with the solution 9.0 × as likely (0.900 against 0.100; ln 9.0 = 2.20 nats).'
+    'with the solution 9 × as likely (0.900 against 0.100; ln 9 = 2.20 nats).'
     >>> likely_words(0.9, None, (0.0, 0.01))
-    'with the solution more than 90.0 × as likely (0.900 against less than 0.010).'
+    'with the solution more than 90 × as likely (0.900 against less than 0.010).'
     """
     words = [
         f"{x:.3f}" if x is not None else f"less than {max(low, 0.001):.3f}"
@@ -122,10 +122,13 @@ def likely_words(p: float | None, q: float | None, least: tuple[float, ...]) -> 
         up = p is not None
         ratio = (p if up else q) / max(least[up], 1e-6)  # type: ignore[operator]
         return (
-            f"with{'' if up else 'out'} the solution more than {ratio:.1f} × as likely ({words[0]} against {words[1]})."
+            f"with{'' if up else 'out'} the solution more than {ratio:.3g} × as likely ({words[0]} against {words[1]})."
         )
     ratio = p / q
-    return f"with the solution {ratio:.1f} × as likely ({words[0]} against {words[1]}; ln {ratio:.1f} = {math.log(ratio):.2f} nats)."
+    if 0.95 < ratio < 1.05:
+        return f"about as likely with the solution as without ({words[0]} against {words[1]})."
+    nats = f"ln {ratio:.3g} = {math.log(ratio):.2f}".replace("-", "−")
+    return f"with the solution {ratio:.3g} × as likely ({words[0]} against {words[1]}; {nats} nats)."
 
 
 def rivals(piece: str, teacher: list[Any], student: list[Any], count: int = RIVALS) -> list[dict[str, Any]]:
