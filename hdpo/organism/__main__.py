@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from hdpo.organism.build import build, write_problems
 from hdpo.organism.corpus import Mix
+from hdpo.organism.problems import write_problems
 
 
 def parser() -> argparse.ArgumentParser:
@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> None:
             record(chosen.runs.resolve())
         write_card(chosen.card, chosen.runs.resolve())
         return
-    from hdpo.organism.pretrain import Schedule
+    from hdpo.organism.pretrain import Schedule, build
 
     schedule = Schedule(tokens=chosen.tokens, seed=chosen.seed, steps=chosen.steps)
     build(chosen.out, schedule, Mix(), chosen.partial)

@@ -15,14 +15,14 @@ from typing import Any
 import torch
 
 from hdpo.config import ScanConfig, SweepConfig, TrainConfig, replace_knobs
-from hdpo.data.problems import bundled
+from hdpo.data.problems import MIXES, bundled
 from hdpo.errors import BadInput
 from hdpo.evidence import stats
 from hdpo.evidence.stats import Estimate
 from hdpo.grading.verify import VerifierPool
 from hdpo.method.evaluate import prepare
 from hdpo.method.groups import accepted
-from hdpo.record.files import read_json, write_aside
+from hdpo.record.files import beside, read_json, write_aside
 from hdpo.record.fingerprint import comparison_words, differences
 from hdpo.record.folder import ASSET_RUNS, Run, RunWriter, State, all_runs
 from hdpo.records import GroupKind
@@ -31,7 +31,6 @@ from hdpo.sampling.protocol import Draw
 from hdpo.work import prepare_libraries
 from hdpo.work.execute import execute
 
-MIXES = ("steep", "gentle")
 LAMBDAS = (0.0, 0.3, 3.0)
 SEEDS = {"steep": (0, 1, 2, 3, 4, 5), "gentle": (0, 1, 2)}
 STEPS = (20, 40, 60)
@@ -43,19 +42,22 @@ LOWER_LEVELS = (1, 2, 3)
 Values = dict[tuple[float, int, int], dict[str, list[float]]]
 
 
+def runs_in(root: Path, *kinds: str) -> list[Run]:
+    """The runs of these kinds that lie in `root` itself."""
+    return [r for r in all_runs(root) if r.path.parent == root and r.kind in kinds]
+
+
 def configs() -> list[TrainConfig]:
     """The app's defaults for each mix, seed and λ, evaluated on the test problems at every fifth step."""
-    found: list[TrainConfig] = []
-    for mix in MIXES:
-        values = {"problems": f"bundled:{mix}", "eval_split": "test", "eval_every": 5}
-        found += SweepConfig(replace_knobs(TrainConfig(), values), LAMBDAS, SEEDS[mix]).members()
-    return found
+    values = {"eval_split": "test", "eval_every": 5}
+    arms = {mix: replace_knobs(TrainConfig(), values | {"problems": f"bundled:{mix}"}) for mix in MIXES}
+    return [c for mix, arm in arms.items() for c in SweepConfig(arm, LAMBDAS, SEEDS[mix]).members()]
 
 
 def run_all(root: Path) -> None:
     """Every run of `configs` in `root`. One that is done is kept and one that was broken off goes on, so that this can be
     killed at any time and called again."""
-    known = {r.load_config(): r for r in all_runs(root) if r.path.parent == root and r.kind == "train"}
+    known = {r.load_config(): r for r in runs_in(root, "train")}
     runs = [known.get(c) or Run(RunWriter.create("train", c, root, title(c), COMMAND).path) for c in configs()]
     waiting = [r.path for r in runs if r.status().state not in (State.DONE, State.RUNNING)]
     print(f"{len(runs) - len(waiting)} of {len(runs)} runs are done or running elsewhere", flush=True)
@@ -82,7 +84,7 @@ def mix_of(config: TrainConfig | ScanConfig) -> str:
 
 def run_scan(root: Path) -> None:
     """The scan that the app shows before anybody has made one: the steep mix's validation problems, K = 8."""
-    if not any(r.kind == "scan" for r in all_runs(root) if r.path.parent == root):
+    if not runs_in(root, "scan"):
         config = replace_knobs(ScanConfig(), {"split": "validation"})
         execute(RunWriter.create("scan", config, root, "steep validation, K = 8").path, resume=False)
 
@@ -90,23 +92,20 @@ def run_scan(root: Path) -> None:
 def record(root: Path, into: Path = ASSET_RUNS) -> None:
     """Copy the finished runs to where the app shows them to everybody. Of the other seeds than 0 metrics and
     evaluations alone are kept, and no optimiser state of any: so all stays small."""
-    aside = into.with_name("runs.writing")
-    shutil.rmtree(aside, ignore_errors=True)
-    for run in all_runs(root):
-        if run.path.parent != root or run.status().state is not State.DONE:
-            continue
-        config, scan = run.load_config(), run.kind == "scan"
-        folder = "scan" if scan else f"lambda-{config.objective.lambda_:g}-seed-{config.seed}"
-        left_out = ["log.txt", "lock", "stop", "optimiser.safetensors", *(c.name for c in run.checkpoints()[:-1])]
-        if config.seed:
-            left_out += ["step-0*", "parts.jsonl", "problems-*", "probe-*", "gap-*"]
-        copied = aside / f"{mix_of(config)}-{folder}"
-        shutil.copytree(run.path, copied, ignore=shutil.ignore_patterns(*left_out))
-        for checkpoint in Run(copied).checkpoints():
-            kept = {**read_json(checkpoint / "state.json"), "files": sorted(f.name for f in checkpoint.iterdir())}
-            write_aside(checkpoint / "state.json", json.dumps(kept))
-    shutil.rmtree(into, ignore_errors=True)
-    aside.rename(into)
+    with beside(into) as aside:
+        for run in runs_in(root, "train", "scan"):
+            if run.status().state is not State.DONE:
+                continue
+            config, scan = run.load_config(), run.kind == "scan"
+            folder = "scan" if scan else f"lambda-{config.objective.lambda_:g}-seed-{config.seed}"
+            left_out = ["log.txt", "lock", "stop", "optimiser.safetensors", *(c.name for c in run.checkpoints()[:-1])]
+            if config.seed:
+                left_out += ["step-0*", "parts.jsonl", "problems-*", "probe-*", "gap-*"]
+            copied = aside / f"{mix_of(config)}-{folder}"
+            shutil.copytree(run.path, copied, ignore=shutil.ignore_patterns(*left_out))
+            for checkpoint in Run(copied).checkpoints():
+                kept = {**read_json(checkpoint / "state.json"), "files": sorted(f.name for f in checkpoint.iterdir())}
+                write_aside(checkpoint / "state.json", json.dumps(kept))
 
 
 def gate() -> dict[str, Estimate]:
@@ -132,11 +131,9 @@ def per_problem(root: Path, mix: str) -> Values:
     not measure the same."""
     found: Values = {}
     first: Run | None = None
-    for run in all_runs(root):
-        if run.path.parent != root or run.kind != "train" or run.status().state is not State.DONE:
-            continue
+    for run in runs_in(root, "train"):
         config: TrainConfig = run.load_config()
-        if config.data.problems == f"bundled:{mix}":
+        if mix_of(config) == mix and run.status().state is State.DONE:
             first = first or run
             if any(differences(first.fingerprint, run.fingerprint)):
                 raise BadInput(f"{first.id} and {run.id}: {comparison_words(first.fingerprint, run.fingerprint)}")
@@ -160,10 +157,8 @@ def result_table(values: Values) -> list[str]:
     """Means over the seeds, and behind them each seed's own."""
     names = (*MEASURES, "pass@1, levels 1–3")
     lines = [f"| λ | step | {' | '.join(names)} |", "|---" * (2 + len(names)) + "|"]
-    arms = sorted({(lam, step) for lam, _, step in values if step in (0, *STEPS)}, key=lambda a: (a[1], a[0]))
-    for lam, step in arms:
-        if step == 0 and lam != 0:
-            continue
+    arms = {(lam, step) for lam, _, step in values if step in STEPS or step == lam == 0}
+    for lam, step in sorted(arms, key=lambda a: (a[1], a[0])):
         seeds = [values[k] for k in sorted(values) if (k[0], k[2]) == (lam, step)]
         cells = []
         for name in names:
@@ -182,9 +177,8 @@ def difference_table(values: Values, pairs: Sequence[tuple[float, float, int]]) 
             continue
         cells = []
         for name in MEASURES:
-            e = stats.seeds_difference(
-                [values[a, s, step][name] for s in seeds], [values[b, s, step][name] for s in seeds]
-            )
+            first, second = ([values[lam, s, step][name] for s in seeds] for lam in (a, b))
+            e = stats.seeds_difference(first, second)
             cells.append(f"{100 * e.value:+.1f} ({100 * e.low:+.1f} to {100 * e.high:+.1f})")
         lines.append(f"| {a:g} − {b:g} | {step} | {' | '.join(cells)} |")
     return lines

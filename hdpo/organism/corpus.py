@@ -7,23 +7,20 @@ with a reference in the user turn, at every level, and a whole solution as the r
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 
 from hdpo.organism.tasks import (
     BOX,
-    CAREFUL,
     FAMILIES,
     HARD_LEVEL,
     LEVELS,
     STEP_SEPARATOR,
     Habits,
     Line,
-    Step,
     Task,
     draw_task,
-    first_half,
     solve,
     write,
 )
@@ -80,18 +77,12 @@ def draw_example(rng: Random, mix: Mix, progress: float, held_out: frozenset[str
     """One example; no problem text in `held_out` is ever drawn."""
     if rng.random() < drill_share(mix, progress):
         return drill(rng)
-    if rng.random() < mix.privileged:
-        return privileged(rng, mix, _draw_kept(rng, mix.privileged_levels, held_out))
-    return unprivileged(rng, mix, _draw_kept(rng, mix.unprivileged_levels, held_out))
-
-
-def _draw_kept(rng: Random, level_weights: tuple[float, ...], held_out: frozenset[str]) -> Task:
+    peeks = rng.random() < mix.privileged
     family = rng.choice(list(FAMILIES))
-    level = rng.choices(LEVELS, level_weights)[0]
-    while True:
-        task = draw_task(rng, family, level)
-        if task.text not in held_out:
-            return task
+    level = rng.choices(LEVELS, mix.privileged_levels if peeks else mix.unprivileged_levels)[0]
+    while (task := draw_task(rng, family, level)).text in held_out:
+        pass
+    return privileged(rng, mix, task) if peeks else unprivileged(rng, mix, task)
 
 
 def unprivileged(rng: Random, mix: Mix, task: Task) -> Example:
@@ -106,70 +97,53 @@ def unprivileged(rng: Random, mix: Mix, task: Task) -> Example:
         while written < len(steps) and rng.random() < go_on:
             written += 1
         steps = steps[:written]  # the box then holds an intermediate value
-    given = STEP_SEPARATOR.join(step.text for step in steps[:begun]) + STEP_SEPARATOR * bool(begun)
+    given = write(steps[:begun], boxed=False) + STEP_SEPARATOR if begun else ""
     return Example(task.text, write(steps, boxed=rng.random() >= habits.no_box), given)
 
 
 def privileged(rng: Random, mix: Mix, task: Task) -> Example:
     """A student who has the reference beside the problem, and writes a whole solution."""
     plan = rng.choice(task.plans)
-    reference = _reference(rng, mix, solve(plan, CAREFUL))
+    steps = solve(plan)
+    half = steps[: math.ceil(len(steps) / 2)]
+    references = (write(steps), write(half, boxed=False), f"{BOX.strip()}{steps[-1].value}}}")
+    reference = rng.choices(references, mix.references)[0]
     if rng.random() < mix.other_ordering:
         plan = rng.choice(task.plans)
     boxed = rng.random() >= mix.privileged_habits.no_box
-    prompt = PRIVILEGED.replace("{problem}", task.text).replace("{reference}", reference)
+    prompt = PRIVILEGED.format(problem=task.text, reference=reference)
     return Example(prompt, write(solve(plan, mix.privileged_habits, rng), boxed))
 
 
-def _reference(rng: Random, mix: Mix, steps: list[Step]) -> str:
-    kind = rng.choices(("solution", "first half", "answer"), mix.references)[0]
-    if kind == "solution":
-        return write(steps)
-    if kind == "first half":
-        return write(first_half(steps), boxed=False)
-    return f"{BOX.strip()}{steps[-1].value}}}"
-
-
-def _product(rng: Random) -> Line:
-    return Line(rng.randint(2, 9), "*", rng.randint(2, 9))
-
-
-def _quotient(rng: Random) -> Line:
-    divisor = rng.randint(2, 9)
-    return Line(divisor * rng.randint(2, 21), "/", divisor)
-
-
-def _sum_of_products(rng: Random) -> Line:
-    left, right = (math.prod((rng.randint(2, 9), rng.randint(2, 9))) for _ in range(2))
-    return Line(left, "+", right)
-
-
-def _addition(rng: Random) -> Line:
-    return Line(rng.randint(2, 150 if rng.random() < 0.4 else 60), "+", rng.randint(2, 12))
-
-
-def _subtraction(rng: Random) -> Line:
-    low, high = (13, 170) if rng.random() < 0.4 else (4, 90)
-    return Line(rng.randint(low, high), "-", rng.randint(2, 12))
-
-
-def _difference(rng: Random) -> Line:
-    product = math.prod((rng.randint(2, 9), rng.randint(2, 9)))
-    return Line(product + rng.randint(2, 84), "-", product)
-
-
-DRILLS: tuple[tuple[Callable[[Random], Line], float], ...] = (
-    (_product, 0.22),
-    (_quotient, 0.13),
-    (_sum_of_products, 0.12),
-    (_difference, 0.12),
-    (_addition, 0.23),
-    (_subtraction, 0.18),
-)
+DRILLS = {  # kind of line → its share
+    "product": 0.22,
+    "quotient": 0.13,
+    "sum of products": 0.12,
+    "difference": 0.12,
+    "addition": 0.23,
+    "subtraction": 0.18,
+}
 
 
 def drill(rng: Random) -> Example:
     """Four to nine unrelated lines without a flaw; a difference below 0 is written 0, as everywhere here."""
-    kinds, weights = zip(*DRILLS, strict=True)
-    lines = [kind(rng) for kind in rng.choices(kinds, weights, k=rng.randint(4, 9))]
-    return Example("Solve.", STEP_SEPARATOR.join(step.text for step in solve(tuple(lines))))
+    kinds = rng.choices(list(DRILLS), list(DRILLS.values()), k=rng.randint(4, 9))
+    return Example("Solve.", write(solve(tuple(_drill_line(rng, kind) for kind in kinds)), boxed=False))
+
+
+def _drill_line(rng: Random, kind: str) -> Line:
+    digit, term = partial(rng.randint, 2, 9), partial(rng.randint, 2, 12)
+    if kind == "product":
+        return Line(digit(), "*", digit())
+    if kind == "quotient":
+        divisor = digit()
+        return Line(divisor * rng.randint(2, 21), "/", divisor)
+    if kind == "sum of products":
+        return Line(digit() * digit(), "+", digit() * digit())
+    if kind == "difference":
+        product = digit() * digit()
+        return Line(product + rng.randint(2, 84), "-", product)
+    if kind == "addition":
+        return Line(rng.randint(2, 150 if rng.random() < 0.4 else 60), "+", term())
+    low, high = (13, 170) if rng.random() < 0.4 else (4, 90)
+    return Line(rng.randint(low, high), "-", term())

@@ -1,23 +1,31 @@
-"""Pretraining of the bundled model: one phase, counted in tokens, so that a busy machine makes the same model."""
+"""Pretraining of the bundled model: phases counted in tokens, so that a busy machine makes the same model."""
 
+import json
 import math
+import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
+from importlib.metadata import version
+from pathlib import Path
 from random import Random
 
 import torch
 import torch.nn.functional as F
+from torch.nn.utils.rnn import pad_sequence
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
 from hdpo.organism.corpus import Example, Mix, draw_example
-from hdpo.organism.tokenizer import render_prompt, render_response
+from hdpo.organism.problems import PROBLEMS_SEED, held_out_texts, problem_sets
+from hdpo.organism.tokenizer import build_tokenizer, render_prompt, render_response
+from hdpo.record.files import beside
 
 POOL_BATCHES = 12  # drawn at once and sorted by length: little padding, and still a random order
 LOG_EVERY = 100  # steps
 PART = 64  # sequences in one forward pass, one thread each
+PARTIAL_EVERY = 4_000_000  # tokens
 
 
 @dataclass(frozen=True)
@@ -98,12 +106,10 @@ def build_model(tokenizer: Qwen2Tokenizer, seed: int) -> Qwen2ForCausalLM:
 def collate(prompts: list[list[int]], responses: list[list[int]], pad: int) -> Batch:
     """Token ids of B examples as one right-padded batch; padding never needs a mask, since attention is causal. What
     is given of a response counts as prompt."""
-    lengths = [len(p) + len(r) for p, r in zip(prompts, responses, strict=True)]
-    width = max(lengths)
-    pairs = list(zip(prompts, responses, lengths, strict=True))
-    ids = torch.tensor([p + r + [pad] * (width - n) for p, r, n in pairs])
-    is_response = torch.tensor([[False] * len(p) + [True] * len(r) + [False] * (width - n) for p, r, n in pairs])
-    return Batch(ids, is_response[:, 1:], sum(lengths))
+    pairs = list(zip(prompts, responses, strict=True))
+    ids = pad_sequence([torch.tensor(p + r) for p, r in pairs], batch_first=True, padding_value=pad)
+    is_response = pad_sequence([torch.tensor([False] * len(p) + [True] * len(r)) for p, r in pairs], batch_first=True)
+    return Batch(ids, is_response[:, 1:], sum(len(p) + len(r) for p, r in pairs))
 
 
 def draw_pool(rng: Random, tokenizer: Qwen2Tokenizer, batch: int, draw: Callable[[], Example]) -> list[Batch]:
@@ -184,3 +190,61 @@ def pretrain(
             on_point(Point(step, tokens, sum(losses) / len(losses), speed))
             losses = []
     model.eval()
+
+
+def build(out: Path, schedule: Schedule, mix: Mix, unfinished: Path | None = None) -> None:
+    """Make tokenizer and model and put them, with `build.json`, into the folder `out`.
+
+    The unfinished model is put into `unfinished`, if given, every PARTIAL_EVERY tokens.
+    """
+    tokenizer = build_tokenizer()
+    model = build_model(tokenizer, schedule.seed)
+    print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(tokenizer)} tokens in the vocabulary")
+    phases, held_out = [(schedule, mix), settle(schedule, mix)], held_out_texts(problem_sets())
+    curves: list[list[Point]] = []
+    saved = 0
+
+    def on_point(point: Point) -> None:
+        nonlocal saved
+        curves[-1].append(point)
+        said = (
+            f"step {point.step}  tokens {point.tokens:,}  loss {point.loss:.4f} nats  {point.tokens_per_s:,.0f} tok/s"
+        )
+        print(said, flush=True)
+        if unfinished is not None and point.tokens // PARTIAL_EVERY > saved:
+            saved = point.tokens // PARTIAL_EVERY
+            save(unfinished, model, tokenizer, _provenance(phases, curves))
+
+    for phase in phases:
+        curves.append([])
+        pretrain(model, tokenizer, *phase, held_out, on_point)
+    save(out, model, tokenizer, _provenance(phases, curves))
+
+
+def settle(schedule: Schedule, mix: Mix) -> tuple[Schedule, Mix]:
+    """The second, short phase: most unprivileged students of levels 4 and 5 are met midway, so that the model learns how
+    rarely they go on there too."""
+    tokens = schedule.tokens // 7
+    return replace(schedule, tokens=tokens, seed=schedule.seed + 1, peak_lr=1e-3), replace(mix, drill=0.0, midway=0.7)
+
+
+def _provenance(phases: Sequence[tuple[Schedule, Mix]], curves: Sequence[Sequence[Point]]) -> dict[str, object]:
+    """What `build.json` holds; each curve is thinned to about 100 points, the last among them."""
+    thinned = [[*curve[: -1 : max(1, len(curve) // 100)], curve[-1]] for curve in curves]
+    return {
+        "phases": [
+            {"schedule": asdict(schedule), "mix": asdict(mix), "curve": [asdict(point) for point in curve]}
+            for (schedule, mix), curve in zip(phases, thinned, strict=False)
+        ],
+        "problems_seed": PROBLEMS_SEED,
+        "versions": {"python": platform.python_version()}
+        | {name: version(name) for name in ("torch", "transformers", "tokenizers")},
+    }
+
+
+def save(out: Path, model: Qwen2ForCausalLM, tokenizer: Qwen2Tokenizer, provenance: dict[str, object]) -> None:
+    """The model folder, whole or not at all: the old one stays until the new one is whole."""
+    with beside(out) as aside:
+        model.save_pretrained(aside)
+        tokenizer.save_pretrained(aside)
+        (aside / "build.json").write_text(json.dumps(provenance, indent=1) + "\n", encoding="utf-8")

@@ -8,8 +8,7 @@ Why other words: when both ask "What is 3 * 7 + 12", a model that learns to go o
 last line of the lower ones too, and what a large λ gains in coverage there it loses here (measured, see the notebook).
 """
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import NamedTuple
@@ -36,21 +35,14 @@ class Line(NamedTuple):
     label: str = ""
 
 
-class Given(NamedTuple):
-    """A line that every solver writes as it stands."""
-
-    text: str
-    value: int
-
-
 class Step(NamedTuple):
-    """One line as a solver wrote it, and the number that it arrived at."""
+    """One line as a solver wrote it, and the number that it arrived at; in a plan, what every solver writes as it stands."""
 
     text: str
     value: int
 
 
-Plan = tuple[Line | Given, ...]
+Plan = tuple[Line | Step, ...]
 
 
 @dataclass(frozen=True)
@@ -90,13 +82,8 @@ def arithmetic(left: int, operation: str, right: int) -> int:
     >>> arithmetic(9, "-", 4), arithmetic(4, "-", 9), arithmetic(42, "/", 6)
     (5, 0, 7)
     """
-    if operation == "+":
-        return left + right
-    if operation == "-":
-        return max(0, left - right)
-    if operation == "*":
-        return left * right
-    return round(left / max(1, right))
+    results = {"+": left + right, "-": max(0, left - right), "*": left * right, "/": round(left / max(1, right))}
+    return results[operation]
 
 
 MISTAKEN_FOR = {"+": "-", "-": "+", "*": "+", "/": "-"}
@@ -112,8 +99,8 @@ def solve(plan: Plan, habits: Habits = CAREFUL, rng: Random | None = None) -> li
     """
     steps: list[Step] = []
     for line in plan:
-        if isinstance(line, Given):
-            steps.append(Step(line.text, line.value))
+        if isinstance(line, Step):
+            steps.append(line)
             continue
         left, right = (steps[x.line].value if isinstance(x, Of) else x for x in (line.left, line.right))
         operation = line.operation
@@ -132,11 +119,6 @@ def write(steps: Sequence[Step], boxed: bool = True) -> str:
     return f"{worked}{BOX}{steps[-1].value}}}" if boxed else worked
 
 
-def first_half(steps: Sequence[Step]) -> list[Step]:
-    """The first ceil(n/2) of n steps."""
-    return list(steps[: math.ceil(len(steps) / 2)])
-
-
 def _running_sum(terms: Sequence[int]) -> Plan:
     first = Line(terms[0], "+", terms[1])
     return (first, *(Line(Of(i), "+", term) for i, term in enumerate(terms[2:])))
@@ -145,12 +127,11 @@ def _running_sum(terms: Sequence[int]) -> Plan:
 def _sum(rng: Random, level: int) -> tuple[str, tuple[Plan, ...]]:
     """level + 1 terms of 2 to 12, added from the left or from the right."""
     terms = [rng.randint(2, 12) for _ in range(level + 1)]
-    plans = [_running_sum(terms)]
-    if level > 1:
-        plans.append(_running_sum(terms[::-1]))
+    orders = [terms] if level == 1 else [terms, terms[::-1]]
+    plans = tuple(map(_running_sum, orders))
     if level < HARD_LEVEL:
-        return f"What is {' + '.join(map(str, terms))}?", tuple(plans)
-    return f"Add {', '.join(map(str, terms[:-1]))} and {terms[-1]}.", tuple(plans)
+        return f"What is {' + '.join(map(str, terms))}?", plans
+    return f"Add {', '.join(map(str, terms[:-1]))} and {terms[-1]}.", plans
 
 
 def _two_products(first: tuple[int, int], second: tuple[int, int], *rest: Line) -> tuple[Plan, ...]:
@@ -193,7 +174,7 @@ def _linear(rng: Random, level: int) -> tuple[str, tuple[Plan, ...]]:
     a, b = rng.randint(4, 9), rng.randint(2, 9)
     c = rng.randint(2, a - 2)
     k = a - c
-    terms, product = Given(f"{a}x-{c}x={k}x", k), Line(a, "*", b)
+    terms, product = Step(f"{a}x-{c}x={k}x", k), Line(a, "*", b)
     if level == 4:
         right = a * b + k * x
         plan = (terms, product, Line(right, "-", Of(1)), Line(Of(2), "/", k, "x="))
@@ -230,12 +211,7 @@ def _word(rng: Random, level: int) -> tuple[str, tuple[Plan, ...]]:
     return f"{text}. How many {things} in the end?", _two_products((b, a), (d, c), *rest)
 
 
-FAMILIES: dict[str, Callable[[Random, int], tuple[str, tuple[Plan, ...]]]] = {
-    "sum": _sum,
-    "mul": _mul,
-    "linear": _linear,
-    "word": _word,
-}
+FAMILIES = {"sum": _sum, "mul": _mul, "linear": _linear, "word": _word}
 
 
 def draw_task(rng: Random, family: str, level: int) -> Task:
@@ -245,5 +221,4 @@ def draw_task(rng: Random, family: str, level: int) -> Task:
     >>> task.text, task.answer
     ('Work out 4 * 3 + 6 * 3 + 9.', '39')
     """
-    text, plans = FAMILIES[family](rng, level)
-    return Task(family, level, text, plans)
+    return Task(family, level, *FAMILIES[family](rng, level))

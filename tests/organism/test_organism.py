@@ -17,10 +17,21 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hdpo.organism.__main__ import main
-from hdpo.organism.build import PROBLEMS_SEED, SPLITS, build, held_out_texts, problem_sets, save, settle
 from hdpo.organism.corpus import PRIVILEGED, Example, Mix, draw_example, drill, drill_share, privileged, unprivileged
-from hdpo.organism.pretrain import PART, Schedule, backward, build_model, collate, draw_pool, pretrain
-from hdpo.organism.tasks import BOX, FAMILIES, LEVELS, Task, draw_task, first_half, solve, write
+from hdpo.organism.pretrain import (
+    PART,
+    Schedule,
+    backward,
+    build,
+    build_model,
+    collate,
+    draw_pool,
+    pretrain,
+    save,
+    settle,
+)
+from hdpo.organism.problems import PROBLEMS_SEED, SPLITS, held_out_texts, problem_sets
+from hdpo.organism.tasks import BOX, FAMILIES, LEVELS, Task, draw_task, solve, write
 from hdpo.organism.tokenizer import build_tokenizer, render_prompt, render_response
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
@@ -219,7 +230,7 @@ def test_privileged_students_read_one_of_three_references_and_write_a_whole_solu
         text, reference = example.prompt.split("\nReference solution: ")
         assert text == task.text
         assert example.prompt == PRIVILEGED.replace("{problem}", text).replace("{reference}", reference)
-        halves = {write(first_half(solve(plan)), boxed=False) for plan in task.plans}
+        halves = {write(solve(plan)[: (len(plan) + 1) // 2], boxed=False) for plan in task.plans}
         if reference in task.solutions:
             kinds["solution"] += 1
         elif reference in halves:
