@@ -9,11 +9,7 @@ import math
 from enum import Enum
 
 from hdpo.errors import BadInput
-from hdpo.knobs import Knob as Knob
-from hdpo.knobs import from_json as from_json
-from hdpo.knobs import knob, replace_knobs, section
-from hdpo.knobs import knobs as knobs
-from hdpo.knobs import to_json as to_json
+from hdpo.knobs import Knob, from_json, knob, knobs, replace_knobs, section, to_json  # noqa: F401 (settings have one door)
 
 
 class Advantage(str, Enum):

@@ -89,18 +89,15 @@ def _recognise(of: Source) -> tuple[Rows, bool, bool]:
         raise BadInput(f"{of.name} has no rows; a problem file needs at least one problem.")
     columns = brief(", ".join(sorted({column.strip() for _, row in head for column in row})), 400)
     if of.mapping is None and not found.issuperset(REQUIRED):
-        raise BadInput(
-            f"{of.name} has the columns {columns}, which are none that are known by name (a text: {', '.join(NAMES['text'])}; "
-            f"an answer: {', '.join(NAMES['answer'])}). Name them, for example {EXAMPLE}."
-        )
+        known = f"known by name (a text: {', '.join(NAMES['text'])}; an answer: {', '.join(NAMES['answer'])})"
+        none = f"{of.name} has the columns {columns}, which are none that are {known}"
+        raise BadInput(f"{none}. Name them, for example {EXAMPLE}.")
     mapping = of.mapping or {}
     unknown, absent = sorted(mapping.keys() - NAMES), [field for field in REQUIRED if mapping and field not in mapping]
     if unknown or absent:
         wrong = f"unknown: {', '.join(unknown)}" if unknown else f"not given: {', '.join(absent)}"
-        raise BadInput(
-            f"A column mapping needs {' and '.join(REQUIRED)} and may have solution, source, level, id ({wrong}). "
-            f"Write it as {EXAMPLE}."
-        )
+        form = f"needs {' and '.join(REQUIRED)} and may have solution, source, level, id ({wrong})"
+        raise BadInput(f"A column mapping {form}. Write it as {EXAMPLE}.")
     if missing := ", ".join(sorted(column for field, column in mapping.items() if field not in found)):
         raise BadInput(f"{of.name} has no column {missing}; its columns are {columns}. Mend the mapping, as {EXAMPLE}.")
     return itertools.chain(head, of.rows), worked or solved, worked

@@ -34,10 +34,9 @@ def hub_rows(name: str, seed: int) -> Rows:
             found = "found none that is public. Check the spelling, or give a local file"
             raise BadInput(f"problems {name}: expected a problem set on the hub, {found}.") from e
         except (datasets.exceptions.DatasetsError, pyarrow.ArrowException, ValueError, TypeError) as e:
-            raise BadInput(
-                f"problems {name}: expected a split '{split}' with rows of one form, found '{brief(e)}' after row {number}. "
-                "Save the part that you want as a file and give that."
-            ) from e
+            found = f"a split '{split}' with rows of one form, found '{brief(e)}' after row {number}"
+            way = "Save the part that you want as a file and give that."
+            raise BadInput(f"problems {name}: expected {found}. {way}") from e
 
 
 def _stream(name: str, configuration: str | None, split: str) -> Any:
@@ -52,9 +51,9 @@ def _stream(name: str, configuration: str | None, split: str) -> Any:
     files = sorted(folder.rglob("*.parquet"))
     shards = [str(f) for f in files if wanted(f.relative_to(folder), configuration, split)]
     if not shards:
+        way = f"Fetch it where there is a network: hf download --repo-type dataset {name}"
         raise BadInput(
-            f"problems {name}: expected Parquet files of the split '{split}' in the cache, found none. "
-            f"Fetch it where there is a network: hf download --repo-type dataset {name}"
+            f"problems {name}: expected Parquet files of the split '{split}' in the cache, found none. {way}"
         )
     return datasets.Dataset.from_parquet(shards, streaming=True)
 

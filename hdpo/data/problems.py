@@ -116,10 +116,9 @@ def training_problems(config: TrainConfig) -> tuple[ProblemFile, ProblemFile]:
     shown = config.prompts.information is not Information.ANSWER
     train = load_problems(config.data, "train", solutions=shown)
     if shown and config.objective.lambda_ and not train.problems[0].solution:
-        raise BadInput(
-            f"problems: expected worked solutions, which privileged prompts show, found none in {config.data.problems}. "
-            "Give --information answer, name their column (--columns …,solution=worked), or train with --lambda 0."
-        )
+        none = f"expected worked solutions, which privileged prompts show, found none in {config.data.problems}"
+        way = "Give --information answer, name their column (--columns …,solution=worked), or train with --lambda 0."
+        raise BadInput(f"problems: {none}. {way}")
     return train, held_out
 
 
@@ -130,16 +129,13 @@ def bundled(mix: str, split: str) -> tuple[Problem, ...]:
 
 def _bundled_file(mix: str, split: str) -> Path:
     if mix not in MIXES or split not in SPLITS:
-        raise BadInput(
-            f"The bundled sets are {' and '.join(BUNDLED + name for name in MIXES)}, each with the splits "
-            f"{', '.join(SPLITS)}; found {BUNDLED}{mix} with split {split}. Choose from these, or give a file."
-        )
+        sets = f"{' and '.join(BUNDLED + name for name in MIXES)}, each with the splits {', '.join(SPLITS)}"
+        found = f"found {BUNDLED}{mix} with split {split}. Choose from these, or give a file."
+        raise BadInput(f"The bundled sets are {sets}; {found}")
     path = BUNDLED_SETS / mix / f"{split}.jsonl"
     if not path.is_file():
-        raise BadInput(
-            f"The bundled problems {mix}/{split}.jsonl are missing from {ASSETS}; "
-            "make them with `python -m hdpo.organism problems`, or take a complete checkout."
-        )
+        way = "make them with `python -m hdpo.organism problems`, or take a complete checkout."
+        raise BadInput(f"The bundled problems {mix}/{split}.jsonl are missing from {ASSETS}; {way}")
     return path
 
 
@@ -150,22 +146,17 @@ def _check_split(data: ProblemConfig, split: str) -> None:
     if not in_bundled and split not in ("train", "validation", "all"):
         raise BadInput(f"A problem file has the splits train, validation and all, found {split!r}; choose of these.")
     if data.problems in ENDLESS and not data.limit:
-        raise BadInput(
-            f"limit: expected how many of {data.problems}'s millions to take, found none. Give --limit 50000."
-        )
+        many = f"how many of {data.problems}'s millions to take"
+        raise BadInput(f"limit: expected {many}, found none. Give --limit 50000.")
     if apart in ENDLESS:
-        raise BadInput(
-            f"validation-problems: expected a set that is read whole, found {apart}, which has millions. Save a part of it as a file."
-        )
+        found = f"{apart}, which has millions. Save a part of it as a file."
+        raise BadInput(f"validation-problems: expected a set that is read whole, found {found}")
     if apart and split == "test":
-        raise BadInput(
-            f"validation-problems: the split test is the bundled set's own, found {apart} beside it. Leave one of them out."
-        )
+        found = f"found {apart} beside it. Leave one of them out."
+        raise BadInput(f"validation-problems: the split test is the bundled set's own, {found}")
     if split == "validation" and not in_bundled and not apart and data.validation_share == 0:
-        raise BadInput(
-            "validation-share: expected a share above 0, since problems are to be held out, found 0. Raise it, or give "
-            "--validation-problems FILE."
-        )
+        above = "a share above 0, since problems are to be held out, found 0"
+        raise BadInput(f"validation-share: expected {above}. Raise it, or give --validation-problems FILE.")
 
 
 def _set(source: str, split: str, data: ProblemConfig) -> Source:

@@ -79,9 +79,8 @@ def _ids(tokenizer: PreTrainedTokenizerBase, text: str, message: str) -> tuple[i
     inner = tokenizer(message, add_special_tokens=False, split_special_tokens=True)["input_ids"]
     if not found or set(inner) & set(marks.values()):
         mark = next(mark for mark in marks if mark in message)
-        raise BadInput(
-            f"problems: expected texts without the model's own marks, found {mark} in {message[:60]!r}, which this tokenizer cannot read as text. Take it out of the problem."
-        )
+        found = f"{mark} in {message[:60]!r}, which this tokenizer cannot read as text. Take it out of the problem."
+        raise BadInput(f"problems: expected texts without the model's own marks, found {found}")
     return (*outer[0], *inner, *outer[1])
 
 
@@ -105,10 +104,8 @@ def reference(problem: Problem, information: Information, fraction: float = 0.5,
     Raises BadInput where `other` is missing or has the same answer, and where there is no worked solution to show.
     """
     if not can_show(problem, information):
-        raise BadInput(
-            f"information: expected a worked solution of {problem.id} for '{information.value}', found none in its set. "
-            "Give --information answer, or name the column of the solutions."
-        )
+        none = f"expected a worked solution of {problem.id} for '{information.value}', found none in its set"
+        raise BadInput(f"information: {none}. Give --information answer, or name the column of the solutions.")
     if information is Information.ANSWER:
         return f"\\boxed{{{problem.answer}}}"
     if information is Information.SOLUTION:
@@ -139,10 +136,8 @@ def pick_other(problem: Problem, pool: Sequence[Problem], seed: int) -> Problem:
     for candidate in (*pool[start:], *pool[:start]):
         if candidate.solution and not same_answer(candidate, problem):
             return candidate
-    raise BadInput(
-        f"None of the {len(pool)} problems has another answer than {problem.id} ({problem.answer}); "
-        "load more problems, or choose the control wrong-answer."
-    )
+    none = f"None of the {len(pool)} problems has another answer than {problem.id} ({problem.answer})"
+    raise BadInput(f"{none}; load more problems, or choose the control wrong-answer.")
 
 
 def first_steps(solution: str, fraction: float) -> str:

@@ -58,16 +58,14 @@ def _shards(folder: Path) -> list[Path]:
     sets = {re.sub(r"[0-9]+", "#", p.name) for p in files}
     if len(sets) != 1:
         names = ", ".join(sorted(p.name for p in files)[:6]) or f"none that ends in {SUFFIXES}"
-        raise BadInput(
-            f"{folder} is a folder: expected the numbered parts of one set in it (part-0.jsonl, part-1.jsonl), found "
-            f"{names}. Give one file, or a folder that holds the parts alone."
-        )
+        parts = f"expected the numbered parts of one set in it (part-0.jsonl, part-1.jsonl), found {names}"
+        raise BadInput(f"{folder} is a folder: {parts}. Give one file, or a folder that holds the parts alone.")
     return sorted(files, key=lambda p: [int(n) for n in re.findall(r"[0-9]{1,18}", p.name)])
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """(line number from 1, text) with line ends kept, those of old Macs too; a byte order mark at the start is dropped."""
-    number = 0
+    number, again = 0, "save the file as UTF-8 and read it again"
     try:
         opened = gzip.open if path.suffix.lower() == ".gz" else open
         with opened(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
@@ -75,20 +73,15 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
                 if not line.isascii():
                     line.encode()  # bytes that are no UTF-8 were escaped to halves of surrogate pairs
                 if "\0" in line:
-                    raise BadInput(
-                        f"Line {number} of {path.name} holds a zero byte, which no text has; save the file as UTF-8 and read it again."
-                    )
+                    raise BadInput(f"Line {number} of {path.name} holds a zero byte, which no text has; {again}.")
                 yield number, line
     except UnicodeEncodeError as error:
         place = len(error.object[: error.start].encode("utf-8", "surrogateescape")) + 1
-        raise BadInput(
-            f"Line {number} of {path.name} is not UTF-8 (byte {place} of the line); "
-            "save the file as UTF-8 and read it again."
-        ) from error
+        found = f"is not UTF-8 (byte {place} of the line)"
+        raise BadInput(f"Line {number} of {path.name} {found}; {again}.") from error
     except (OSError, EOFError, zlib.error) as error:
-        raise BadInput(
-            f"{path.name} cannot be read beyond line {number} ({brief(error)}); check that it may be read, or copy it again."
-        ) from error
+        found = f"cannot be read beyond line {number} ({brief(error)})"
+        raise BadInput(f"{path.name} {found}; check that it may be read, or copy it again.") from error
 
 
 def _whole(digits: str) -> int | str:
@@ -178,9 +171,8 @@ def _parquet_rows(path: Path) -> Rows:
             for number, row in enumerate(rows, 1):
                 yield f"Row {number} of {path.name}", row
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
-        raise BadInput(
-            f"{path.name} cannot be read as Parquet after row {number} ({brief(error)}); it may be cut off: copy it again."
-        ) from error
+        found = f"cannot be read as Parquet after row {number} ({brief(error)})"
+        raise BadInput(f"{path.name} {found}; it may be cut off: copy it again.") from error
 
 
 READERS = {".jsonl": _jsonl_rows, ".json": _json_rows, ".csv": _csv_rows, ".tsv": _csv_rows, ".parquet": _parquet_rows}

@@ -169,11 +169,9 @@ class _Child:
             )
             if not self._line(START_S):
                 errors.seek(0)
-                raise HdpoError(
-                    f"A verifier process did not start within {START_S:.0f} s or died while starting; its last words: "
-                    f"{errors.read().decode('utf-8', 'replace').strip()[-300:] or 'none'}. "
-                    "Check that math-verify is installed and memory is left."
-                )
+                words = errors.read().decode("utf-8", "replace").strip()[-300:] or "none"
+                found = f"did not start within {START_S:.0f} s or died while starting; its last words: {words}"
+                raise HdpoError(f"A verifier process {found}. Check that math-verify is installed and memory is left.")
 
     def lives(self) -> bool:
         return self.process.poll() is None

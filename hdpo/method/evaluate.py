@@ -99,9 +99,8 @@ def summarise(rows: Sequence[dict[str, Any]], config: EvalConfig, how: SamplingC
     """
     good = countable(rows, config)
     if not good:
-        raise BadInput(
-            f"evaluation: expected at least one problem with {2 * max(config.ks)} graded samples, found none of {len(rows)}. Are the gold answers and prompts right?"
-        )
+        found = f"at least one problem with {2 * max(config.ks)} graded samples, found none of {len(rows)}"
+        raise BadInput(f"evaluation: expected {found}. Are the gold answers and prompts right?")
     samples = sum(r["n"] for r in good)
     return {
         **estimates(good, config.ks),
@@ -169,9 +168,9 @@ def prepare(config: Any, others: Sequence[Problem], verifier: VerifierPool, rank
     new, by_length = config.sampling.max_new_tokens, sorted(others, key=lambda p: len(p.text))
     shortest = collector.student_ids(by_length[0]) if by_length else ()
     if not fits(len(shortest), new, policy.context):
-        raise BadInput(
-            f"max-new-tokens: expected room beside the prompt in the {policy.context} tokens of the model, found prompts of {len(shortest)} tokens or more and {new} new ones. Lower --max-new-tokens."
-        )
+        room = f"room beside the prompt in the {policy.context} tokens of the model"
+        found = f"prompts of {len(shortest)} tokens or more and {new} new ones"
+        raise BadInput(f"max-new-tokens: expected {room}, found {found}. Lower --max-new-tokens.")
     return collector
 
 
@@ -210,8 +209,7 @@ def scan(writer: RunWriter, config: ScanConfig, report: Report) -> None:
 
 def note_problems(writer: RunWriter, file: ProblemFile, held_out: ProblemFile | None = None) -> None:
     """What was read, and what was left out and why, visibly; of a validation set of its own too."""
-    columns = ("id", "text", "solution", "answer", "source", "level")
-    writer.table("problems", 0, [{c: getattr(p, c) for c in columns} for p in file.problems])
+    writer.table("problems", 0, [vars(p) for p in file.problems])
     writer.metric("data", 0, **file.counts(), **({"validation": held_out.counts()} if held_out else {}))
 
 

@@ -66,9 +66,8 @@ class Collector:
         rollouts: dict[int, list[Rollout]] = {i: [] for i in completions}
         for (i, g, c), text, verdict in zip(flat, texts, verdicts, strict=True):
             outcome = outcome_of(verdict, c.truncated)
-            rollouts[i].append(
-                Rollout(problems[i].id, g, c.token_ids, c.logprobs, text, outcome, verdict.answer, c.topk)
-            )
+            drawn = problems[i].id, g, c.token_ids, c.logprobs
+            rollouts[i].append(Rollout(*drawn, text, outcome, verdict.answer, c.topk))
         self.seconds["verify"] += time.perf_counter() - started
         return [
             Group(p, ids[i], tuple(rollouts.get(i, ())), fits=i in completions, gradable=gradable[i])

@@ -26,9 +26,8 @@ def pin_fingerprint(
     now, began = fingerprint(config, policy, measured, training), Run(writer.path).fingerprint
     changed, _ = differences(began, now, tuple(asdict(now)))
     if changed:
-        raise BadInput(
-            f"resume: expected what the run began with, found that {spoken(changed)} changed since. Put that back, or start a new run."
-        )
+        found = f"expected what the run began with, found that {spoken(changed)} changed since"
+        raise BadInput(f"resume: {found}. Put that back, or start a new run.")
     writer.pin(fingerprint=asdict(now))
 
 

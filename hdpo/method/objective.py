@@ -49,6 +49,10 @@ class DistillItem:
     topk: TopK | None = None
 
 
+Grpo = Sequence[PolicyItem]
+Distil = Sequence[DistillItem]
+
+
 @dataclass(frozen=True)
 class Scale:
     """What one step divides by and samples at. tokens_*: sums over all ranks; temperature: of the policy ratio."""
@@ -100,12 +104,7 @@ def distil_items(groups: Sequence[Group], kept: Sequence[tuple[Group, Rollout]])
 
 
 def hdpo_gradient(
-    policy: Policy,
-    grpo: Sequence[PolicyItem],
-    distil: Sequence[DistillItem],
-    objective: ObjectiveConfig,
-    scale: Scale,
-    ranks: Ranks = ALONE,
+    policy: Policy, grpo: Grpo, distil: Distil, objective: ObjectiveConfig, scale: Scale, ranks: Ranks = ALONE
 ) -> Terms:
     """Leave ∇(L_GRPO + λ L_JSD) in the adapter's `.grad` (Algorithm 1, step 7) and say what was optimised:
     both terms in one call. `hdpo_step` calls the two one by one, since it peeks while the first is worked out.
@@ -127,7 +126,7 @@ class GrpoPart:
 
 
 def grpo_gradient(
-    policy: Policy, grpo: Sequence[PolicyItem], objective: ObjectiveConfig, scale: Scale, ranks: Ranks = ALONE
+    policy: Policy, grpo: Grpo, objective: ObjectiveConfig, scale: Scale, ranks: Ranks = ALONE
 ) -> GrpoPart:
     """∇L_GRPO alone, without a look at scale.tokens_accepted: privileged rollouts can be drawn meanwhile."""
     policy.model.zero_grad(set_to_none=True)
@@ -138,12 +137,7 @@ def grpo_gradient(
 
 
 def add_distillation(
-    policy: Policy,
-    first: GrpoPart,
-    distil: Sequence[DistillItem],
-    objective: ObjectiveConfig,
-    scale: Scale,
-    ranks: Ranks = ALONE,
+    policy: Policy, first: GrpoPart, distil: Distil, objective: ObjectiveConfig, scale: Scale, ranks: Ranks = ALONE
 ) -> Terms:
     """λ ∇L_JSD onto the gradient of the first term."""
     grpo_grads = [p.grad for p in policy.trainable]
@@ -189,7 +183,7 @@ def group_gradient_norm(
     return a, first.norm
 
 
-def _grpo_backward(policy: Policy, items: Sequence[PolicyItem], objective: ObjectiveConfig, scale: Scale) -> Tensor:
+def _grpo_backward(policy: Policy, items: Grpo, objective: ObjectiveConfig, scale: Scale) -> Tensor:
     """Sums over tokens of (surrogate, entropy, |mismatch|); the gradient of the first / tokens_student is added."""
     total = torch.zeros(3)
     for chosen in policy.parts([i.trace for i in items], scale.micro_batch_tokens):
@@ -212,7 +206,7 @@ def _grpo_backward(policy: Policy, items: Sequence[PolicyItem], objective: Objec
     return total
 
 
-def _distil_backward(policy: Policy, items: Sequence[DistillItem], objective: ObjectiveConfig, scale: Scale) -> Tensor:
+def _distil_backward(policy: Policy, items: Distil, objective: ObjectiveConfig, scale: Scale) -> Tensor:
     """Sums over tokens of (divergence, floor, teacher's mass, student's mass, gap); the gradient of
     λ · the first / tokens_accepted is added.
 

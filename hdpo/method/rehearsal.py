@@ -42,11 +42,9 @@ def rehearse(collector: Collector, config: TrainConfig, problems: Sequence[Probl
     try:
         hdpo_gradient(policy, grpo, distil, config.objective, scale)
     except (torch.OutOfMemoryError, MemoryError) as e:
-        raise BadInput(
-            f"memory: expected the worst batch to fit ({count} × {len(student) + new} tokens, the longest prompt with the "
-            f"longest completion), found that it does not. Lower micro-batch-tokens (now {config.step.micro_batch_tokens}) "
-            "or max-new-tokens, or take dtype bfloat16."
-        ) from e
+        worst = f"the worst batch to fit ({count} × {len(student) + new} tokens, the longest prompt with the longest completion)"
+        way = f"Lower micro-batch-tokens (now {config.step.micro_batch_tokens}) or max-new-tokens, or take dtype bfloat16."
+        raise BadInput(f"memory: expected {worst}, found that it does not. {way}") from e
     finally:
         policy.model.zero_grad(set_to_none=True)
     peak = int(torch.cuda.max_memory_allocated()) if on_gpu else 0

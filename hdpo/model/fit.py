@@ -10,7 +10,7 @@ import psutil
 
 from hdpo.config import EvaluateConfig, ScanConfig, SweepConfig, TrainConfig, model_of
 from hdpo.errors import BadInput
-from hdpo.model.find import Facts, Shape, known
+from hdpo.model.find import Facts, known
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 LIBRARIES = 600 << 20  # Python with torch, transformers and peft, before any weight
@@ -78,7 +78,9 @@ def need(config: Config, found: Facts | None = None, gpu: bool = False, arms: in
     else:
         rollouts = inner.rollouts if isinstance(inner, ScanConfig) else inner.evaluation.eval_samples
     sequence = 2 * shape.layers * shape.kv * width * (PROMPT_TOKENS + inner.sampling.max_new_tokens)
-    copies, kept = LOGIT_COPIES * (2 if folded else 1), kept_bytes(shape, width)
+    copies, kept = LOGIT_COPIES * (2 if folded else 1), (KEPT_HIDDEN * shape.hidden + KEPT_INNER * shape.inner) * width
+    if width < BYTES["float32"]:
+        kept += (CAST_HIDDEN * shape.hidden + CAST_INNER * shape.inner) * BYTES["float32"]
     kept_of_layers = shape.layers * shape.hidden * width + kept if gpu and not folded else shape.layers * kept
     return Need(
         libraries=LIBRARIES,
@@ -89,12 +91,6 @@ def need(config: Config, found: Facts | None = None, gpu: bool = False, arms: in
         logits=copies * 4 * min(CHUNK_ELEMENTS, (tokens or prompts * rollouts) * found.vocabulary),
         vllm=(LIBRARIES + weights + VLLM_CACHE) * (model.sampler == "vllm" and not model.vllm_url),
     )
-
-
-def kept_bytes(shape: Shape, width: int) -> int:
-    """Of one token in one layer, `width` bytes a weight."""
-    cast = (CAST_HIDDEN * shape.hidden + CAST_INNER * shape.inner) * BYTES["float32"] if width < BYTES["float32"] else 0
-    return (KEPT_HIDDEN * shape.hidden + KEPT_INNER * shape.inner) * width + cast
 
 
 def memory_here(device: str) -> tuple[str, int]:
@@ -122,7 +118,5 @@ def check_fits(config: Config) -> None:
     what, total = memory_here(model_of(config).device)
     found = need(config, gpu=what != MAIN)
     if found is not None and found.total > total:
-        raise BadInput(
-            f"memory: expected that about {found.total / 2**30:.1f} GiB fit, found {total / 2**30:.1f} GiB of {what}. "
-            "Lower micro-batch-tokens, take dtype bfloat16, or a smaller model."
-        )
+        room = f"expected that about {found.total / 2**30:.1f} GiB fit, found {total / 2**30:.1f} GiB of {what}"
+        raise BadInput(f"memory: {room}. Lower micro-batch-tokens, take dtype bfloat16, or a smaller model.")

@@ -198,9 +198,8 @@ class Policy:
             optimiser.load_state_dict(optimiser.state_dict() | {"state": dict(moments)})
             self.version = int(state["step"])
         except Exception as e:  # safetensors and JSON have a class of their own for each kind of damage
-            raise BadInput(
-                f"checkpoint {folder.name}: expected adapter, optimiser and state, found '{e}'. Resume from an older checkpoint."
-            ) from e
+            found = f"expected adapter, optimiser and state, found '{e}'"
+            raise BadInput(f"checkpoint {folder.name}: {found}. Resume from an older checkpoint.") from e
         return dict(state)
 
     def load_adapter(self, adapter: Adapter, name: str) -> None:
@@ -289,9 +288,8 @@ def add_lora(base: Any, config: ModelConfig, seed: int) -> PeftModel:
             torch.manual_seed(seed)
             model = get_peft_model(base, lora)  # in float32, whatever the base is
     except ValueError as e:
-        raise BadInput(
-            f"targets: expected 'all-linear' or module names of this model, found {config.targets!r}. Name its linear layers."
-        ) from e
+        found = f"'all-linear' or module names of this model, found {config.targets!r}"
+        raise BadInput(f"targets: expected {found}. Name its linear layers.") from e
     model.peft_config["default"].base_model_name_or_path = config.model
     if any(p.requires_grad for p in base.get_output_embeddings().parameters()):
         raise BadInput("targets: expected layers before the output layer, found the output layer itself. Leave it out.")

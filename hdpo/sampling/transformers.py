@@ -123,9 +123,8 @@ class _Batch:
             token = inverse_cdf(nucleus(logp.exp(), self.how.top_p), u)
         drawn = logp.gather(-1, token[:, None])[:, 0]
         if drawn.isnan().any():
-            raise HdpoError(
-                "The model's log-probs are no numbers any more. Its weights have run away: go on from an earlier checkpoint with a lower learning rate."
-            )
+            way = "go on from an earlier checkpoint with a lower learning rate."
+            raise HdpoError(f"The model's log-probs are no numbers any more. Its weights have run away: {way}")
         self.tokens[place, t], self.logprobs[place, t] = token, drawn
         if self.draw.topk:
             best = logits.log_softmax(-1).topk(self.best.shape[-1], -1)

@@ -46,15 +46,11 @@ class VllmSampler:
         if not prompts:
             return []
         if how.temperature > 2.0:
-            raise BadInput(
-                f"temperature: expected at most 2 for vLLM, found {how.temperature:g}. Lower it, or choose --sampler transformers."
-            )
+            most = f"at most 2 for vLLM, found {how.temperature:g}"
+            raise BadInput(f"temperature: expected {most}. Lower it, or choose --sampler transformers.")
         fresh, adapter = self._at_hand(draw.weights)
-        requests = [
-            Request(p.ids, int(generator(draw.key, p.problem_id, g).integers(2**63)))
-            for p in prompts
-            for g in range(draw.n)
-        ]
+        each = [(p, generator(draw.key, p.problem_id, g)) for p in prompts for g in range(draw.n)]
+        requests = [Request(p.ids, int(chance.integers(2**63))) for p, chance in each]
         settings = {
             "temperature": 0.0 if draw.greedy else how.temperature,
             "top_p": how.top_p,
@@ -105,9 +101,9 @@ class VllmSampler:
         self._parity = parity(theirs, ours)
         apart = self._parity["parity_mean"]
         if not apart <= self.bound:
-            raise HdpoError(
-                f"vLLM: expected log-probs within {self.bound:g} nats a token of the trained model's, found {apart:.3g} (mean over {len(ours)} tokens). Its adapter or its dtype is another one; choose --sampler transformers."
-            )
+            near = f"log-probs within {self.bound:g} nats a token of the trained model's"
+            far = f"{apart:.3g} (mean over {len(ours)} tokens). Its adapter or its dtype is another one"
+            raise HdpoError(f"vLLM: expected {near}, found {far}; choose --sampler transformers.")
 
     def parity(self) -> dict[str, float]:
         """Of the last check: mean and largest |Δ log p| (nats a token), KL(vLLM ‖ trained model) a token, tokens."""

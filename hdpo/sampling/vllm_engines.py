@@ -37,7 +37,8 @@ ENVIRONMENT["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"
 # What a server would otherwise take from the model's generation_config.json; and tokens by their ids.
 PLAIN: dict[str, Any] = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "min_tokens": 0}
 PLAIN["return_tokens_as_token_ids"] = True
-TOGETHER = "Lower vllm-memory, or choose --sampler transformers."
+WITHOUT = "choose --sampler transformers."
+TOGETHER = f"Lower vllm-memory, or {WITHOUT}"
 
 
 @dataclass(frozen=True)
@@ -79,21 +80,17 @@ class LocalEngine:
     def __init__(self, config: ModelConfig, context: int, topk: int) -> None:
         place = find(config.model, config.revision)
         if place.gguf:
-            raise BadInput(
-                f"sampler: expected a folder of safetensors for vLLM, found the GGUF file {place.gguf}. Convert it (README, rollouts by vLLM) or choose --sampler transformers."
-            )
+            found = f"the GGUF file {place.gguf}. Convert it (README, rollouts by vLLM) or {WITHOUT}"
+            raise BadInput(f"sampler: expected a folder of safetensors for vLLM, found {found}")
         if config.rank > RANKS[-1]:
-            raise BadInput(
-                f"rank: expected at most {RANKS[-1]} for vLLM, found {config.rank}. Lower it or choose --sampler transformers."
-            )
+            raise BadInput(f"rank: expected at most {RANKS[-1]} for vLLM, found {config.rank}. Lower it or {WITHOUT}")
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         try:
             from vllm import LLM
         except ImportError as e:
-            raise BadInput(
-                f"sampler: expected vLLM 0.32, found none that imports ({e}). pip install -r requirements-gpu.txt, or choose --sampler transformers."
-            ) from e
+            way = f"pip install -r requirements-gpu.txt, or {WITHOUT}"
+            raise BadInput(f"sampler: expected vLLM 0.32, found none that imports ({e}). {way}") from e
         self.cuda = torch.cuda.is_available() and config.device in ("auto", "cuda")
         self.asleep = False
         self.name = f"{os.getpid()}-{next(NUMBERS)}"
@@ -118,9 +115,8 @@ class LocalEngine:
             )
         except Exception as e:  # whatever it is, a person needs one sentence
             self.guard.communicate()
-            raise HdpoError(
-                f"vLLM: expected to start it on {place.folder.name}, found '{first_line(e)}'. {TOGETHER}"
-            ) from e
+            found = f"'{first_line(e)}'. {TOGETHER}"
+            raise HdpoError(f"vLLM: expected to start it on {place.folder.name}, found {found}") from e
 
     def put(self, adapter: Adapter) -> None:
         """Have it at hand for `complete`: here it goes with the requests."""
@@ -151,9 +147,8 @@ class LocalEngine:
                     watchdog.beat()
             except Exception as e:
                 why = f"no token within {STALL:.0f} s" if watchdog.barked else f"'{first_line(e)}'"
-                raise HdpoError(
-                    f"vLLM: expected rollouts, found {why}. Resume goes on from the last checkpoint. {TOGETHER}"
-                ) from e
+                way = f"Resume goes on from the last checkpoint. {TOGETHER}"
+                raise HdpoError(f"vLLM: expected rollouts, found {why}. {way}") from e
         return [done[i] for i in range(len(requests))]
 
     def _wake(self) -> None:
@@ -228,13 +223,11 @@ class ServerEngine:
             with urllib.request.urlopen(asked, timeout=STALL) as answer:
                 text = answer.read().decode()
         except urllib.error.HTTPError as e:
-            raise HdpoError(
-                f"vllm-url: expected {self.url}{path} to answer, found {e.code}: {e.read().decode(errors='replace')[:200]}. Start the server as the README says."
-            ) from e
+            found = f"{self.url}{path} to answer, found {e.code}: {e.read().decode(errors='replace')[:200]}"
+            raise HdpoError(f"vllm-url: expected {found}. Start the server as the README says.") from e
         except (OSError, ValueError) as e:
-            raise HdpoError(
-                f"vllm-url: expected a vLLM server at {self.url}, found '{first_line(e)}'. Start it as the README says, or choose --sampler transformers."
-            ) from e
+            found = f"a vLLM server at {self.url}, found '{first_line(e)}'"
+            raise HdpoError(f"vllm-url: expected {found}. Start it as the README says, or {WITHOUT}") from e
         return json.loads(text) if text.startswith("{") else text
 
     def put(self, adapter: Adapter) -> None:
