@@ -4,8 +4,6 @@ A prompt is one user message through the tokenizer's own chat template, so a ref
 assistant turn. The privileged information is a choice; two of the choices are wrong on purpose, as controls.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Sequence
@@ -13,16 +11,13 @@ from contextlib import suppress
 from datetime import datetime
 from fractions import Fraction
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hdpo.config import Information, PromptConfig
 from hdpo.data.split import number_of
 from hdpo.errors import BadInput, first_line
 from hdpo.grading.boxes import BOX, last_box
 from hdpo.records import Problem
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 Messages = list[dict[str, str]]
 _PLACEHOLDER = re.compile(r"\{problem\}|\{reference\}")
@@ -44,7 +39,7 @@ def _user(template: str, values: dict[str, str]) -> Messages:
     return [{"role": "user", "content": _PLACEHOLDER.sub(lambda mark: values[mark.group()], template)}]
 
 
-def render(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> tuple[str, tuple[int, ...]]:
+def render(tokenizer: Any, messages: Messages) -> tuple[str, tuple[int, ...]]:
     """The prompt as the model receives it, as text and as token ids, up to where the assistant begins.
 
     The ids are those of the text with no special tokens added: the template has written them already. Marks of a turn
@@ -69,7 +64,7 @@ def render(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> tuple[str,
     return text, ids
 
 
-def _ids(tokenizer: PreTrainedTokenizerBase, text: str, message: str) -> tuple[int, ...]:
+def _ids(tokenizer: Any, text: str, message: str) -> tuple[int, ...]:
     """Token ids of a rendered prompt. A message with the tokenizer's special tokens in it is split into plain ones."""
     marks = special_tokens(tokenizer)
     if not any(mark in message for mark in marks):
@@ -85,7 +80,7 @@ def _ids(tokenizer: PreTrainedTokenizerBase, text: str, message: str) -> tuple[i
 
 
 @lru_cache(maxsize=4)
-def special_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+def special_tokens(tokenizer: Any) -> dict[str, int]:
     """Tokens that are marks, not text: mark → id."""
     return {str(t): i for i, t in tokenizer.added_tokens_decoder.items() if t.special}
 

@@ -14,9 +14,9 @@ from random import Random
 
 import torch
 import torch.nn.functional as F
-from torch.nn.utils.rnn import pad_sequence
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
+from hdpo.model.batching import Batch, Trace, collate
 from hdpo.organism.corpus import Example, Mix, draw_example
 from hdpo.organism.problems import PROBLEMS_SEED, held_out_texts, problem_sets
 from hdpo.organism.tokenizer import build_tokenizer, render_prompt, render_response
@@ -59,15 +59,6 @@ class Point:
     tokens_per_s: float
 
 
-@dataclass(frozen=True)
-class Batch:
-    """ids: (B, T) right-padded. predicts: (B, T-1), True where the *next* token belongs to a response."""
-
-    ids: torch.Tensor
-    predicts: torch.Tensor
-    tokens: int
-
-
 def build_model(tokenizer: Qwen2Tokenizer, seed: int) -> Qwen2ForCausalLM:
     """A randomly initialised Qwen2 of 0.74 M parameters in float32.
 
@@ -103,25 +94,17 @@ def build_model(tokenizer: Qwen2Tokenizer, seed: int) -> Qwen2ForCausalLM:
     return model
 
 
-def collate(prompts: list[list[int]], responses: list[list[int]], pad: int) -> Batch:
-    """Token ids of B examples as one right-padded batch; padding never needs a mask, since attention is causal. What
-    is given of a response counts as prompt."""
-    pairs = list(zip(prompts, responses, strict=True))
-    ids = pad_sequence([torch.tensor(p + r) for p, r in pairs], batch_first=True, padding_value=pad)
-    is_response = pad_sequence([torch.tensor([False] * len(p) + [True] * len(r)) for p, r in pairs], batch_first=True)
-    return Batch(ids, is_response[:, 1:], sum(len(p) + len(r) for p, r in pairs))
-
-
-def draw_pool(rng: Random, tokenizer: Qwen2Tokenizer, batch: int, draw: Callable[[], Example]) -> list[Batch]:
-    """POOL_BATCHES batches of `batch` examples of like length, in random order."""
+def draw_pool(rng: Random, tokenizer: Qwen2Tokenizer, batch: int, draw: Callable[[], Example]) -> list[list[Trace]]:
+    """POOL_BATCHES batches of `batch` examples of like length, in random order. What is given of a response counts as
+    prompt."""
     examples = [draw() for _ in range(batch * POOL_BATCHES)]
     prompts = tokenizer([render_prompt(e.prompt) + e.given for e in examples], add_special_tokens=False).input_ids
     learned = [render_response(e.response.removeprefix(e.given)) for e in examples]
     responses = tokenizer(learned, add_special_tokens=False).input_ids
-    order = sorted(range(len(examples)), key=lambda i: len(prompts[i]) + len(responses[i]))
-    slices = [order[i : i + batch] for i in range(0, len(order), batch)]
-    rng.shuffle(slices)
-    return [collate([prompts[i] for i in s], [responses[i] for i in s], tokenizer.pad_token_id) for s in slices]
+    traces = sorted((Trace(tuple(p), tuple(r)) for p, r in zip(prompts, responses, strict=True)), key=len)
+    batches = [traces[i : i + batch] for i in range(0, len(traces), batch)]
+    rng.shuffle(batches)
+    return batches
 
 
 def backward(model: Qwen2ForCausalLM, batch: Batch) -> float:
@@ -132,27 +115,21 @@ def backward(model: Qwen2ForCausalLM, batch: Batch) -> float:
     shared out, and two parts side by side are about twice as fast. Added up in order, so that nothing depends on
     which part ends first.
     """
-    parameters, n = list(model.parameters()), batch.predicts.sum()
+    parameters, n = list(model.parameters()), len(batch.targets_N)
 
-    def part(ids: torch.Tensor, predicts: torch.Tensor) -> tuple[float, tuple[torch.Tensor, ...]]:
-        hidden = model.model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state  # (PART, T-1, hidden)
-        logits = model.lm_head(hidden[predicts])  # (response tokens, V)
-        loss = F.cross_entropy(logits, ids[:, 1:][predicts], reduction="sum") / n
+    def part(first: int) -> tuple[float, tuple[torch.Tensor, ...]]:
+        ids, mine = batch.input_ids[first : first + PART], batch.rows_N // PART == first // PART
+        hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state  # (PART, L, hidden)
+        rows, columns = (x[mine] for x in batch.predicts)
+        logits = model.lm_head(hidden[rows - first, columns])  # (response tokens, V)
+        loss = F.cross_entropy(logits, batch.targets_N[mine], reduction="sum") / n
         return loss.item(), torch.autograd.grad(loss, parameters)
 
     with ThreadPoolExecutor() as threads:
-        found = list(threads.map(part, batch.ids.split(PART), batch.predicts.split(PART)))
+        found = list(threads.map(part, range(0, len(batch.input_ids), PART)))
     for p, *grads in zip(parameters, *(g for _, g in found), strict=True):
         p.grad = torch.stack(grads).sum(0)
     return sum(loss for loss, _ in found)
-
-
-def make_optimiser(model: Qwen2ForCausalLM, lr: float) -> torch.optim.AdamW:
-    """AdamW (0.9, 0.98), weight decay 0.02 on matrices only."""
-    matrices = [p for p in model.parameters() if p.dim() == 2]
-    vectors = [p for p in model.parameters() if p.dim() < 2]
-    groups = [{"params": matrices, "weight_decay": 0.02}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98), fused=True)
 
 
 def pretrain(
@@ -163,12 +140,15 @@ def pretrain(
     held_out: frozenset[str],
     on_point: Callable[[Point], None],
 ) -> None:
-    """Train `model` in place until the tokens (or the steps) are spent; `on_point` hears every LOG_EVERY steps."""
+    """Train `model` in place until the tokens (or the steps) are spent; `on_point` hears every LOG_EVERY steps. Weights
+    decay in matrices only."""
     torch.set_num_threads(1)  # see `backward`
     rng = Random(schedule.seed + 1)
-    optimiser = make_optimiser(model, schedule.peak_lr)
     parameters = list(model.parameters())
-    pool: list[Batch] = []
+    matrices, vectors = ([p for p in parameters if (p.dim() == 2) is matrix] for matrix in (True, False))
+    decays = [{"params": matrices, "weight_decay": 0.02}, {"params": vectors, "weight_decay": 0.0}]
+    optimiser = torch.optim.AdamW(decays, lr=schedule.peak_lr, betas=(0.9, 0.98), fused=True)
+    pool: list[list[Trace]] = []
     losses: list[float] = []
     step, tokens, started = 0, 0, time.perf_counter()
     model.train()
@@ -176,14 +156,13 @@ def pretrain(
         progress = tokens / schedule.tokens
         if not pool:
             pool = draw_pool(rng, tokenizer, schedule.batch, partial(draw_example, rng, mix, progress, held_out))
-        batch = pool.pop()
+        traces = pool.pop()
         for group in optimiser.param_groups:
             group["lr"] = schedule.lr(step, progress)
-        loss = backward(model, batch)
+        losses.append(backward(model, collate(traces, tokenizer.pad_token_id, torch.device("cpu"))))
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
-        losses.append(loss)
-        step, tokens = step + 1, tokens + batch.tokens
+        step, tokens = step + 1, tokens + sum(map(len, traces))
         last = tokens >= schedule.tokens or step == schedule.steps
         if step % LOG_EVERY == 0 or last:
             speed = tokens / (time.perf_counter() - started)

@@ -16,20 +16,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from hdpo.model.batching import Batch, Trace, collate
 from hdpo.organism.__main__ import main
 from hdpo.organism.corpus import PRIVILEGED, Example, Mix, draw_example, drill, drill_share, privileged, unprivileged
-from hdpo.organism.pretrain import (
-    PART,
-    Schedule,
-    backward,
-    build,
-    build_model,
-    collate,
-    draw_pool,
-    pretrain,
-    save,
-    settle,
-)
+from hdpo.organism.pretrain import PART, Schedule, backward, build, build_model, draw_pool, pretrain, save, settle
 from hdpo.organism.problems import PROBLEMS_SEED, SPLITS, held_out_texts, problem_sets
 from hdpo.organism.tasks import BOX, FAMILIES, LEVELS, Task, draw_task, solve, write
 from hdpo.organism.tokenizer import build_tokenizer, render_prompt, render_response
@@ -205,8 +195,7 @@ def test_students_met_midway_go_on_as_rarely_and_what_they_wrote_before_is_given
 
 def test_what_is_given_is_read_and_not_learned(tokenizer):
     def learned(example: Example) -> int:
-        (batch,) = draw_pool(Random(0), tokenizer, 12, lambda: example)[:1]
-        return int(batch.predicts.sum()) // 12
+        return len(draw_pool(Random(0), tokenizer, 12, lambda: example)[0][0].completion_ids)
 
     whole, midway = (Example("Add 1, 2 and 3.", "1+2=3; 3+3=6", given) for given in ("", "1+2=3; "))
     assert learned(whole) - learned(midway) == len(tokenizer("1+2=3; ").input_ids)
@@ -300,28 +289,27 @@ def test_the_chat_template_refuses_another_role(tokenizer):
 # Pretraining
 
 
+def batch_of(traces: list[Trace], tokenizer) -> Batch:
+    return collate(traces, tokenizer.pad_token_id, torch.device("cpu"))
+
+
 def test_the_loss_is_the_mean_over_response_tokens_whatever_the_padding(tokenizer):
     model = build_model(tokenizer, seed=1)
-    prompts, responses = [[1, 5, 2], [1, 6, 7, 8, 2]], [[9, 10, 2], [11, 2]]
-    total = 0.0
-    for prompt, response in zip(prompts, responses, strict=True):
-        total += backward(model, collate([prompt], [response], tokenizer.pad_token_id)) * len(response)
+    traces = [Trace((1, 5, 2), (9, 10, 2)), Trace((1, 6, 7, 8, 2), (11, 2))]
+    total = sum(backward(model, batch_of([t], tokenizer)) * len(t.completion_ids) for t in traces)
     model.zero_grad()
-    batch = collate(prompts, responses, tokenizer.pad_token_id)
-    assert (batch.tokens, int(batch.predicts.sum())) == (13, 5)
-    assert backward(model, batch) == pytest.approx(total / 5, rel=1e-5)
+    assert backward(model, batch_of(traces, tokenizer)) == pytest.approx(total / 5, rel=1e-5)
 
 
 def test_parts_side_by_side_give_the_gradient_of_the_whole_batch(tokenizer):
     model = build_model(tokenizer, seed=2)
     rng = Random(9)
     lengths = [rng.randint(1, 6) for _ in range(PART + 9)]  # two parts of unlike size
-    responses = [[rng.randrange(3, 350) for _ in range(n)] + [2] for n in lengths]
-    batch = collate([[1, 5, 2]] * len(responses), responses, tokenizer.pad_token_id)
+    traces = [Trace((1, 5, 2), (*(rng.randrange(3, 350) for _ in range(n)), 2)) for n in lengths]
+    batch = batch_of(traces, tokenizer)
     loss = backward(model, batch)
     parts = [p.grad.clone() for p in model.parameters()]
-    logits = model(batch.ids[:, :-1]).logits[batch.predicts]
-    whole = torch.nn.functional.cross_entropy(logits, batch.ids[:, 1:][batch.predicts])
+    whole = torch.nn.functional.cross_entropy(model(batch.input_ids).logits[batch.predicts], batch.targets_N)
     assert loss == pytest.approx(whole.item(), rel=1e-5)
     for part, exact in zip(parts, torch.autograd.grad(whole, list(model.parameters())), strict=True):
         torch.testing.assert_close(part, exact, rtol=1e-3, atol=1e-6)
