@@ -6,8 +6,6 @@ remembered by answer and gold, errors too: a hang costs its time once. A child l
 error or by the kernel's hand; the parent's clock is a far second limit, for a child that does nothing at all.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -20,7 +18,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from hdpo.assets import HOME
 from hdpo.errors import HdpoError
@@ -81,7 +79,7 @@ class VerifierPool:
         self._verdicts: dict[tuple[str | None, str], Verdict] = {}  # the oldest first
         self._golds: dict[str, bool] = {}
 
-    def __enter__(self) -> VerifierPool:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -6,7 +6,7 @@ differ in λ are compared on the same uniforms, and two steps of one run on fres
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from itertools import groupby
@@ -18,26 +18,24 @@ from hdpo.data.prompts import fits
 from hdpo.errors import BadInput
 from hdpo.evidence import stats
 from hdpo.grading.verify import VerifierPool
-from hdpo.method.groups import Collector
-from hdpo.method.identity import pin_fingerprint
+from hdpo.method.groups import Collector, failures
+from hdpo.method.identity import Problems, pin_fingerprint
 from hdpo.model.fit import PROBLEMS_AT_ONCE, SLOW_PROBLEMS_AT_ONCE, check_fits
 from hdpo.model.policy import load_policy
 from hdpo.record.folder import CHUNK_TABLE, Run, RunWriter
 from hdpo.record.progress import Report
 from hdpo.record.ranks import ALONE, Ranks
-from hdpo.records import Group, GroupKind, Outcome, Problem
+from hdpo.records import Group, GroupKind, Outcome
 from hdpo.sampling.draws import DrawKey, Purpose
 from hdpo.sampling.protocol import Draw, Sampler
 from hdpo.sampling.transformers import TransformersSampler
 
+Rows = list[dict[str, Any]]
+
 
 def measure(
-    collector: Collector,
-    problems: Sequence[Problem],
-    draw: Draw,
-    tell: Callable[[int], None],
-    kept: RunWriter | None = None,
-) -> list[dict[str, Any]]:
+    collector: Collector, problems: Problems, draw: Draw, tell: Callable[[int], None], kept: RunWriter | None = None
+) -> Rows:
     """One row a problem: n, correct, greedy, what became of the rest. tell(done problems) may raise Stopped.
 
     kept: where the chunks of an earlier attempt stand and those of this one are closed; all ranks see that folder.
@@ -54,8 +52,8 @@ def measure(
 
 
 def chunks_left(
-    collector: Collector, problems: Sequence[Problem], kept: RunWriter | None
-) -> tuple[list[dict[str, Any]], list[tuple[int, Sequence[Problem]]]]:
+    collector: Collector, problems: Problems, kept: RunWriter | None
+) -> tuple[Rows, list[tuple[int, Problems]]]:
     """The rows that an earlier attempt closed in `kept`, and the chunks that are left, each with its number. Between two
     of them comes a look at the clock and the stop flag: so few problems where they take minutes.
 
@@ -73,7 +71,6 @@ def chunks_left(
 def problem_row(group: Group, greedy: Group | None = None) -> dict[str, Any]:
     """What one group says of its problem; a grader error is no sample (n counts the graded)."""
     p, outcomes = group.problem, [r.outcome for r in group.rollouts]
-    n = {o: outcomes.count(o) for o in Outcome}
     lengths = [len(r.token_ids) for r in group.rollouts]
     return {
         "problem_id": p.id,
@@ -82,16 +79,14 @@ def problem_row(group: Group, greedy: Group | None = None) -> dict[str, Any]:
         "kind": group.kind.value,
         "doubt": group.doubt.value,
         "n": sum(o.is_graded for o in outcomes),
-        "correct": n[Outcome.CORRECT],
-        "truncated": n[Outcome.TRUNCATED],
-        "no_answer": n[Outcome.NO_ANSWER],
-        "grader_errors": n[Outcome.GRADER_ERROR],
+        "correct": outcomes.count(Outcome.CORRECT),
+        **failures(outcomes),
         "greedy": None if greedy is None or not greedy.rollouts else int(greedy.rollouts[0].outcome.is_correct),
         "length": sum(lengths) / len(lengths) if lengths else None,
     }
 
 
-def summarise(rows: Sequence[dict[str, Any]], config: EvalConfig, how: SamplingConfig) -> dict[str, Any]:
+def summarise(rows: Rows, config: EvalConfig, how: SamplingConfig) -> dict[str, Any]:
     """The values of an `eval` row: all prompts, by level, by source. Raises BadInput where no prompt is countable.
 
     Prompts whose gold cannot be parsed, that do not fit the context, or with fewer graded samples than twice the
@@ -116,12 +111,12 @@ def summarise(rows: Sequence[dict[str, Any]], config: EvalConfig, how: SamplingC
     }
 
 
-def countable(rows: Sequence[dict[str, Any]], config: EvalConfig) -> list[dict[str, Any]]:
+def countable(rows: Rows, config: EvalConfig) -> Rows:
     """The rows with samples enough for every k."""
     return [r for r in rows if GroupKind(r["kind"]).is_measured and r["n"] >= 2 * max(config.ks)]
 
 
-def halves(rows: Sequence[dict[str, Any]]) -> dict[str, float | None]:
+def halves(rows: Rows) -> dict[str, float | None]:
     """pass@1 on two halves of the problems, the same in every run: the best checkpoint is chosen on the one, and what it
     is worth is read on the other. None for a half without a problem."""
     found: dict[str, list[float]] = {"chosen_on": [], "read_on": []}
@@ -131,13 +126,13 @@ def halves(rows: Sequence[dict[str, Any]]) -> dict[str, float | None]:
     return {name: sum(values) / len(values) if values else None for name, values in found.items()}
 
 
-def estimates_by(column: str, rows: Iterable[dict[str, Any]], ks: Sequence[int]) -> dict[str, Any]:
+def estimates_by(column: str, rows: Rows, ks: Sequence[int]) -> dict[str, Any]:
     """The estimates of each value of a column, where it is known."""
     known = sorted((r for r in rows if r[column] is not None), key=lambda r: str(r[column]))
     return {str(value): estimates(list(part), ks) for value, part in groupby(known, key=lambda r: r[column])}
 
 
-def estimates(rows: Sequence[dict[str, Any]], ks: Sequence[int]) -> dict[str, Any]:
+def estimates(rows: Rows, ks: Sequence[int]) -> dict[str, Any]:
     """pass@k, greedy, cliff and solved shares, each with its 95 % interval; the prompt is the unit."""
     counts = [(r["n"], r["correct"]) for r in rows]
     greedy = [r["greedy"] == 1 for r in rows if r["greedy"] is not None]
@@ -154,7 +149,7 @@ def bounds(e: stats.Estimate) -> dict[str, float]:
     return {"value": e.value, "low": e.low, "high": e.high}
 
 
-def prepare(config: Any, others: Sequence[Problem], verifier: VerifierPool, ranks: Ranks = ALONE) -> Collector:
+def prepare(config: Any, others: Problems, verifier: VerifierPool, ranks: Ranks = ALONE) -> Collector:
     """Model, sampler and grader of a config that has them. Raises BadInput where they cannot fit in memory."""
     check_fits(config)
     policy = load_policy(config.model, config.seed)
@@ -177,7 +172,7 @@ def prepare(config: Any, others: Sequence[Problem], verifier: VerifierPool, rank
 @contextmanager
 def at_work(
     writer: RunWriter, config: ScanConfig | EvaluateConfig, report: Report
-) -> Iterator[tuple[Sequence[Problem], Collector]]:
+) -> Iterator[tuple[Problems, Collector]]:
     """Problems and collector of a scan or an evaluation; what it begins with is noted."""
     file = load_problems(config.data, config.split)
     problems = file.problems[: config.evaluation.eval_problems if isinstance(config, EvaluateConfig) else None]

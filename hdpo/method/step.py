@@ -14,11 +14,11 @@ from typing import Any, TypeVar
 import torch
 
 from hdpo.config import StepConfig, TrainConfig
-from hdpo.method.groups import Collector, accepted, distillable, signal_accounting
+from hdpo.method.groups import Collector, accepted, distillable, failures, signal_accounting
 from hdpo.method.objective import Scale, add_distillation, distil_items, grpo_gradient, policy_items, teacher_weights
 from hdpo.model.policy import Policy
 from hdpo.record.ranks import ALONE, Ranks
-from hdpo.records import Group, Outcome, Problem
+from hdpo.records import Group, Problem
 from hdpo.sampling.draws import DrawKey, Purpose, epoch_order
 from hdpo.sampling.protocol import Draw
 
@@ -140,13 +140,10 @@ def counts(groups: Sequence[Group], cliffs: Sequence[Group], peeked: Sequence[Gr
     """What became of the step's rollouts, and which signal each group gave."""
     rollouts = [r for g in groups for r in g.rollouts]
     rewards = [r.reward for r in rollouts if r.reward is not None]
-    outcomes = [r.outcome for r in rollouts]
     return signal_accounting(groups, cliffs, peeked) | {
         "reward": sum(rewards) / len(rewards) if rewards else None,
         "rollouts": len(rollouts),
-        "truncated": outcomes.count(Outcome.TRUNCATED),
-        "no_answer": outcomes.count(Outcome.NO_ANSWER),
-        "grader_errors": outcomes.count(Outcome.GRADER_ERROR),
+        **failures([r.outcome for r in rollouts]),
         "length": count_tokens(groups) / len(rollouts) if rollouts else None,
         "privileged_rollouts": sum(len(g.rollouts) for g in peeked),
         "tokens_privileged": count_tokens(peeked),

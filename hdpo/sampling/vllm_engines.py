@@ -183,17 +183,18 @@ class Watchdog:
     """Ends vLLM where it gives no token for STALL seconds: the call that waits for it then returns."""
 
     def __init__(self, bark: Callable[[], None], patience: float = STALL) -> None:
-        self.bark, self.patience, self.barked = bark, patience, False
+        self.barked = False
         self._goes_on: SimpleQueue[bool] = SimpleQueue()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
 
-    def _watch(self) -> None:
-        try:
-            while self._goes_on.get(timeout=self.patience):
-                pass
-        except Empty:
-            self.barked = True
-            self.bark()
+        def watch() -> None:
+            try:
+                while self._goes_on.get(timeout=patience):
+                    pass
+            except Empty:
+                self.barked = True
+                bark()
+
+        self._thread = threading.Thread(target=watch, daemon=True)
 
     def beat(self) -> None:
         self._goes_on.put(True)
