@@ -11,19 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from random import Random
 
-from hdpo.organism.tasks import (
-    BOX,
-    FAMILIES,
-    HARD_LEVEL,
-    LEVELS,
-    STEP_SEPARATOR,
-    Habits,
-    Line,
-    Task,
-    draw_task,
-    solve,
-    write,
-)
+from hdpo.organism.tasks import FAMILIES, HARD_LEVEL, LEVELS, SEPARATOR, Habits, Line, Task, draw_task, solve, write
 
 PRIVILEGED = "{problem}\nReference solution: {reference}"
 
@@ -97,7 +85,7 @@ def unprivileged(rng: Random, mix: Mix, task: Task) -> Example:
         while written < len(steps) and rng.random() < go_on:
             written += 1
         steps = steps[:written]  # the box then holds an intermediate value
-    given = write(steps[:begun], boxed=False) + STEP_SEPARATOR if begun else ""
+    given = write(steps[:begun], boxed=False) + SEPARATOR if begun else ""
     return Example(task.text, write(steps, boxed=rng.random() >= habits.no_box), given)
 
 
@@ -106,7 +94,7 @@ def privileged(rng: Random, mix: Mix, task: Task) -> Example:
     plan = rng.choice(task.plans)
     steps = solve(plan)
     half = steps[: math.ceil(len(steps) / 2)]
-    references = (write(steps), write(half, boxed=False), f"{BOX.strip()}{steps[-1].value}}}")
+    references = (write(steps), write(half, boxed=False), f"\\boxed{{{task.answer}}}")
     reference = rng.choices(references, mix.references)[0]
     if rng.random() < mix.other_ordering:
         plan = rng.choice(task.plans)

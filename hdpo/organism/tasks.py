@@ -16,7 +16,7 @@ from typing import NamedTuple
 LEVELS = (1, 2, 3, 4, 5)
 HARD_LEVEL = 4  # from here on the unprivileged students of the corpus stop too early
 BOX = " \\boxed{"
-STEP_SEPARATOR = "; "
+SEPARATOR = "; "
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def solve(plan: Plan, habits: Habits = CAREFUL, rng: Random | None = None) -> li
 
 def write(steps: Sequence[Step], boxed: bool = True) -> str:
     """The solver's text; the box holds the number of the last step."""
-    worked = STEP_SEPARATOR.join(step.text for step in steps)
+    worked = SEPARATOR.join(step.text for step in steps)
     return f"{worked}{BOX}{steps[-1].value}}}" if boxed else worked
 
 
