@@ -9,11 +9,13 @@ from pathlib import Path
 
 import torch
 
-from hdpo.config import ModelConfig, PromptConfig, SamplingConfig
+from hdpo.config import ModelConfig, ObjectiveConfig, PromptConfig, SamplingConfig
 from hdpo.grading.verify import VerifierPool
 from hdpo.method.groups import Collector
+from hdpo.method.objective import Distil, Grpo, Scale, Terms, add_distillation, grpo_gradient
 from hdpo.model.batching import Trace
 from hdpo.model.policy import Policy, Weights, load_policy
+from hdpo.record.ranks import ALONE, Ranks
 from hdpo.records import Group, Outcome, Problem, Rollout
 from hdpo.sampling.protocol import Completion, Draw, Prompt
 
@@ -54,6 +56,14 @@ def random_policy(seed: int = 0, trained: bool = True, **settings: object) -> Po
     if trained:
         push(policy, seed)
     return policy
+
+
+def hdpo_gradient(
+    policy: Policy, grpo: Grpo, distil: Distil, objective: ObjectiveConfig, scale: Scale, ranks: Ranks = ALONE
+) -> Terms:
+    """Both terms in one call, as a step makes them one by one."""
+    first = grpo_gradient(policy, grpo, objective, scale, ranks)
+    return add_distillation(policy, first, distil, objective, scale, ranks)
 
 
 def push(policy: Policy, seed: int = 0, size: float = 0.05) -> None:

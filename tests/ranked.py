@@ -13,14 +13,14 @@ from pathlib import Path
 import torch
 
 from hdpo.config import ModelConfig, ObjectiveConfig
-from hdpo.method.objective import DistillItem, PolicyItem, Scale, hdpo_gradient, policy_items
+from hdpo.method.objective import DistillItem, PolicyItem, Scale, policy_items
 from hdpo.model.batching import Trace
 from hdpo.model.policy import Policy, load_policy
 from hdpo.record.ranks import Ranks, join
 from hdpo.records import Outcome
 from hdpo.sampling.draws import DrawKey, Purpose
 from hdpo.sampling.protocol import Draw
-from tests.engine import PROBLEMS, collector_of, group_of, push
+from tests.engine import PROBLEMS, collector_of, group_of, hdpo_gradient, push
 
 C, W = Outcome.CORRECT, Outcome.WRONG
 Batch = tuple[list[PolicyItem], list[DistillItem], int]

@@ -103,19 +103,6 @@ def distil_items(groups: Sequence[Group], kept: Sequence[tuple[Group, Rollout]])
     return [DistillItem(*traces) for traces in both]
 
 
-def hdpo_gradient(
-    policy: Policy, grpo: Grpo, distil: Distil, objective: ObjectiveConfig, scale: Scale, ranks: Ranks = ALONE
-) -> Terms:
-    """Leave ∇(L_GRPO + λ L_JSD) in the adapter's `.grad` (Algorithm 1, step 7) and say what was optimised:
-    both terms in one call. `hdpo_step` calls the two one by one, since it peeks while the first is worked out.
-
-    Empty lists give a term of exactly 0 and no NaN. λ = 0 is exactly GRPO. grpo, distil: of all ranks; each passes its
-    share through the model, and all end with the same gradient and the same terms.
-    """
-    first = grpo_gradient(policy, grpo, objective, scale, ranks)
-    return add_distillation(policy, first, distil, objective, scale, ranks)
-
-
 @dataclass(frozen=True)
 class GrpoPart:
     """What the first term left: its gradient is in the adapter's `.grad`; sums (3,) over `tokens` tokens."""
@@ -128,7 +115,10 @@ class GrpoPart:
 def grpo_gradient(
     policy: Policy, grpo: Grpo, objective: ObjectiveConfig, scale: Scale, ranks: Ranks = ALONE
 ) -> GrpoPart:
-    """∇L_GRPO alone, without a look at scale.tokens_accepted: privileged rollouts can be drawn meanwhile."""
+    """∇L_GRPO alone, without a look at scale.tokens_accepted: privileged rollouts can be drawn meanwhile.
+
+    grpo: of all ranks; each passes its share through the model, and all end with the same gradient and sums.
+    """
     policy.model.zero_grad(set_to_none=True)
     with policy.accumulating():
         sums = _grpo_backward(policy, ranks.share(grpo), objective, scale)
@@ -139,7 +129,9 @@ def grpo_gradient(
 def add_distillation(
     policy: Policy, first: GrpoPart, distil: Distil, objective: ObjectiveConfig, scale: Scale, ranks: Ranks = ALONE
 ) -> Terms:
-    """λ ∇L_JSD onto the gradient of the first term."""
+    """λ ∇L_JSD onto the gradient of the first term: ∇(L_GRPO + λ L_JSD) is in the adapter's `.grad` (Algorithm 1, step 7).
+    Says what was optimised. Empty lists give a term of exactly 0 and no NaN; λ = 0 is exactly GRPO. distil: of all ranks.
+    """
     grpo_grads = [p.grad for p in policy.trainable]
     policy.model.zero_grad(set_to_none=True)
     if objective.lambda_ == 0:

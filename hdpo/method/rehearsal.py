@@ -10,7 +10,7 @@ from hdpo.config import TrainConfig
 from hdpo.data.prompts import fits
 from hdpo.errors import BadInput
 from hdpo.method.groups import Collector
-from hdpo.method.objective import DistillItem, PolicyItem, Scale, hdpo_gradient
+from hdpo.method.objective import DistillItem, PolicyItem, Scale, add_distillation, grpo_gradient
 from hdpo.model.batching import Trace
 from hdpo.records import Problem
 
@@ -40,7 +40,8 @@ def rehearse(collector: Collector, config: TrainConfig, problems: Sequence[Probl
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
     try:
-        hdpo_gradient(policy, grpo, distil, config.objective, scale)
+        first = grpo_gradient(policy, grpo, config.objective, scale)
+        add_distillation(policy, first, distil, config.objective, scale)
     except (torch.OutOfMemoryError, MemoryError) as e:
         worst = f"the worst batch to fit ({count} × {len(student) + new} tokens, the longest prompt with the longest completion)"
         way = f"Lower micro-batch-tokens (now {config.step.micro_batch_tokens}) or max-new-tokens, or take dtype bfloat16."

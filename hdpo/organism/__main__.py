@@ -8,7 +8,7 @@ from hdpo.organism.problems import write_problems
 
 
 def parser() -> argparse.ArgumentParser:
-    """The two commands and their options."""
+    """The commands and their options."""
     top = argparse.ArgumentParser(prog="python -m hdpo.organism", description=__doc__)
     commands = top.add_subparsers(dest="command", required=True)
     model = commands.add_parser(

@@ -20,7 +20,7 @@ import torch
 from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
 from hdpo.config import ModelConfig, ObjectiveConfig, SamplingConfig, TrainConfig, replace_knobs
-from hdpo.method.objective import DistillItem, PolicyItem, Scale, hdpo_gradient
+from hdpo.method.objective import DistillItem, PolicyItem, Scale
 from hdpo.model.batching import Trace
 from hdpo.model.find import BUNDLED
 from hdpo.model.policy import Policy, load_policy
@@ -30,6 +30,7 @@ from hdpo.sampling.protocol import Completion, Draw, Prompt
 from hdpo.sampling.transformers import TransformersSampler
 from hdpo.work.bench import matrix_rate, memory_held, weights_of
 from hdpo.work.execute import execute
+from tests.engine import hdpo_gradient
 
 SECONDS = 480.0  # a section that would begin later is left out, and the report says so
 

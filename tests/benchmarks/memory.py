@@ -67,12 +67,13 @@ def measured(way: str, model: str, rollouts: int) -> int:
 
     from hdpo.config import ModelConfig, ObjectiveConfig, SamplingConfig
     from hdpo.method import objective
-    from hdpo.method.objective import PolicyItem, Scale, hdpo_gradient
+    from hdpo.method.objective import PolicyItem, Scale
     from hdpo.model.batching import Trace
     from hdpo.model.policy import load_policy
     from hdpo.sampling import transformers as sampling
     from hdpo.sampling.draws import DrawKey, Purpose
     from hdpo.sampling.protocol import Draw, Prompt
+    from tests.engine import hdpo_gradient
 
     policy = load_policy(ModelConfig(model=model))
     tokens = 4096

@@ -8,13 +8,13 @@ import torch
 from hdpo.config import Advantage, Divergence, ObjectiveConfig, Teacher
 from hdpo.method import objective as module
 from hdpo.method.advantages import advantages
-from hdpo.method.objective import DistillItem, Scale, group_gradient_norm, hdpo_gradient, policy_items, teacher_weights
+from hdpo.method.objective import DistillItem, Scale, group_gradient_norm, policy_items, teacher_weights
 from hdpo.model.batching import Trace
 from hdpo.records import Outcome
 from hdpo.sampling.draws import DrawKey, Purpose
 from hdpo.sampling.protocol import Draw, Prompt
 from hdpo.sampling.transformers import TransformersSampler
-from tests.engine import HOW_SHORT, PROBLEMS, collector_of, group_of, log_probs, random_policy
+from tests.engine import HOW_SHORT, PROBLEMS, collector_of, group_of, hdpo_gradient, log_probs, random_policy
 
 C, W, G = Outcome.CORRECT, Outcome.WRONG, Outcome.GRADER_ERROR
 SCALE = Scale(tokens_student=90, tokens_accepted=40, temperature=1.0, micro_batch_tokens=4096)

@@ -9,14 +9,14 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from hdpo.config import Divergence, ModelConfig, ObjectiveConfig, SamplingConfig, Teacher
 from hdpo.data.problems import bundled
-from hdpo.method.objective import DistillItem, PolicyItem, Scale, hdpo_gradient
+from hdpo.method.objective import DistillItem, PolicyItem, Scale
 from hdpo.model.batching import Trace
 from hdpo.model.flat import FlatModel
 from hdpo.model.policy import Weights, load_policy
 from hdpo.sampling.draws import DrawKey, Purpose, uniforms
 from hdpo.sampling.protocol import Draw
 from hdpo.sampling.transformers import TransformersSampler
-from tests.engine import log_probs, prompts_of, push, random_model, random_policy
+from tests.engine import hdpo_gradient, log_probs, prompts_of, push, random_model, random_policy
 
 EQUAL = 1e-5  # nats: what "equal tokens" means
 KEY = DrawKey(0, Purpose.STUDENT, 1)
