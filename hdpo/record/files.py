@@ -39,13 +39,14 @@ def writing(path: Path) -> Iterator[None]:
 @contextmanager
 def beside(path: Path) -> Iterator[Path]:
     """Whole or not at all: where to write a file or make a folder, which is renamed to `path` after the block."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    aside, old = (path.with_name(f".{path.name}{mark}.{os.getpid()}.tmp") for mark in ("", ".old"))
     with writing(path):
         try:
             yield aside
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
+            if path.is_dir():  # a folder gives way to no other, and must not be gone before that has its name
+                os.replace(path, old)
             os.replace(aside, path)
+            shutil.rmtree(old, ignore_errors=True)
         finally:
             shutil.rmtree(aside, ignore_errors=True) if aside.is_dir() else aside.unlink(missing_ok=True)
 

@@ -4,8 +4,11 @@ import json
 import os
 from pathlib import Path
 
+import pytest
+
+from hdpo.errors import HdpoError
 from hdpo.record import files
-from hdpo.record.files import append_line, broken_lines, read_lines, readable_table, write_table
+from hdpo.record.files import append_line, beside, broken_lines, read_lines, readable_table, write_table
 
 
 def steps(path: Path) -> list[int]:
@@ -64,3 +67,14 @@ def test_a_table_is_asked_again_when_it_changes(tmp_path: Path) -> None:
     assert readable_table(table)
     table.write_bytes(table.read_bytes()[:20])
     assert not readable_table(table) and not readable_table(tmp_path / "absent.parquet")
+
+
+def test_a_folder_gives_way_only_to_a_whole_one(tmp_path: Path) -> None:
+    for text in ("old", "new"):
+        with beside(tmp_path / "model") as aside:
+            aside.mkdir()
+            (aside / "weights").write_text(text)
+    assert [(tmp_path / "model" / "weights").read_text()] == ["new"] and len(list(tmp_path.iterdir())) == 1
+    with pytest.raises(HdpoError), beside(tmp_path / "model"):
+        pass  # nothing was made, so that the rename fails
+    assert [p.read_text() for p in tmp_path.rglob("weights")] == ["new"]  # not lost with it
