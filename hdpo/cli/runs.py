@@ -83,13 +83,14 @@ def brief(run: Run) -> dict[str, Any]:
 
 def show(args: Any) -> int:
     run = find_run(args.run)
-    facts = {**result_of(run), **run.frozen(), "damage": run.damage()}
+    facts = {**result_of(run), **run.frozen(), "note": run.note, "damage": run.damage()}
     if args.json:  # which a config that cannot be read does not hinder
         return tell(args, facts, "")
     config = run.load_config()
     pairs = zip(knobs(config), knobs(type(config)()), strict=True)
     changed = [(k.flag, plain(k.default), plain(d.default)) for k, d in pairs if k.default != d.default]
     words = [result_text(run), f"Command: {facts.get('command') or 'none noted'}"]
+    words += [f"Note: {run.note}"] if run.note else []
     words += facts["damage"] or ["Nothing is damaged."]
     words += [table(("setting", "value", "default"), changed) if changed else "All settings at their defaults."]
     return tell(args, facts, "\n".join(words))

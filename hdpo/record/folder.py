@@ -261,6 +261,21 @@ class Run:
             raise BadInput(f"name: expected one that no run has, found {name!r}, which is {taken[0]}. Take another.")
         files.write_aside(self.path / "name.txt", name)
 
+    @property
+    def note(self) -> str:
+        """What a person wrote about the run; '' where nobody did."""
+        with suppress(OSError, UnicodeDecodeError):
+            return (self.path / "note.txt").read_text(encoding="utf-8").strip()
+        return ""
+
+    def write_note(self, text: str) -> None:
+        """Raises BadInput for a recorded run."""
+        if self.recorded:
+            raise BadInput(
+                f"{self.id}: expected a run of yours, found one that comes with the project. It takes no note."
+            )
+        files.write_aside(self.path / "note.txt", text.strip()[:1000])
+
     def frozen(self) -> dict[str, Any]:
         """The whole config.json: kind, config, versions, created (seconds since 1970), command."""
         data = files.read_json(self.path / "config.json")

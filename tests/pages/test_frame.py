@@ -459,10 +459,32 @@ def test_the_list_has_every_run(runs_folder: Path) -> None:
 def test_a_run_is_renamed(runs_folder: Path) -> None:
     path = fake_train_run(runs_folder)
     at = open_page("runs", runs_run=path.name)
-    at.text_input[0].set_value("a better name")
-    next(b for b in at.button if b.label == "Rename").click().run()
+    next(t for t in at.text_input if t.label == "Name").set_value("a better name")
+    at.text_area[0].set_value("the one for Tuesday\n<b>")
+    next(b for b in at.button if b.label == "Keep name and note").click().run()
     fine(at)
-    assert Run(path).name == "a better name"
+    assert Run(path).name == "a better name" and Run(path).note == "the one for Tuesday\n<b>"
+    at = open_page("runs", runs_text="TUESDAY")
+    assert at.dataframe[0].value["name"].tolist() == ["a better name"] and "1 of " in shown(at)
+    assert "No run passes" in shown(open_page("runs", runs_text="Wednesday"))
+
+
+def test_a_run_is_deleted_with_its_members_and_taken_back(runs_folder: Path) -> None:
+    pair = fake_pair(runs_folder)
+    at = open_page("runs", runs_run=pair.name)
+    at.button(key="runs_delete").click().run()
+    fine(at)
+    assert not list(runs_folder.glob("*/config.json")) and pair.name in "\n".join(t.value for t in at.text)
+    at.button(key="runs_undo").click().run()
+    fine(at)
+    assert len(list(runs_folder.glob("*/config.json"))) == 3 and at.selectbox(key="runs_run").value == pair.name
+
+
+def test_a_run_at_work_is_not_deleted(runs_folder: Path) -> None:
+    path = fake_train_run(runs_folder, state=State.RUNNING)
+    at = open_page("runs", runs_run=path.name)
+    at.button(key="runs_delete").click().run()
+    assert path.exists() and any("Stop it first" in e.value for e in at.error)
 
 
 def test_a_recorded_run_wears_its_badge_and_keeps_its_name(runs_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -471,7 +493,9 @@ def test_a_recorded_run_wears_its_badge_and_keeps_its_name(runs_folder: Path, mo
     at = open_page("runs", runs_run=path.name)
     fine(at)
     assert at.dataframe[0].value["origin"].tolist() == ["recorded"]
-    assert "Rename" not in [b.label for b in at.button] and "recorded" in "\n".join(m.value for m in at.markdown)
+    assert {"Keep name and note", "Delete"}.isdisjoint(b.label for b in at.button) and "recorded" in "\n".join(
+        m.value for m in at.markdown
+    )
 
 
 def test_only_differences_are_compared(runs_folder: Path) -> None:
@@ -479,7 +503,8 @@ def test_only_differences_are_compared(runs_folder: Path) -> None:
     at = open_page("runs")
     at.multiselect(key="runs_compare").set_value(ids).run()
     fine(at)
-    table = at.dataframe[1].value
+    results, verdicts, table = (d.value for d in at.dataframe[1:])
+    assert results["step"].tolist() == [4, 4] and verdicts["arm"].unique().tolist() == ["λ = 1"]
     assert table["setting"].tolist() == ["objective.lambda"] and table.iloc[0, 1:].tolist() == ["0", "1"]
     same = fake_train_run(runs_folder, lam=1.0).name
     at = open_page("runs")

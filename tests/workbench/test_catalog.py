@@ -199,7 +199,11 @@ def test_a_pair_is_exported_as_its_members(runs_folder: Path) -> None:
     pair = Run(fake_pair(runs_folder, steps=4))
     ids = [m["id"] for m in catalog.members(pair)]
     files = {e.words: e.text(pair) for e in exports.exports("sweep")}
-    assert set(files) == {"Steps (CSV)", "Evaluations (CSV)", "Config (JSON)", "All rows (JSONL)"}
+    always = {"Config (JSON)", "All rows (JSONL)", "Everything (JSON)"}
+    assert set(files) == {"Steps (CSV)", "Evaluations (CSV)", *always}
+    whole = json.loads(files["Everything (JSON)"])
+    assert [m["metrics"] for m in whole["members"]] == [Run(runs_folder / i).metrics() for i in ids]
+    assert whole["config"]["lambdas"] == [0.0, 0.3]
     steps = pd.read_csv(io.StringIO(files["Steps (CSV)"]))
     assert steps.columns[:4].tolist() == ["run", "lambda", "seed", "step"]
     assert steps["run"].tolist() == [i for i in ids for _ in range(4)]

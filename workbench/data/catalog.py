@@ -46,7 +46,7 @@ SCAN_COLUMNS = names(
 )
 RUN_COLUMNS = names(
     "id name kind state message phase done total seconds_left lambda seed teacher problems model steps "
-    "pass@1 pass@8 created recorded sweep command path"
+    "pass@1 pass@8 cliffs curve note created recorded sweep command path"
 )
 GAP_COLUMNS = names(
     "trace on problem_id position token_id token kl_drifting jsd_drifting lemma1 range_bound kl_frozen "
@@ -137,6 +137,7 @@ def run_row(run: Run, sweep: str) -> dict[str, Any]:
         "id": run.id,
         "name": run.name,
         "state": status.state.value,
+        "note": run.note,
         "message": facts.get("message") or status.message,
         "phase": status.phase,
         "done": status.done,
@@ -148,7 +149,7 @@ def run_row(run: Run, sweep: str) -> dict[str, Any]:
     }
 
 
-@st.cache_data(show_spinner=False, max_entries=2000)
+@st.cache_data(show_spinner=False, max_entries=5000)
 def frozen_facts(path: str, at: Stamp) -> dict[str, Any]:
     """What config.json says, flat; kind 'damaged' and its sentence where it cannot be read."""
     try:
@@ -182,11 +183,16 @@ def local_time(seconds: Any) -> datetime | None:
         return None
 
 
-@st.cache_data(show_spinner=False, max_entries=2000)
-def last_eval(path: str, at: Stamp) -> dict[str, float]:
-    """The newest pass@k of a run: {'pass@1': share, …}, empty without an evaluation."""
+@st.cache_data(show_spinner=False, max_entries=5000)
+def last_eval(path: str, at: Stamp) -> dict[str, Any]:
+    """The newest pass@k and share of cliffs of a run, and pass@8 at each evaluation ('curve'); empty without one."""
     rows = [r for r in Run(Path(path)).metrics("eval") if isinstance(r.get("pass_at"), dict)]
-    return {f"pass@{k}": v["value"] for k, v in rows[-1]["pass_at"].items()} if rows else {}
+    if not rows:
+        return {}
+    curve = [r["pass_at"]["8"]["value"] for r in rows if "8" in r["pass_at"]]
+    cliffs = rows[-1].get("cliff") or {}
+    last = {f"pass@{k}": v["value"] for k, v in rows[-1]["pass_at"].items()}
+    return {**last, "cliffs": cliffs.get("value"), "curve": curve}
 
 
 def sweep_members() -> dict[str, str]:

@@ -3,33 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import pandas as pd
 
+from hdpo.cli.runs import everything
 from hdpo.errors import HdpoError
 from hdpo.record import export
 from hdpo.record.folder import Run
 from workbench import forms
 from workbench.data import catalog
+from workbench.data.catalog import names
 
-LISTED = [
-    "state",
-    "name",
-    "kind",
-    "lambda",
-    "seed",
-    "teacher",
-    "steps",
-    "problems",
-    "pass@1",
-    "pass@8",
-    "created",
-    "origin",
-]
+LISTED = names("state name kind lambda seed teacher steps problems pass@1 pass@8 curve cliffs note created origin")
 
 
 def listing(frame: pd.DataFrame) -> pd.DataFrame:
@@ -40,6 +29,35 @@ def listing(frame: pd.DataFrame) -> pd.DataFrame:
         .where(frame["sweep"] == "", "part of a sweep")
     )
     return frame.assign(origin=origin)[LISTED]
+
+
+def chosen(frame: pd.DataFrame, text: str, kinds: Sequence[str], states: Sequence[str]) -> pd.DataFrame:
+    """The runs of these kinds and states (all without) whose name, id, problems, model or note hold the text."""
+    words = frame[["name", "id", "problems", "model", "note"]].fillna("").agg(" ".join, axis=1).str.casefold()
+    shown = words.str.contains(text.strip().casefold(), regex=False)
+    for column, wanted in (("kind", kinds), ("state", states)):
+        shown &= frame[column].isin(wanted) if wanted else True
+    return frame[shown]
+
+
+def results(several: Sequence[Run]) -> pd.DataFrame:
+    """What these runs came to: the last evaluation with its 95 % intervals, a row a run; those without one are left out."""
+    rows, labels = [], catalog.labels(several)
+    for run in several:
+        evals = catalog.evals_frame(run)
+        if not evals.empty:
+            last = evals[evals["step"] == evals["step"].max()].set_index("metric")
+            cells = {m: interval(last.loc[m]) for m in ("pass@1", "pass@8", "greedy", "cliff") if m in last.index}
+            rows.append({"run": labels[run.id], "step": int(last["step"].iloc[0]), **cells})
+    return pd.DataFrame(rows)
+
+
+def interval(row: pd.Series) -> str:
+    """
+    >>> interval(pd.Series({"value": 0.614, "low": 0.55, "high": 0.671}))
+    '61.4 % (55.0 to 67.1)'
+    """
+    return f"{100 * row['value']:.1f} % ({100 * row['low']:.1f} to {100 * row['high']:.1f})"
 
 
 def differences(several: list[Run]) -> pd.DataFrame:
@@ -77,6 +95,7 @@ def exports(kind: str) -> list[Export]:
     always = [
         Export("Config (JSON)", config_json, "config.json", "application/json"),
         Export("All rows (JSONL)", all_rows, "metrics.jsonl", "application/jsonl"),
+        Export("Everything (JSON)", whole_json, "run.json", "application/json"),
     ]
     return [*tables.get(kind, []), *always]
 
@@ -84,6 +103,11 @@ def exports(kind: str) -> list[Export]:
 def config_json(run: Run) -> str:
     """The frozen config with its versions, as it lies in the folder."""
     return json.dumps(run.frozen(), indent=1, ensure_ascii=False)
+
+
+def whole_json(run: Run) -> str:
+    """Config, fingerprint, results and rows, a sweep's with those of its members: what `runs export --format json` writes."""
+    return json.dumps(everything(run), indent=1, ensure_ascii=False)
 
 
 def all_rows(run: Run) -> str:
