@@ -418,8 +418,17 @@ class Run:
 
 def all_runs(root: Path | None = None) -> list[Run]:
     """Every run folder, newest first, then those that come with the project."""
-    own = {p.parent for name in ("config", "status") for p in (root or runs_root()).glob(f"*/{name}.json")}
-    return [Run(p) for p in [*sorted(own, reverse=True), *sorted(p.parent for p in ASSET_RUNS.glob("*/config.json"))]]
+    return [*reversed(_runs_in(root or runs_root())), *_runs_in(ASSET_RUNS)]
+
+
+def _runs_in(root: Path) -> list[Run]:
+    """By name; one pass over the folder, since every page asks for it."""
+    with suppress(OSError), os.scandir(root) as entries:
+        names = sorted(e.name for e in entries if not e.name.startswith("."))
+        return [
+            Run(root / n) for n in names if any(os.path.isfile(f"{root}/{n}/{f}.json") for f in ("config", "status"))
+        ]
+    return []
 
 
 def find_run(name: str, root: Path | None = None) -> Run:

@@ -259,3 +259,18 @@ def test_the_frame_of_a_growing_run_is_the_one_that_is_read_at_once(runs_folder:
     RunWriter(path, 2).metric("step", 3, **{**step_row(3, 0.3), "reward": 0.77})
     assert catalog.steps_frame(run)["step"].tolist() == [1, 2, 3]
     assert catalog.steps_frame(run)["reward"].tolist()[-1] == 0.77
+
+
+def test_what_stands_still_is_not_read_again(runs_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(3):
+        fake_train_run(runs_folder)
+    newest = Run(fake_train_run(runs_folder))
+    before = catalog.runs_frame()
+    read: list[Path] = []
+    monkeypatch.setattr(catalog, "run_row", lambda run, real=catalog.run_row: read.append(run.path) or real(run))
+    assert catalog.runs_frame() is before and read == []
+    newest.write_note("seen")
+    assert catalog.runs_frame().set_index("id").loc[newest.id, "note"] == "seen" and read == [newest.path]
+    (newest.path / "config.json").write_text("{")  # in place, by hand: the folder's own time stays
+    assert catalog.runs_frame().set_index("id").loc[newest.id, "kind"] == "damaged"
+    assert read == [newest.path] * 2

@@ -12,6 +12,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -62,10 +63,10 @@ PROBE_METRICS = names("kl_drifting kl_frozen jsd_drifting mismatch lemma1 range_
 Stamp = tuple[int, int]  # size in bytes, time of change in ns; (0, 0) where there is no file
 
 
-def stamp(path: Path) -> Stamp:
+def stamp(path: Path | str) -> Stamp:
     """What a cached reading is valid for."""
     try:
-        facts = path.stat()
+        facts = os.stat(path)
     except OSError:
         return (0, 0)
     return (facts.st_size, facts.st_mtime_ns)
@@ -118,16 +119,38 @@ def arm_labels(several: Iterable[Run]) -> dict[str, str]:
 
 
 def runs_frame() -> pd.DataFrame:
-    """One row a run folder, own ones first, newest first. Columns: RUN_COLUMNS; a damaged folder has kind 'damaged'."""
-    parents = sweep_members()
-    rows = [run_row(run, parents.get(run.id, "")) for run in folder.all_runs()]
-    frame = pd.DataFrame(rows, columns=RUN_COLUMNS)
-    frame["created"] = pd.to_datetime(frame["created"])
-    return frame
+    """One row a run folder, own ones first, newest first. Columns: RUN_COLUMNS; a damaged folder has kind 'damaged'.
+
+    Every page asks for it at every rerun: a run that has ended is read again where its folder or a file that it is made of
+    has changed, and of a list that stands still the frame itself is kept.
+    """
+    global _listed
+    runs = folder.all_runs()
+    now = tuple((path := str(run.path), *(stamp(f"{path}/{name}") for name in READ)) for run in runs)
+    ended = all(_rows.get(key, {}).get("ended") for key in now)
+    if not ended or _listed[0] != now:
+        for run, key in zip(runs, now, strict=True):
+            if not _rows.get(key, {}).get("ended"):
+                _rows[key] = run_row(run)
+        for old in _rows.keys() - set(now):
+            del _rows[old]
+        parents = {m["id"]: run.id for run, key in zip(runs, now, strict=True) for m in _rows[key]["members"]}
+        frame = pd.DataFrame(
+            [{**_rows[key], "sweep": parents.get(run.id, "")} for run, key in zip(runs, now, strict=True)],
+            columns=RUN_COLUMNS,
+        )
+        frame["created"] = pd.to_datetime(frame["created"])
+        _listed = (now, frame)
+    return _listed[1]
 
 
-def run_row(run: Run, sweep: str) -> dict[str, Any]:
-    """The status is read anew each time: it also depends on whether the process lives."""
+READ = (".", "config.json", "status.json", "metrics.jsonl")  # names, notes and members are renamed into the folder
+_rows: dict[tuple[Any, ...], dict[str, Any]] = {}
+_listed: tuple[tuple[Any, ...], pd.DataFrame] = ((), pd.DataFrame(columns=RUN_COLUMNS))
+
+
+def run_row(run: Run) -> dict[str, Any]:
+    """The status of a run that has not ended also depends on whether its process lives."""
     facts = frozen_facts(str(run.path), stamp(run.path / "config.json"))
     last = last_eval(str(run.path), stamp(run.path / "metrics.jsonl"))
     status = run.status()
@@ -144,12 +167,13 @@ def run_row(run: Run, sweep: str) -> dict[str, Any]:
         "total": status.total,
         "seconds_left": status.seconds_left,
         "recorded": run.recorded,
-        "sweep": sweep,
         "path": str(run.path),
+        "members": members(run),
+        "ended": status.state.ended,
     }
 
 
-@st.cache_data(show_spinner=False, max_entries=5000)
+@lru_cache(maxsize=5000)
 def frozen_facts(path: str, at: Stamp) -> dict[str, Any]:
     """What config.json says, flat; kind 'damaged' and its sentence where it cannot be read."""
     try:
@@ -183,7 +207,7 @@ def local_time(seconds: Any) -> datetime | None:
         return None
 
 
-@st.cache_data(show_spinner=False, max_entries=5000)
+@lru_cache(maxsize=5000)
 def last_eval(path: str, at: Stamp) -> dict[str, Any]:
     """The newest pass@k and share of cliffs of a run, and pass@8 at each evaluation ('curve'); empty without one."""
     rows = [r for r in Run(Path(path)).metrics("eval") if isinstance(r.get("pass_at"), dict)]
@@ -195,21 +219,12 @@ def last_eval(path: str, at: Stamp) -> dict[str, Any]:
     return {**last, "cliffs": cliffs.get("value"), "curve": curve}
 
 
-def sweep_members() -> dict[str, str]:
-    """Member id → id of the sweep it belongs to."""
-    found = {}
-    for run in folder.all_runs():
-        for member in members(run):
-            found[member["id"]] = run.id
-    return found
-
-
 def members(run: Run) -> list[dict[str, Any]]:
     """The members of a sweep so far: id, lambda, seed. Empty for any other run."""
     return read_members(str(run.path), stamp(run.path / "members.json"))
 
 
-@st.cache_data(show_spinner=False, max_entries=500)
+@lru_cache(maxsize=5000)
 def read_members(path: str, at: Stamp) -> list[dict[str, Any]]:
     return Run(Path(path)).members()
 
