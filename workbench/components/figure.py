@@ -12,8 +12,8 @@ from workbench import state
 from workbench.components.web import Picture, component
 from workbench.figures import style
 
-# The camera button saves a PNG in the browser itself; plotly's own logo and cloud links stay out.
-CONFIG = {"displaylogo": False, "responsive": True, "toImageButtonOptions": {"scale": 2}}
+# Plotly's logo and cloud links stay out; what is saved, `web/save.js` saves.
+CONFIG = {"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["toImage"]}
 
 
 def show(
@@ -57,6 +57,8 @@ def show(
         key=f"{key}-csv",
         on_click="ignore",
     )
+    with box:
+        component("save")(data={"key": key, "name": key}, key=f"{key}-save")
 
 
 def facts_line(**facts: object) -> str:

@@ -15,7 +15,8 @@ from workbench import state
 from workbench.components import web
 
 CSS = Path(__file__).parents[1] / "stage.css"
-PAIR = ("steep-lambda-0.3-seed-0", "steep-lambda-0-seed-0")  # recorded runs, which come with the project
+RUN, BESIDE = "steep-lambda-0.3-seed-0", "steep: λ = 0, seed 0"  # recorded, and so is the scan
+PROMPT = "steep-val-0002"
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,21 @@ class Station:
 
 
 STATIONS = (
-    Station("cliff", "A cliff: every rollout fails, so all advantages are zero", "cliffs"),
-    Station("peek", "The peek: the same model, with the solution before it", "side_by_side"),
-    Station("filter", "The filter: what is right is kept, and distilled on cliffs alone", "lambda_lab"),
-    Station("lambda", "λ: how much of it", "lambda_lab", {"lab_run": PAIR[0]}),
-    Station("gap", "The gap: how far the student was from its teacher", "gap", {"gap_run": PAIR[0]}),
+    Station(
+        "cliff",
+        "A cliff: every rollout fails, so all advantages are zero",
+        "cliffs",
+        {"cliffs_scan": "steep-scan", "cliffs_prompt": PROMPT},
+    ),
+    Station("peek", "The peek: the same model, with the solution before it", "side_by_side", {"side_problem": PROMPT}),
+    Station(
+        "filter",
+        "The filter: what is right is kept, and distilled on cliffs alone",
+        "lambda_lab",
+        {"lab_run": RUN, "lab_panel": "Rollouts"},
+    ),
+    Station("lambda", "λ: how much of it", "lambda_lab", {"lab_run": RUN, "lab_beside": BESIDE}),
+    Station("gap", "The gap: how far the student is from its teacher", "gap", {"gap_run": RUN, "gap_beside": BESIDE}),
     Station("tradeoff", "The tradeoff: coverage against accuracy", "tradeoff"),
 )
 NAMES = [s.name for s in STATIONS]
