@@ -11,20 +11,19 @@ st.latex(r"\mathcal{L} = \mathcal{L}_{\mathrm{GRPO}} + \lambda \, \mathcal{L}_{\
 with st.container(horizontal=True):
     st.page_link(state.page("lambda_lab"), label="L_GRPO and L_JSD: their losses in the λ lab")
     st.page_link(state.page("tradeoff"), label="λ: what it buys and costs")
+st.markdown(
+    "HDPO: Hybrid Distillation Policy Optimization via Privileged Self-Distillation, Ken Ding, "
+    "[arXiv 2603.23871](https://arxiv.org/abs/2603.23871)"
+)
+for title, name, key in (
+    ("The bundled model and its runs", "MODEL_CARD.md", "glossary_card"),
+    ("The notebook, with what failed", "NOTEBOOK.md", "glossary_notebook"),
+):
+    if (text := ASSETS / name).is_file():
+        with st.expander(title, key=key, on_change="rerun", bind="query-params"):
+            st.markdown(text.read_text(encoding="utf-8"))
 for term in TERMS.values():
     words, place, link = st.columns([9, 2, 1], vertical_alignment="center")
     words.markdown(f"**{state.escape(term.name)}**: {state.escape(term.words)}")
     place.caption(state.escape(term.place))
     link.page_link(state.page(term.page), label="see it")
-st.subheader("To read on")
-st.markdown(
-    "HDPO: Hybrid Distillation Policy Optimization via Privileged Self-Distillation, Ken Ding, "
-    "[arXiv 2603.23871](https://arxiv.org/abs/2603.23871)"
-)
-for title, name in (
-    ("The bundled model and its runs", "MODEL_CARD.md"),
-    ("The notebook, with what failed", "NOTEBOOK.md"),
-):
-    if (text := ASSETS / name).is_file():
-        with st.expander(title):
-            st.markdown(text.read_text(encoding="utf-8"))

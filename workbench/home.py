@@ -15,16 +15,28 @@ from hdpo.record.folder import Run, State
 from workbench import launch, state
 from workbench.components import figure, request
 from workbench.data import catalog
+from workbench.data.glossary import meaning
 from workbench.figures import cliffs, headlines
 
-REGIMES = pd.DataFrame(
-    [
-        ("cliff", "0 0 0 0 0 0 0 0", "all 0", "none", "yes, where a peek succeeds"),
-        ("mixed", "0 1 0 0 1 1 0 1", "up for right, down for wrong", "yes", "none"),
-        ("solved", "1 1 1 1 1 1 1 1", "all 0", "none", "none"),
-    ],
-    columns=["", "rewards of K = 8 rollouts", "advantages", "GRPO's gradient", "λ term's gradient"],
-).set_index("")
+# The formula's terms: colour of Streamlit's text, the term, what it leads to, and the words of the glossary.
+TERMS = (
+    ("blue", r"\mathcal{L}_{\mathrm{GRPO}}", "lambda_lab", "L_GRPO"),
+    ("violet", r"\lambda", "tradeoff", "λ"),
+    ("green", r"\mathcal{L}_{\mathrm{JSD}}", "gap", "L_JSD"),
+)
+BETWEEN = (r"\mathcal{L} =", "+", r"\cdot")
+
+
+def formula() -> None:
+    """The loss, each term a link to the page whose figure shows it; the texts behind it at the end of the line."""
+    with st.container(horizontal=True, vertical_alignment="center", key="overview-formula"):
+        for before, (colour, term, page, name) in zip(BETWEEN, TERMS, strict=True):
+            st.markdown(f"${before}$", width="content")
+            st.page_link(state.page(page), label=f":{colour}[${term}$]", help=meaning(name))
+        st.space("stretch")
+        st.markdown("[Paper](https://arxiv.org/abs/2603.23871)", width="content")
+        for title, key in (("Model card", "glossary_card"), ("Notebook", "glossary_notebook")):
+            st.page_link(state.page("glossary"), label=title, query_params={key: "true"})
 
 
 @dataclass(frozen=True)

@@ -217,6 +217,20 @@ def regimes(counts: pd.DataFrame) -> str:
     )
 
 
+def gradient(rollouts: pd.DataFrame) -> str:
+    """What each prompt's rewards come to. rollouts: `components.gradient.frame_of`."""
+    parts = []
+    for name, rows in rollouts.groupby("prompt", sort=False):
+        norm, right = rows["grad_norm"].iloc[0], rows["reward"].sum()
+        by_hand = " by hand" if (rows["reward"] != rows["sampled"]).any() else ""
+        if not rows["advantage"].any():
+            says = f"every advantage is 0{' and so is the gradient' if norm == 0 else ''}"
+        else:
+            says = "its gradient is being measured" if pd.isna(norm) else f"gradient norm {norm:.3g}"
+        parts.append(f"{name}, {right:.0f} of {len(rows)} right{by_hand}: {says}.")
+    return " ".join(parts)
+
+
 # --- the gap ----------------------------------------------------------------------------------------------------------
 
 
