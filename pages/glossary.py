@@ -3,14 +3,11 @@
 import streamlit as st
 
 from hdpo.assets import ASSETS
-from workbench import state
+from workbench import home, state
 from workbench.data.glossary import TERMS
 
 st.title("Glossary")
-st.latex(r"\mathcal{L} = \mathcal{L}_{\mathrm{GRPO}} + \lambda \, \mathcal{L}_{\mathrm{JSD}}")
-with st.container(horizontal=True):
-    st.page_link(state.page("lambda_lab"), label="L_GRPO and L_JSD: their losses in the λ lab")
-    st.page_link(state.page("tradeoff"), label="λ: what it buys and costs")
+home.formula()
 st.markdown(
     "HDPO: Hybrid Distillation Policy Optimization via Privileged Self-Distillation, Ken Ding, "
     "[arXiv 2603.23871](https://arxiv.org/abs/2603.23871)"

@@ -20,7 +20,10 @@ st.markdown(
     "A problem that a model fails in every one of its K tries: GRPO learns nothing from it. **HDPO** lets the same model look "
     "at the solution, and distils what it then gets right, with weight λ:"
 )
-home.formula()
+with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+    home.formula()
+    with st.container(horizontal=True, vertical_alignment="center", width="content"):
+        home.texts()
 gradient.show()
 
 if (found := home.regimes_of(ModelConfig())) is not None:

@@ -28,15 +28,18 @@ BETWEEN = (r"\mathcal{L} =", "+", r"\cdot")
 
 
 def formula() -> None:
-    """The loss, each term a link to the page whose figure shows it; the texts behind it at the end of the line."""
-    with st.container(horizontal=True, vertical_alignment="center", key="overview-formula"):
+    """The loss, each term a link to the page whose figure shows it."""
+    with st.container(horizontal=True, vertical_alignment="center", width="content", key="formula"):
         for before, (colour, term, page, name) in zip(BETWEEN, TERMS, strict=True):
             st.markdown(f"${before}$", width="content")
             st.page_link(state.page(page), label=f":{colour}[${term}$]", help=meaning(name))
-        st.space("stretch")
-        st.markdown("[Paper](https://arxiv.org/abs/2603.23871)", width="content")
-        for title, key in (("Model card", "glossary_card"), ("Notebook", "glossary_notebook")):
-            st.page_link(state.page("glossary"), label=title, query_params={key: "true"})
+
+
+def texts() -> None:
+    """The texts behind the app."""
+    st.markdown("[Paper](https://arxiv.org/abs/2603.23871)", width="content")
+    for title, key in (("Model card", "glossary_card"), ("Notebook", "glossary_notebook")):
+        st.page_link(state.page("glossary"), label=title, query_params={key: "true"})
 
 
 @dataclass(frozen=True)

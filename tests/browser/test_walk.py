@@ -12,7 +12,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlparse
 
 import psutil
@@ -20,7 +22,8 @@ import pytest
 
 from hdpo.assets import ASSETS
 from hdpo.record.folder import Run
-from workbench.components import stage
+from workbench.components import gradient, stage
+from workbench.components.request import Request
 from workbench.components.web import document
 from workbench.data import fates
 from workbench.figures import cliffs
@@ -293,6 +296,48 @@ def test_a_dot_of_the_map_opens_its_prompt_by_mouse_and_by_key(page: sync_api.Pa
     assert page.locator(".dot:focus").get_attribute("data-id") == name, "the focus is where it was"
 
 
+def test_a_reward_flips_by_key_and_the_gradient_is_measured(page: sync_api.Page, server: str) -> None:
+    page.set_viewport_size({"width": 1024, "height": 768})
+    visit(page, server, "")
+    square, said = page.get_by_role("button", name="Rollout 3 ").first, page.locator(".groups output").first
+    said.filter(has_text="every advantage 0; gradient norm 0.").wait_for(timeout=PATIENCE)
+    square.focus()
+    page.keyboard.press("Enter")
+    said.filter(has_text=re.compile(r"^Right \+1\.00, wrong −0\.14; gradient norm 0\.0\d+\.$")).wait_for(
+        timeout=PATIENCE
+    )
+    assert (
+        page.locator(".groups [role=button]:focus").get_attribute("aria-label")
+        == "Rollout 3 answered 6: reward 1 by hand"
+    )
+    page.get_by_role("heading", name=re.compile("^Cliff, 1 of 8 right by hand: gradient norm")).wait_for(
+        timeout=PATIENCE
+    )
+    boxes = [page.locator(".groups svg").nth(i).bounding_box() for i in range(2)]
+    assert all(b["y"] + b["height"] <= 768 for b in boxes) and boxes[0]["y"] == boxes[1]["y"], (
+        "both stand on the first screen"
+    )
+    page.keyboard.press(" ")
+    said.filter(has_text="every advantage 0; gradient norm 0.").wait_for(timeout=PATIENCE)
+
+
+@contextmanager
+def from_disk(
+    page: sync_api.Page, name: str, data: dict[str, Any], folder: Path, motion: str
+) -> Iterator[sync_api.Page]:
+    """A picture opened from a file, in a page of its own that may ask for nothing else."""
+    path = folder / f"{name}.html"
+    path.write_text(document(name, data, name), encoding="utf-8")
+    alone = page.context.browser.new_page(reduced_motion=motion)
+    wrong: list[str] = []
+    alone.on("pageerror", lambda e: wrong.append(str(e)))
+    alone.on("request", lambda r: None if r.url == path.as_uri() else wrong.append(r.url))
+    alone.goto(path.as_uri())
+    yield alone
+    alone.close()
+    assert wrong == []
+
+
 @pytest.mark.parametrize("motion", ["no-preference", "reduce"])
 def test_the_map_of_the_recorded_pair_plays_from_disk(
     server: str, page: sync_api.Page, motion: str, tmp_path: Path
@@ -300,22 +345,33 @@ def test_the_map_of_the_recorded_pair_plays_from_disk(
     arms = fates.arms_of(Run(ASSETS / "runs" / "steep-lambda-0.3-seed-0"))
     frame = fates.over_steps(arms)
     data = cliffs.cliff_map(frame, "level", fates.redraw(arms[-1], frame)) | {"opened": "", "faded": [], "at": 0}
-    path = tmp_path / "map.html"
-    path.write_text(document("map", data, "Cliff map"), encoding="utf-8")
-    alone = page.context.browser.new_page(reduced_motion=motion)
-    wrong: list[str] = []
-    alone.on("pageerror", lambda e: wrong.append(str(e)))
-    alone.on("request", lambda r: None if r.url == path.as_uri() else wrong.append(r.url))
-    alone.goto(path.as_uri())
-    assert "1 healed by luck" in alone.locator(".tally").inner_text()
-    assert alone.locator(".dot").first.evaluate("d => getComputedStyle(d).transitionDuration") == (
-        "0s" if motion == "reduce" else "0.6s"
-    )
-    alone.get_by_role("button", name="Play").press("ArrowRight")
-    assert alone.locator(".said").inner_text() == "step 5"
-    alone.get_by_role("button", name="Play").click()
-    alone.get_by_text("step 60").wait_for(timeout=PATIENCE)
-    told = alone.locator(".tally ul").last.inner_text()
-    assert f"{fates.summary(frame)['recovered'].iloc[-1]} recovered" in told
-    alone.close()
-    assert wrong == []
+    with from_disk(page, "map", data, tmp_path, motion) as alone:
+        assert "1 healed by luck" in alone.locator(".tally").inner_text()
+        assert alone.locator(".dot").first.evaluate("d => getComputedStyle(d).transitionDuration") == (
+            "0s" if motion == "reduce" else "0.6s"
+        )
+        alone.get_by_role("button", name="Play").press("ArrowRight")
+        assert alone.locator(".said").inner_text() == "step 5"
+        alone.get_by_role("button", name="Play").click()
+        alone.get_by_text("step 60").wait_for(timeout=PATIENCE)
+        told = alone.locator(".tally ul").last.inner_text()
+        assert f"{fates.summary(frame)['recovered'].iloc[-1]} recovered" in told
+
+
+@pytest.mark.parametrize("motion", ["no-preference", "reduce"])
+def test_advantages_grow_from_a_click_from_disk(page: sync_api.Page, motion: str, tmp_path: Path) -> None:
+    groups = gradient.two_groups()
+    rewards = [gradient.as_sampled(g) for g in groups.values()]
+    answered = [Request({}, 0, 0.0, result={"grad_norm": norm}) for norm in (0.0, 0.1)]
+    with from_disk(page, "gradient", gradient.picture_of(groups, rewards, answered), tmp_path, motion) as alone:
+        said = alone.locator("output")
+        assert said.all_inner_texts() == [
+            "Equal rewards, every advantage 0; gradient norm 0.",
+            "Right +0.57, wrong −0.57; gradient norm 0.1.",
+        ]
+        alone.get_by_role("button", name="Rollout 1 ").first.click()
+        assert said.first.inner_text().startswith("Right +1.00, wrong −0.14; measuring")
+        seconds = alone.locator(".groups rect").first.evaluate("r => getComputedStyle(r).transitionDuration")
+        assert ("0s" if motion == "reduce" else "0.4s") in seconds
+        alone.get_by_role("button", name="As sampled").first.click()
+        assert said.first.inner_text() == "Equal rewards, every advantage 0; gradient norm 0."

@@ -20,6 +20,7 @@ from streamlit.testing.v1 import AppTest
 from hdpo.config import SweepConfig, TrainConfig, knobs, replace_knobs
 from hdpo.presets import PRESETS
 from hdpo.record.files import write_aside
+from hdpo.record.folder import ASSET_RUNS as RECORDED
 from hdpo.record.folder import Run, RunWriter, State
 from hdpo.work import jobs
 from tests.conftest import REPOSITORY
@@ -140,6 +141,52 @@ def test_overview_does_not_wait_for_the_model(runs_folder: Path) -> None:
     jobs.emit(job.id, {"event": "done", "result": facts})
     at.run()
     assert "bundled\\: 4\\.00 M parameters, float32 on cpu, context 256 tokens" in at.caption[-1].value
+
+
+def plainly(at: AppTest) -> str:
+    return shown(at).replace("\\", "")
+
+
+def touched(at: AppTest) -> list[dict[str, Any]]:
+    return figures(at)["overview-gradient"]["groups"]
+
+
+def gradient_questions() -> list[list[float]]:
+    """The rewards that were asked about, newest first."""
+    return [j.payload["rewards"] for j in jobs.jobs("interactive") if j.payload["request"] == "gradient"]
+
+
+def test_overview_shows_a_cliff_beside_a_mixed_prompt_and_asks_for_both_gradients(
+    runs_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hdpo.record.folder.ASSET_RUNS", RECORDED)
+    at = open_page("overview")
+    fine(at)
+    cliff, mixed = touched(at)
+    assert (cliff["rewards"], mixed["rewards"], cliff["norm"]) == ("00000000", "00011011", None)
+    assert cliff["table"][0] == [0.0, 0.0] and cliff["table"][1] == pytest.approx([-1 / 7, 1.0])
+    assert "Cliff, 0 of 8 right: every advantage is 0. Mixed" in plainly(at) and "is being measured" in plainly(at)
+    assert gradient_questions() == [[0, 0, 0, 1, 1, 0, 1, 1], [0] * 8]
+    for job, norm in zip(
+        jobs.jobs("interactive")[::-1], (0.0, 0.125), strict=False
+    ):  # the first two questions, oldest first
+        jobs.emit(job.id, {"event": "done", "result": {"advantages": [], "grad_norm": norm}})
+    at.run()
+    assert [g["norm"] for g in touched(at)] == [{"of": "00000000", "value": 0.0}, {"of": "00011011", "value": 0.125}]
+    assert "and so is the gradient" in plainly(at) and "gradient norm 0.125" in plainly(at)
+
+
+def test_overview_takes_its_rewards_from_the_link_and_keeps_them(
+    runs_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hdpo.record.folder.ASSET_RUNS", RECORDED)
+    at = open_page("overview", overview_rewards="10000000-00011011")
+    assert touched(at)[0]["rewards"] == "10000000" and "1 of 8 right by hand" in shown(at)
+    assert gradient_questions()[-1] == [1] + [0] * 7
+    at.switch_page("../pages/glossary.py").run().switch_page("../pages/overview.py").run()
+    assert touched(at)[0]["rewards"] == "10000000"
+    at.query_params["overview_rewards"] = "1-<b>"
+    assert touched(at.run())[0]["rewards"] == "10000000", "what is no link's is passed over"
 
 
 # --- λ lab, set up ----------------------------------------------------------------------------------------

@@ -34,3 +34,9 @@ def test_the_page_lists_every_term(runs_folder: object) -> None:
     assert not at.exception
     shown = "\n".join(m.value for m in at.markdown)
     assert all(f"**{state.escape(name)}**" in shown for name in TERMS)
+
+
+def test_a_link_opens_a_text_behind_the_app(runs_folder: object) -> None:
+    at = open_page("glossary", glossary_card="true")
+    assert not at.exception
+    assert [e.proto.expanded for e in at.expander] == [True, False]
