@@ -189,6 +189,22 @@ def test_headline_and_main_figure_are_on_the_first_screen(page: sync_api.Page, s
     assert headline is not None and headline["y"] < box["y"]
 
 
+@pytest.mark.parametrize("name", ["gap", "tradeoff"])  # plotly's, and a picture of ours
+def test_a_figure_is_saved_as_it_stands(page: sync_api.Page, server: str, name: str, tmp_path: Path) -> None:
+    page.set_viewport_size({"width": 1280, "height": 1000})
+    visit(page, server, name)
+    page.get_by_text("About this figure").first.click()
+    for kind, begins in (("svg", b"<svg"), ("png", b"\x89PNG")):
+        button = page.get_by_text(f"Figure as {kind.upper()}").first
+        button.wait_for(timeout=PATIENCE)
+        with page.expect_download(timeout=PATIENCE) as download:
+            button.click()
+        download.value.save_as(tmp_path / kind)
+        saved = (tmp_path / kind).read_bytes()
+        assert saved.startswith(begins) and len(saved) > 20_000
+    assert "λ = 0.3" in (tmp_path / "svg").read_text(encoding="utf-8")
+
+
 def test_the_stage_leads_through_its_stations_by_keys_alone(page: sync_api.Page, server: str) -> None:
     page.emulate_media(color_scheme="light")
     page.set_viewport_size({"width": 1920, "height": 1080})
