@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
@@ -15,18 +16,18 @@ from workbench import state
 from workbench.components import web
 
 CSS = Path(__file__).parents[1] / "stage.css"
-RUN, BESIDE = "steep-lambda-0.3-seed-0", "steep: λ = 0, seed 0"  # recorded, and so is the scan
-PROMPT = "steep-val-0002"
+RUN, BESIDE, PROMPT = "steep-lambda-0.3-seed-0", "steep-lambda-0-seed-0", "steep-val-0002"  # recorded, as the scan is
+WATCHED = {"lab_mode": "Watch", "lab_run": RUN}
 
 
 @dataclass(frozen=True)
 class Station:
-    """One screen of a lecture: its page with settings that are known to work."""
+    """One screen of a lecture: its page with settings, by their keys, that are known to work."""
 
     name: str
     idea: str
     page: str
-    params: dict[str, str] = field(default_factory=dict)
+    params: dict[str, Any] = field(default_factory=dict)
 
 
 STATIONS = (
@@ -41,10 +42,10 @@ STATIONS = (
         "filter",
         "The filter: what is right is kept, and distilled on cliffs alone",
         "lambda_lab",
-        {"lab_run": RUN, "lab_panel": "Rollouts"},
+        {**WATCHED, "lab_panel": "Rollouts", "lab_beside": []},
     ),
-    Station("lambda", "λ: how much of it", "lambda_lab", {"lab_run": RUN, "lab_beside": BESIDE}),
-    Station("gap", "The gap: how far the student is from its teacher", "gap", {"gap_run": RUN, "gap_beside": BESIDE}),
+    Station("lambda", "λ: how much of it", "lambda_lab", {**WATCHED, "lab_panel": "Learning", "lab_beside": [BESIDE]}),
+    Station("gap", "The gap: how far the student is from its teacher", "gap", {"gap_run": RUN, "gap_beside": [BESIDE]}),
     Station("tradeoff", "The tradeoff: coverage against accuracy", "tradeoff"),
 )
 NAMES = [s.name for s in STATIONS]
@@ -52,8 +53,13 @@ NAMES = [s.name for s in STATIONS]
 
 def begin(page: str) -> bool:
     """Whether the stage is on, from the link or from before. To be called before a page is drawn."""
-    if (linked := st.query_params.get("stage", "")) in NAMES:
+    linked, held = st.query_params.get("stage", ""), st.session_state.get("stage", "")
+    if linked in NAMES and (linked != held or st.session_state.pop("stage-moved", False)):
         st.session_state["stage"] = linked
+        own = STATIONS[NAMES.index(linked)]
+        # what a link says itself goes before what the station would show; a bound setting is written by its key alone
+        given = {} if own.page != page else {k: v for k, v in own.params.items() if k not in st.query_params or held}
+        st.session_state.update(given)
     if name := st.session_state.get("stage", ""):
         if STATIONS[NAMES.index(name)].page != page:  # a link led elsewhere: the first station there, or none
             name = st.session_state["stage"] = next((s.name for s in STATIONS if s.page == page), name)
@@ -80,8 +86,8 @@ def bar(page: str) -> None:
         st.button("Leave", key="stage_off", shortcut="s", on_click=turn, args=("",))
     if back or on:
         to = STATIONS[at + (1 if on else -1)]
-        st.session_state["stage"] = to.name
-        st.switch_page(state.page(to.page), query_params={**to.params, "stage": to.name})
+        st.session_state["stage-moved"] = True
+        st.switch_page(state.page(to.page), query_params={"stage": to.name})
 
 
 def turn(name: str) -> None:
