@@ -9,7 +9,7 @@ from streamlit.delta_generator import DeltaGenerator
 from hdpo.config import SweepConfig, TrainConfig, to_json
 from hdpo.record.folder import State
 from workbench import forms, launch, state
-from workbench.components import session, verdict
+from workbench.components import by_hand, session, verdict
 from workbench.data import catalog, estimate
 from workbench.data.glossary import meaning
 
@@ -72,6 +72,7 @@ def set_up() -> None:
             chosen = config
     state.say_refusal()
     before_start(config, pair)
+    by_hand.show()
     state.link_box("lab")
     if chosen is not None:  # a widget's value can only be set before it is drawn: from the next rerun on
         st.session_state["lab_next"] = start(chosen)

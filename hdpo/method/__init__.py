@@ -23,5 +23,6 @@
 
 One update a batch of rollouts: the ratio is 1, so the clip never acts (its gradient is that of REINFORCE with a baseline).
 
-Around it: `run` (the loop, checkpoints, probes), `identity` (what a run measures with), `rehearsal` (the worst batch first, on a GPU).
+Around it: `run` (the loop, checkpoints, probes), `by_hand` (both gradients of one batch, and one plain step along them),
+`identity` (what a run measures with), `rehearsal` (the worst batch first, on a GPU).
 """

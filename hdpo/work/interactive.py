@@ -1,4 +1,4 @@
-"""What the resident worker answers: prompts, rollouts, one trace under the lens, one group's gradient.
+"""What the resident worker answers: prompts, rollouts, one trace under the lens, one group's gradient, one step by hand.
 
 The engine's own functions on one problem at a time, with JSON in and out. Payloads name their model; one is kept.
 All sides of a `rollouts` request share their draws (`hdpo.sampling.draws`): two traces part where the prompts, not chance,
@@ -11,8 +11,9 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -21,9 +22,13 @@ import torch
 from hdpo.config import Information, ModelConfig, ObjectiveConfig, PromptConfig, SamplingConfig, StepConfig, from_json
 from hdpo.data.prompts import fits, privileged_messages, reference, render, student_messages
 from hdpo.errors import BadInput, Stopped
+from hdpo.grading.boxes import last_box
 from hdpo.grading.verify import VerifierPool, outcome_of
+from hdpo.method.advantages import advantages
+from hdpo.method.by_hand import by_hand
 from hdpo.method.gap import Lens, Pair, token_gaps
-from hdpo.method.objective import Scale, group_gradient_norm
+from hdpo.method.objective import DistillItem, Scale, group_gradient_norm, with_signal
+from hdpo.method.step import count_tokens
 from hdpo.model.adapter import adapter_folder, read_adapter
 from hdpo.model.batching import Trace
 from hdpo.model.policy import Policy, Weights, load_policy
@@ -67,6 +72,7 @@ class Desk:
     def answer(self, payload: Mapping[str, Any], emit: Emit, cancelled: Cancelled) -> Any:
         """The result of one request, as JSON can hold it. Raises HdpoError, and Stopped where nobody waits any more."""
         handlers = {"info": _info, "prompt": _prompt, "rollouts": _rollouts, "lens": _lens, "gradient": _gradient}
+        handlers["by_hand"] = _by_hand
         name = payload.get("request")
         if name not in handlers:
             raise BadInput(f"request: expected one of {', '.join(handlers)}, found {name!r}. Choose one of them.")
@@ -303,6 +309,15 @@ def _written(token_ids: Sequence[int], ids: np.ndarray, probs: np.ndarray) -> li
 
 def _gradient(ask: Ask) -> dict[str, Any]:
     """Advantages under the given rewards, and the norm of this group's GRPO gradient: on a cliff exactly 0."""
+    group, rewards, objective = _group(ask)
+    scale = Scale(1, 0, ask.sampling.temperature, StepConfig().micro_batch_tokens)
+    ask.emit({"event": "phase", "text": "one backward pass"})
+    values, norm = group_gradient_norm(ask.policy, group, rewards, objective, scale)
+    return {"advantages": list(values), "grad_norm": norm, "tokens": count_tokens([group])}
+
+
+def _group(ask: Ask) -> tuple[Group, list[float | None], ObjectiveConfig]:
+    """The group of a request, its (perhaps edited) rewards, and the form of advantage that was asked for."""
     problem, traces, rewards = ask.problem, ask.get("rollouts", list), ask.get("rewards", list)
     if len(traces) != len(rewards):
         words = f"expected one for each of the {len(traces)} rollouts, found {len(rewards)}"
@@ -314,8 +329,36 @@ def _gradient(ask: Ask) -> dict[str, Any]:
         rollouts.append(Rollout(problem.id, i, t, (0.0,) * len(t), "", Outcome(given["outcome"])))
     group = Group(problem, ask.prompt("student")[1], tuple(rollouts))
     ask.check_length(len(group.prompt_ids) + max(map(len, ids), default=0))
-    objective = from_json(ObjectiveConfig, {"advantage": ask.get("advantage", str)})
-    scale = Scale(1, 0, ask.sampling.temperature, StepConfig().micro_batch_tokens)
-    ask.emit({"event": "phase", "text": "one backward pass"})
-    advantages, norm = group_gradient_norm(ask.policy, group, rewards, objective, scale)
-    return {"advantages": list(advantages), "grad_norm": norm, "tokens": sum(map(len, ids))}
+    return group, rewards, from_json(ObjectiveConfig, {"advantage": ask.get("advantage", str)})
+
+
+def _by_hand(ask: Ask) -> dict[str, Any]:
+    """Both terms' gradients on a cliff with accepted privileged traces (and on the group of a `gradient` request beside it, if
+    there is one), and the first trace's log-probs under the student's prompt before and after a step, for each λ and size."""
+    beside = ask.payload.get("beside")
+    groups = [_group(ask), *([_group(replace(ask, payload=beside))] if beside else [])]
+    traces = [ask.token_ids(t) for t in ask.get("accepted", list)]
+    if not traces:
+        raise BadInput("accepted: expected a privileged trace with R = 1 or more, found none. Choose another cliff.")
+    student, privileged = ask.prompt("student")[1], ask.prompt("privileged")[1]
+    ask.check_length(len(privileged) + max(map(len, traces)))
+    grpo = [item for g, rewards, o in groups for item in with_signal(g, advantages(rewards, o.advantage))]
+    distil = [DistillItem(Trace(student, t), Trace(privileged, t)) for t in traces]
+    tokens = count_tokens([g for g, *_ in groups]), sum(map(len, traces))
+    scale = Scale(*tokens, ask.sampling.temperature, StepConfig().micro_batch_tokens)
+    ask.emit({"event": "phase", "text": "two backward passes, and a step for each λ and size"})
+    grid = ask.get("lambdas", list), ask.get("sizes", list)
+    found = by_hand(ask.policy, (grpo, distil), groups[0][2], scale, distil[0].student, grid)
+    shown = pieces(ask.policy.tokenizer, traces[0])
+    return {**asdict(found), "pieces": shown, "answer": answer_tokens(shown)}
+
+
+def answer_tokens(pieces: Sequence[str]) -> list[int]:
+    r"""The positions of the tokens of which the boxed answer consists.
+
+    >>> answer_tokens(["so ", "\\boxed", "{4", "2", "}", "."])
+    [2, 3]
+    """
+    begin, end = last_box("".join(pieces)) or (0, 0)
+    ends = list(accumulate(map(len, pieces)))
+    return [i for i, (p, stop) in enumerate(zip(pieces, ends, strict=True)) if stop > begin and stop - len(p) < end]

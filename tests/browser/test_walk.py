@@ -22,7 +22,7 @@ import pytest
 
 from hdpo.assets import ASSETS
 from hdpo.record.folder import Run
-from workbench.components import gradient, stage
+from workbench.components import by_hand, gradient, stage
 from workbench.components.request import Request
 from workbench.components.web import document
 from workbench.data import fates
@@ -391,3 +391,19 @@ def test_advantages_grow_from_a_click_from_disk(page: sync_api.Page, motion: str
         assert ("0s" if motion == "reduce" else "0.4s") in seconds
         alone.get_by_role("button", name="As sampled").first.click()
         assert said.first.inner_text() == "Equal rewards, every advantage 0; gradient norm 0."
+
+
+def test_lambda_is_turned_by_hand_from_disk(page: sync_api.Page, tmp_path: Path) -> None:
+    logp = [[[-1.0, -4.0 + i * (i > 0) * 0.5 + j * 0.1 * i] for j in range(6)] for i in range(6)]
+    found = {"grpo": 0.0, "jsd": 0.01, "cosine": None, "sums": [0.01 * lam for lam in by_hand.LAMBDAS]}
+    found |= {"pieces": ["<b>", ";"], "answer": [0], "before": [-1.0, -4.0], "after": logp}
+    with from_disk(page, "by_hand", by_hand.data_of(found), tmp_path, "reduce") as alone:
+        said = alone.locator("output")
+        assert "right token ; (▼) 1.8 % → " in said.inner_text() and "Cosine" not in said.inner_text()
+        alone.get_by_role("slider", name="λ").focus()
+        for _ in range(3):
+            alone.keyboard.press("ArrowLeft")
+        assert "1.8 % → 1.8 %" in said.inner_text(), "λ = 0 on a cliff moves nothing"
+        alone.get_by_role("img", name="norm of ∇L_GRPO: 0, norm of λ·∇L_JSD: 0, norm of their sum: 0").wait_for()
+        assert alone.get_by_role("slider", name="λ").get_attribute("aria-valuetext") == "λ = 0"
+        assert alone.locator(".hand title").first.text_content().startswith("<b>: ")

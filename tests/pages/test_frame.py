@@ -23,7 +23,7 @@ from hdpo.record.files import write_aside
 from hdpo.record.folder import ASSET_RUNS as RECORDED
 from hdpo.record.folder import Run, RunWriter, State
 from hdpo.work import jobs
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, needs_model
 from tests.fakes import fake_pair, fake_scan_run, fake_train_run, figures, open_page, shares, step_row
 from workbench import forms, launch, state
 from workbench.data import silence
@@ -187,6 +187,35 @@ def test_overview_takes_its_rewards_from_the_link_and_keeps_them(
     assert touched(at)[0]["rewards"] == "10000000"
     at.query_params["overview_rewards"] = "1-<b>"
     assert touched(at.run())[0]["rewards"] == "10000000", "what is no link's is passed over"
+
+
+# --- λ by hand --------------------------------------------------------------------------------------------
+
+
+def test_lambda_by_hand_measures_a_recorded_cliff_once_it_is_opened(runs_folder: Path) -> None:
+    needs_model()
+    from hdpo.work.interactive import Desk
+
+    assert not asked_by_hand(open_page("lambda_lab")), "folded, nothing is asked"
+    at = open_page("lambda_lab", lab_hand="true")
+    (job,) = asked_by_hand(at)
+    found = Desk().answer(job.payload, lambda _: None, lambda: False)
+    assert found["grpo"] == 0.0, "the recorded prompt is a cliff"
+    jobs.emit(job.id, {"event": "done", "result": found})
+    at.run()
+    fine(at)
+    drawn = figures(at)["lab-by-hand"]
+    lam, size = (drawn[name][i] for name, i in zip(("lambdas", "sizes"), drawn["at"], strict=True))
+    assert (lam["value"], size) == (0.3, 100.0) and drawn["pieces"][drawn["right"]] == ";"
+    after = drawn["after"][drawn["at"][0]][drawn["at"][1]][drawn["right"]]
+    assert after > drawn["before"][drawn["right"]] == min(drawn["before"])
+    words = f"takes it to {100 * after:.1f} %; GRPO alone moves nothing"
+    assert words in plainly(at)
+
+
+def asked_by_hand(at: AppTest) -> list[jobs.Job]:
+    fine(at)
+    return [j for j in jobs.jobs("interactive") if j.payload["request"] == "by_hand"]
 
 
 # --- λ lab, set up ----------------------------------------------------------------------------------------

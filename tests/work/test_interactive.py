@@ -170,6 +170,24 @@ def test_a_cliff_has_no_gradient_until_a_reward_is_edited(desk, sampled):
     assert edited["tokens"] == sum(len(r["token_ids"]) for r in rollouts)
 
 
+def test_a_step_by_hand_on_a_cliff_and_beside_another_group(desk, sampled):
+    def given(outcome: str, rewards: list[float]) -> dict:
+        rollouts = [{"token_ids": r["token_ids"], "outcome": outcome} for r in sampled[0]["student"]["rollouts"]]
+        return {"rollouts": rollouts, "rewards": rewards, "advantage": "leave-one-out"}
+
+    peeked = [r["token_ids"] for r in sampled[0]["privileged"]["rollouts"][:2]]
+    more = {"accepted": peeked, "lambdas": [0.0, 1.0], "sizes": [10.0]}
+    alone, _ = ask(desk, "by_hand", **given("wrong", [0.0] * 4), **more)
+    assert alone["grpo"] == 0.0 and alone["cosine"] is None and alone["sums"] == [0.0, alone["jsd"]]
+    assert alone["after"][0][0] == alone["before"] != alone["after"][1][0]
+    assert "".join(alone["pieces"][i] for i in alone["answer"]) == sampled[0]["privileged"]["rollouts"][0]["answer"]
+    beside = {"problem": asdict(PROBLEM), "prompts": to_json(PromptConfig()), "request": "gradient"}
+    both, _ = ask(
+        desk, "by_hand", **given("wrong", [0.0] * 4), **more, beside=beside | given("wrong", [1.0, 0.0, 0.0, 0.0])
+    )
+    assert both["grpo"] > 0 and -1 <= both["cosine"] <= 1 and both["jsd"] == pytest.approx(alone["jsd"], rel=1e-4)
+
+
 @pytest.mark.parametrize(
     ("request_name", "fields", "words"),
     [
@@ -184,6 +202,11 @@ def test_a_cliff_has_no_gradient_until_a_reward_is_edited(desk, sampled):
             "gradient",
             {"rollouts": [], "rewards": [1.0], "advantage": "std-normalised"},
             "rewards: expected one for each",
+        ),
+        (
+            "by_hand",
+            {"rollouts": [], "rewards": [], "advantage": "leave-one-out", "accepted": []},
+            "accepted: expected a privileged trace",
         ),
         ("info", {"model": {"model": "/nowhere"}}, "model: expected 'bundled'"),
     ],

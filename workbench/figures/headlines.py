@@ -231,6 +231,18 @@ def gradient(rollouts: pd.DataFrame) -> str:
     return " ".join(parts)
 
 
+def by_hand(steps: pd.DataFrame, lam: float, size: float) -> str:
+    """What one step at this λ does, beside GRPO's own. steps: `components.by_hand.frame_of`."""
+    at = steps[steps["size"] == size].set_index("lambda")
+    before, alone, both = (
+        f"{100 * p:.1f} %" for p in (at["token_before"][lam], at["token_after"][0.0], at["token_after"][lam])
+    )
+    grpo = "GRPO alone moves nothing" if at["norm_grpo"][lam] == 0 else f"GRPO alone takes it to {alone}"
+    was, now = (f"{at[f'mean_logp_{when}'][lam]:.2f}".replace("-", "−") for when in ("before", "after"))
+    trace = f"The whole trace goes from {was} to {now} nats a token."
+    return f"Right token {before}: a step of α = {size:g} at λ = {lam:g} takes it to {both}; {grpo}. {trace}"
+
+
 # --- the gap ----------------------------------------------------------------------------------------------------------
 
 
