@@ -1,4 +1,4 @@
-"""Prompts: the student's, and the privileged x ⊕ y* (Sec. 3.1 of the paper) with the reference in the user turn.
+"""Prompts: the student's, and the privileged x ⊕ y* (Algorithm 1, line 4) with the reference in the user turn.
 
 A prompt is one user message through the tokenizer's own chat template, so a reference can never stand in the
 assistant turn. The privileged information is a choice; two of the choices are wrong on purpose, as controls.

@@ -42,7 +42,7 @@ STATIONS = (
         "filter",
         "The filter: what is right is kept, and distilled on cliffs alone",
         "lambda_lab",
-        {**WATCHED, "lab_panel": "Rollouts", "lab_beside": []},
+        {**WATCHED, "lab_panel": "Rollouts", "lab_beside": [], "lab_step": 15},
     ),
     Station("lambda", "λ: how much of it", "lambda_lab", {**WATCHED, "lab_panel": "Learning", "lab_beside": [BESIDE]}),
     Station("gap", "The gap: how far the student is from its teacher", "gap", {"gap_run": RUN, "gap_beside": [BESIDE]}),
