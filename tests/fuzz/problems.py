@@ -226,6 +226,7 @@ def separated(rng: Random, folder: Path, rows: Rows) -> Path:
 def parquet(rng: Random, folder: Path, rows: Rows) -> Path:
     """Columns of one type each, as Parquet has them: the first type that holds all cells, or a type of its own."""
     path = folder / "set.parquet"
+    path.touch()
     arrays = {}
     for name in dict.fromkeys(column for row in rows for column in row):
         cells = [row.get(name) for row in rows]
