@@ -226,7 +226,6 @@ def separated(rng: Random, folder: Path, rows: Rows) -> Path:
 def parquet(rng: Random, folder: Path, rows: Rows) -> Path:
     """Columns of one type each, as Parquet has them: the first type that holds all cells, or a type of its own."""
     path = folder / "set.parquet"
-    path.touch()
     arrays = {}
     for name in dict.fromkeys(column for row in rows for column in row):
         cells = [row.get(name) for row in rows]
@@ -250,6 +249,7 @@ def parquet(rng: Random, folder: Path, rows: Rows) -> Path:
         arrays[name] = first_that_works(makers)
     with suppress(pyarrow.ArrowNotImplementedError):  # an object without a field: what was begun is the file
         pyarrow.parquet.write_table(pyarrow.table(arrays), path)
+    path.touch()  # pyarrow takes away what it could not finish
     return path
 
 
