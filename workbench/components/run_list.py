@@ -128,7 +128,12 @@ def restore() -> None:
 def compare(runs: dict[str, Run], labels: dict[str, str]) -> None:
     """What several runs came to, what it is worth where it can be compared, and the settings in which they differ."""
     ids = st.multiselect(
-        "Compare", list(runs), format_func=lambda i: labels[i], key="runs_compare", placeholder="two runs or more"
+        "Compare",
+        list(runs),
+        format_func=lambda i: labels[i],
+        key="runs_compare",
+        placeholder="two runs or more",
+        **state.LINKED,
     )
     if len(several := [runs[i] for i in ids]) < 2:
         return
