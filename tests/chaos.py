@@ -85,6 +85,8 @@ def broken(chaos: Chaos, root: Path, words: str, name: str, kills: int) -> Run:
         psutil.wait_procs([victim], timeout=60)
         if process is not None:
             process.wait(PATIENCE)  # where a rank was killed, its terminal notices
+        while (job := jobs.running_heavy(root)) and job.pid != victim.pid and psutil.pid_exists(job.pid):
+            time.sleep(0.1)  # and so does the app's trainer: until then the run is rightly called running
         chaos.left -= 1
         chaos.killed[name] = chaos.killed.get(name, 0) + 1
         run = own_run(root, words.split()[0])
