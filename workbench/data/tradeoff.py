@@ -261,8 +261,13 @@ def measured(run: Run, step: int, metric: str, levels: Sequence[int]) -> dict[st
             return None
         e = mean_pass_at_k(count_pairs(frame), 1)
         return {"value": e.value, "low": e.low, "high": e.high}
-    rows = [r for r in catalog.rows_of(run, "eval") if r["step"] == step]
-    return dict(catalog.measured(rows[-1])).get(metric) if rows else None
+    return read_evaluations(str(run.path), catalog.stamp(run.path / "metrics.jsonl")).get(step, {}).get(metric)
+
+
+@lru_cache(maxsize=100)
+def read_evaluations(path: str, at: catalog.Stamp) -> dict[int, dict[str, dict[str, float]]]:
+    """Step → metric → value, low, high."""
+    return {int(r["step"]): dict(catalog.measured(r)) for r in catalog.rows_of(Run(Path(path)), "eval")}
 
 
 def points(runs: Sequence[Run], at: At, x: str) -> pd.DataFrame:
@@ -271,22 +276,22 @@ def points(runs: Sequence[Run], at: At, x: str) -> pd.DataFrame:
 
     The base is the run's own evaluation at step 0. Runs without x or y at this step are left out.
     """
-    levels, pair = lower_levels(runs), (x, coverage(runs))
-    rows = []
-    for facts, run in zip(describe(runs).to_dict("records"), runs, strict=True):
-        step = step_of(run, at)
-        at_x, at_y = (measured(run, step, metric, levels) for metric in pair)
-        base = [(measured(run, 0, metric, levels) or NOT_MEASURED)["value"] for metric in pair]
-        if at_x and at_y:
-            ends = {"x": at_x["value"], "x_low": at_x["low"], "x_high": at_x["high"]}
-            ends |= {"y": at_y["value"], "y_low": at_y["low"], "y_high": at_y["high"]}
-            rows.append({**facts, "step": step, **ends, "base_x": base[0], "base_y": base[1]})
-    return pd.DataFrame(rows)
+    return paths(runs, [at], x).drop(columns="moment", errors="ignore")
 
 
 def paths(runs: Sequence[Run], moments: Sequence[At], x: str) -> pd.DataFrame:
     """`points` at each of these moments, numbered in the column `moment`."""
-    return pd.concat([points(runs, at, x).assign(moment=i) for i, at in enumerate(moments)], ignore_index=True)
+    levels, pair, rows = lower_levels(runs), (x, coverage(runs)), []
+    for facts, run in zip(describe(runs).to_dict("records"), runs, strict=True):
+        base = [(measured(run, 0, metric, levels) or NOT_MEASURED)["value"] for metric in pair]
+        for number, at in enumerate(moments):
+            step = step_of(run, at)
+            at_x, at_y = (measured(run, step, metric, levels) for metric in pair)
+            if at_x and at_y:
+                ends = {"x": at_x["value"], "x_low": at_x["low"], "x_high": at_x["high"]}
+                ends |= {"y": at_y["value"], "y_low": at_y["low"], "y_high": at_y["high"]}
+                rows.append({**facts, "step": step, **ends, "base_x": base[0], "base_y": base[1], "moment": number})
+    return pd.DataFrame(rows)
 
 
 def pass_k_table(runs: Sequence[Run], at: At) -> pd.DataFrame:
