@@ -60,14 +60,15 @@ class Need:
 def need(config: Config, found: Facts | None = None, gpu: bool = False, arms: int = 0) -> Need | None:
     """What one process of this job will hold; None where the model says too little of itself, or is not there.
 
-    arms: members of a sweep that advance together, each with a model and an adapter of its own; 0: as many as will. gpu: of a plain model, one layer at a time takes its activations and the others their inputs (`Policy.hidden`). On a
-    CPU it is the same, but the process keeps what was freed: all layers' activations are what was measured there.
+    gpu: of a plain model, one layer at a time takes its activations and the others their inputs (`Policy.hidden`). On a
+    CPU it is the same, but the process keeps what was freed: all layers' activations are what was measured there. arms: members
+    of a sweep that advance together, each with a model and an adapter of its own; 0: as many as will where they fit.
     """
     model = model_of(config)
     found = found or known(model.model, model.revision)
     if found is None or found.shape is None:
         return None
-    inner, arms = (config.train, arms or arms_at_once(config)) if isinstance(config, SweepConfig) else (config, 1)
+    inner, arms = (config.train, arms or most_arms(config)) if isinstance(config, SweepConfig) else (config, 1)
     width, shape = BYTES[model.dtype], found.shape
     weights = found.parameters * width
     folded = FOLDED_COPIES * weights if found.parameters < FLAT_BELOW else 0
@@ -103,14 +104,18 @@ def memory_here(device: str) -> tuple[str, int]:
     return MAIN, psutil.virtual_memory().total
 
 
+def most_arms(config: SweepConfig) -> int:
+    """How many members of one seed may advance together in one process. One where vLLM holds the memory, and of several
+    processes, which must not part."""
+    model = model_of(config)
+    return min(len(config.lambdas), MOST_ARMS) if model.sampler != "vllm" and model.processes == 1 else 1
+
+
 def arms_at_once(config: SweepConfig) -> int:
-    """How many members of one seed advance together in one process: up to MOST_ARMS where they fit beside each other,
-    else one. One also where vLLM holds the memory, and of several processes, which must not part."""
-    model, arms = model_of(config), min(len(config.lambdas), MOST_ARMS)
-    what, total = memory_here(model.device)
-    found = need(config, gpu=what != MAIN, arms=arms)
-    fits = found is not None and found.total <= total and model.sampler != "vllm" and model.processes == 1
-    return arms if fits else 1
+    """As many as may, where they fit beside each other in the memory that there is; else one."""
+    what, total = memory_here(model_of(config).device)
+    found = need(config, gpu=what != MAIN)
+    return most_arms(config) if found is not None and found.total <= total else 1
 
 
 def check_fits(config: Config) -> None:

@@ -43,9 +43,15 @@ def beside(path: Path) -> Iterator[Path]:
     with writing(path):
         try:
             yield aside
-            if path.is_dir():  # a folder gives way to no other, and must not be gone before that has its name
-                os.replace(path, old)
-            os.replace(aside, path)
+            if not path.is_dir():
+                os.replace(aside, path)
+                return
+            os.replace(path, old)  # a folder gives way to no other, and must not be gone before that has its name
+            try:
+                os.replace(aside, path)
+            except OSError:
+                os.replace(old, path)
+                raise
             shutil.rmtree(old, ignore_errors=True)
         finally:
             shutil.rmtree(aside, ignore_errors=True) if aside.is_dir() else aside.unlink(missing_ok=True)

@@ -2,8 +2,8 @@
 
 Reads the frozen config, calls the engine's function for its kind, and leaves the status at done, stopped or failed,
 with a sentence. Members of a sweep are run folders of their own; those of one seed advance together, a step of each at
-a time, so that what sets them apart is seen from the first one on. A run whose config asks for several processes is handed to `accelerate launch`, which starts this module once for each:
-`python -m hdpo.work.execute RUN`.
+a time, so that what sets them apart is seen from the first one on. A run whose config asks for several processes is
+handed to `accelerate launch`, which starts this module once for each: `python -m hdpo.work.execute RUN`.
 
 This file is long: an attempt, a sweep of attempts and their launch end in one place, with one sentence each.
 """
@@ -210,7 +210,7 @@ def where_it_goes_on(path: Path) -> str:
     if kind == "sweep":
         members = [path.parent / m["id"] for m in run.members()]
         left = {i: Run(p).newest_checkpoint()[0] for i, p in enumerate(members, 1) if not _is_done(p)}
-        if members and max(left.values(), default=0) >= 0:
+        if members and (len(left) < len(members) or max(left.values()) >= 0):
             after = [f"{i} after step {step}" if step >= 0 else f"{i}" for i, step in left.items()]
             where = f"goes on with member {', '.join(after) or len(members) + 1} of {len(config.members())}"
     elif kind in ("scan", "evaluate") and (done := sum(map(len, run.chunks()))):
@@ -281,7 +281,7 @@ def _sweep(writer: RunWriter, config: SweepConfig, report: Report, total: int) -
                 (path / "stop").unlink(missing_ok=True)
                 begun[path] = member
         report("starting", sum(p.done for p in told.values()), total)
-        also = {p: _told_as_sweep(report, p, _title(m), told, total) for p, m in begun.items()}
+        also = {p: _told_as_sweep(report, p, m, told, total) for p, m in begun.items()}
         endings = in_turn([_attempt(p, True, also[p], (writer.path,), report.ranks) for p in begun])
         if report.ranks.agree(stop_requested(writer.path)):
             raise Stopped("Stopped on request.")
@@ -315,7 +315,7 @@ def _sweep_by_ray(writer: RunWriter, config: SweepConfig, report: Report, total:
     return [f"{p.name} ({_title(m)}): {s.message or s.state.value}" for p, m, s in ends if s.state is not State.DONE]
 
 
-def _told_as_sweep(report: Report, path: Path, words: str, told: dict[Path, Progress], total: int) -> Also:
+def _told_as_sweep(report: Report, path: Path, member: TrainConfig, told: dict[Path, Progress], total: int) -> Also:
     """One member's progress as the sweep's, counted in steps of all members: its time left is that of the members that
     know theirs, and for each of the others what those take in the mean. told: the newest word of each begun or done."""
 
@@ -323,8 +323,9 @@ def _told_as_sweep(report: Report, path: Path, words: str, told: dict[Path, Prog
         told[path] = p
         took = {m: _took(m) for m in told}
         known = [took[m] + (q.seconds_left or 0.0) for m, q in told.items() if q.done and took[m]]
-        left = sum(known) + (total // p.total - len(known)) * mean(known) - sum(took.values()) if known else None
-        report.tell(Progress(f"{words}: {p.phase}", sum(q.done for q in told.values()), total, "steps", left))
+        others = total // member.step.steps - len(known)
+        left = sum(known) + others * mean(known) - sum(took.values()) if known else None
+        report.tell(Progress(f"{_title(member)}: {p.phase}", sum(q.done for q in told.values()), total, "steps", left))
 
     return tell
 

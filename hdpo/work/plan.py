@@ -114,7 +114,8 @@ def work_words(config: fit.Config) -> list[str]:
 
 
 def memory_words(config: fit.Config, found: Facts | None) -> list[str]:
-    on_gpu, on_cpu = (fit.need(config, found, gpu) for gpu in (True, False))
+    arms = fit.arms_at_once(config) if isinstance(config, SweepConfig) else 0
+    on_gpu, on_cpu = (fit.need(config, found, gpu, arms) for gpu in (True, False))
     if on_gpu is None or on_cpu is None:
         return ["Memory: not known before the model is there."]
     parts = ", ".join(f"{f.name} {getattr(on_gpu, f.name) / GIB:.2f}" for f in fields(on_gpu))

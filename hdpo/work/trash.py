@@ -16,12 +16,12 @@ TRASH = ".trash"
 def discard(run: Run) -> list[Run]:
     """Move a run to the trash. Returns what was moved, as it lies there. Raises BadInput for one that came with the
     project, Busy for one that waits or is at work."""
+    if run.recorded:
+        raise BadInput(f"{run.id}: expected a run of yours, found one that comes with the project. Those stay.")
     root, several = run.path.parent, [run, *(m for _, m in members(run))]
     jobs.recover(root)
     pending = {j.payload.get("run") for j in jobs.pending_heavy(root)}
     for r in several:
-        if r.recorded:
-            raise BadInput(f"{r.id}: expected a run of yours, found one that comes with the project. Those stay.")
         if r.id in pending or held(r.path) or r.status().state in (State.RUNNING, State.UNHEARD):
             raise Busy(f"{r.id} waits or is at work. Stop it first: python -m hdpo runs stop {r.id}")
     return [_moved(r, root / TRASH) for r in several]

@@ -620,6 +620,7 @@ def test_the_server_never_imports_torch(real_train_run: Path, real_scan_run: Pat
         "from tests.fakes import open_page\n"
         f"at = [open_page(p, lab_run={real_train_run.name!r}) for p in "
         "('overview', 'cliffs', 'side_by_side', 'lambda_lab', 'gap', 'tradeoff', 'runs')]\n"
+        "at.append(open_page('lambda_lab'))\n"  # its form
         "print([e.message for a in at for e in a.exception])\n"
         "print(sorted({m.split('.')[0] for m in sys.modules} & {'torch', 'transformers', 'peft'}))\n"
     )

@@ -77,4 +77,5 @@ def test_a_folder_gives_way_only_to_a_whole_one(tmp_path: Path) -> None:
     assert [(tmp_path / "model" / "weights").read_text()] == ["new"] and len(list(tmp_path.iterdir())) == 1
     with pytest.raises(HdpoError), beside(tmp_path / "model"):
         pass  # nothing was made, so that the rename fails
-    assert [p.read_text() for p in tmp_path.rglob("weights")] == ["new"]  # not lost with it
+    assert [str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*")] == ["model", "model/weights"]
+    assert (tmp_path / "model" / "weights").read_text() == "new"  # not lost with it, and where it was

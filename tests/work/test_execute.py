@@ -18,7 +18,7 @@ from hdpo.errors import BadInput, HdpoError
 from hdpo.model.fit import arms_at_once
 from hdpo.processes import holding
 from hdpo.record.folder import Run, RunWriter, State, request_stop
-from hdpo.work.execute import execute
+from hdpo.work.execute import execute, where_it_goes_on
 
 
 @pytest.fixture
@@ -251,6 +251,19 @@ def test_the_members_of_a_seed_advance_together_and_an_interrupt_ends_them_all(r
         execute(path, False)
     assert steps[:8] == [(0, step, lam) for step in range(1, 5) for lam in (0.0, 0.3)]
     assert [Run(root / m["id"]).status().state for m in book(path)] == [State.DONE] * 2 + [State.STOPPED] * 2
+
+
+def test_where_a_sweep_goes_on_counts_the_members_that_are_done(root, engine):
+    engine.script = raises_of_seed_1
+    path = a_sweep()
+    with pytest.raises(KeyboardInterrupt):
+        execute(path, False)
+    assert where_it_goes_on(path).startswith("Resume goes on with member 3, 4 of 4: ")
+
+
+def raises_of_seed_1(writer, config, step):
+    if config.seed == 1:
+        raise KeyboardInterrupt
 
 
 def test_at_most_four_arms_of_one_seed_advance_together():
