@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
@@ -125,28 +126,34 @@ def runs_frame() -> pd.DataFrame:
     has changed, and of a list that stands still the frame itself is kept.
     """
     global _listed
-    runs = folder.all_runs()
-    now = tuple((path := str(run.path), *(stamp(f"{path}/{name}") for name in READ)) for run in runs)
-    ended = all(_rows.get(key, {}).get("ended") for key in now)
-    if not ended or _listed[0] != now:
-        for run, key in zip(runs, now, strict=True):
-            if not _rows.get(key, {}).get("ended"):
-                _rows[key] = run_row(run)
-        for old in _rows.keys() - set(now):
-            del _rows[old]
-        parents = {m["id"]: run.id for run, key in zip(runs, now, strict=True) for m in _rows[key]["members"]}
-        frame = pd.DataFrame(
-            [{**_rows[key], "sweep": parents.get(run.id, "")} for run, key in zip(runs, now, strict=True)],
-            columns=RUN_COLUMNS,
-        )
-        frame["created"] = pd.to_datetime(frame["created"])
-        _listed = (now, frame)
-    return _listed[1]
+    held, now, rows = _listed, {}, {}
+    for run in folder.all_runs():
+        path = str(run.path)
+        now[path] = tuple(stamp(f"{path}/{name}") for name in READ)
+        kept = held.rows.get(path)
+        still = kept is not None and kept["ended"] and held.at.get(path) == now[path]
+        rows[path] = kept if kept is not None and still else run_row(run)
+    if held.at == now and all(rows[path] is held.rows.get(path) for path in now):
+        return held.frame
+    parents = {m["id"]: row["id"] for row in rows.values() for m in row["members"]}
+    listed = [{**row, "sweep": parents.get(row["id"], "")} for row in rows.values()]
+    frame = pd.DataFrame(listed, columns=RUN_COLUMNS)
+    frame["created"] = pd.to_datetime(frame["created"])
+    _listed = Listed(now, rows, frame)  # replaced as a whole: sessions are threads
+    return frame
+
+
+@dataclass(frozen=True)
+class Listed:
+    """The list as it was last read, by path: what each row is valid for, the row, and the frame of them all."""
+
+    at: dict[str, tuple[Stamp, ...]]
+    rows: dict[str, dict[str, Any]]
+    frame: pd.DataFrame
 
 
 READ = (".", "config.json", "status.json", "metrics.jsonl")  # names, notes and members are renamed into the folder
-_rows: dict[tuple[Any, ...], dict[str, Any]] = {}
-_listed: tuple[tuple[Any, ...], pd.DataFrame] = ((), pd.DataFrame(columns=RUN_COLUMNS))
+_listed = Listed({}, {}, pd.DataFrame(columns=RUN_COLUMNS))
 
 
 def run_row(run: Run) -> dict[str, Any]:
