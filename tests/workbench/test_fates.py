@@ -8,6 +8,7 @@ from hdpo.assets import ASSETS
 from hdpo.record.folder import Run
 from workbench.components import cliff_map
 from workbench.data import fates
+from workbench.data.basis import moments
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def test_fates_and_headline_are_those_of_the_tables(run: Run) -> None:
         before, now = rights(r, 0), rights(r, 60)
         cliffs = {i for i, c in before.items() if not c}
         recovered = {i for i in cliffs if now[i]}
-        between = {i for i in cliffs for step in fates.shared_steps(arms) if rights(r, step)[i]}
+        between = {i for i in cliffs for step in moments(arms, "steps") if rights(r, step)[i]}
         assert told.loc[arm, "cliffs before"] == len(cliffs) and told.loc[arm, "recovered"] == len(recovered)
         assert told.loc[arm, "relapsed"] == len(between - recovered)
         assert told.loc[arm, "newly lost"] == sum(1 for i, c in before.items() if c and not now[i])

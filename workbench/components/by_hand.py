@@ -25,7 +25,7 @@ SIZES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 START = (0.3, 100.0)  # where the sliders stand, and what the headline tells
 NOTE = (
     "What this is: the gradient of each term with respect to the LoRA weights, and one accepted privileged trace, read under the "
-    "prompt without the solution before and after one step θ − α∇L, taken on a copy of the adapter: each bar is the probability of "
+    "prompt without the solution before and after one step θ − α∇L, which is measured and taken back: each bar is the probability of "
     "a token given those before it. The right token is the one that the student gives least to. Training takes AdamW's step instead, "
     "which gives each weight about the same length, so α is no learning rate of a run. What is normal: without λ a cliff moves "
     "nothing; with it the few tokens rise where the plan goes on, and a step that is too long breaks the others. "

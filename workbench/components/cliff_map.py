@@ -16,13 +16,14 @@ from workbench.components import figure, picker, scans, session
 from workbench.components.follow import badges, follow
 from workbench.components.web import Picture
 from workbench.data import catalog, explore, fates, verdict
+from workbench.data.basis import moments
 from workbench.figures import cliffs, headlines
 from workbench.state import LINKED, escape, linked_choice, page
 
 SCAN = "scan"
 NOTE = (
     "What this is: a dot a prompt, higher the more of its samples are right; the band at the bottom holds the cliffs, where none "
-    "is. Places within a cell say nothing; above 16 samples, rates are drawn in sixteenths. Reinforcement learning hears only of "
+    "is. Places within a cell say nothing; above 16 samples, rates are drawn in sixteenths, in narrow columns in eighths. Reinforcement learning hears only of "
     "the prompts in the middle: in the band and at 100 % every reward is the same, so every advantage is zero. "
 )
 STILL = NOTE + (
@@ -52,8 +53,8 @@ def table_of(run: Run, arms: Sequence[Run]) -> pd.DataFrame:
     """The prompts of the scan, or of the last evaluation that the arms share, as `explore.prompt_table`."""
     if not arms:
         return explore.prompt_table(catalog.scan_frame(run))
-    steps = fates.shared_steps(arms)
-    return explore.prompt_table(fates.as_scan(arms[-1], steps[-1] if steps else 0, problems_of(arms[-1])))
+    step = max(moments(arms, "steps"), default=0)
+    return explore.prompt_table(fates.as_scan(arms[-1], step, problems_of(arms[-1])))
 
 
 def problems_of(run: Run) -> dict[str, Problem]:
@@ -71,7 +72,6 @@ def source_of(run: Run) -> picker.ProblemSource:
 def show(run: Run, arms: Sequence[Run], listed: set[str], opened: str | None) -> None:
     """The map with what its runs are doing, redrawn while one of them goes on; a full rerun at the end. listed: prompts that the
     filters let through, the others are faint."""
-
     active = any(not r.status().state.ended for r in arms or [run])
 
     def draw() -> None:

@@ -51,10 +51,10 @@ STATIONS = (
 NAMES = [s.name for s in STATIONS]
 
 
-def begin(page: str) -> bool:
-    """Whether the stage is on, from the link or from before. To be called before a page is drawn."""
+def begin(page: str) -> None:
+    """The stage as the link says, or as it was. To be called before a page is drawn."""
     linked, held = st.query_params.get("stage", ""), st.session_state.get("stage", "")
-    if linked in NAMES and (linked != held or st.session_state.pop("stage-moved", False)):
+    if linked in NAMES and linked != held:
         st.session_state["stage"] = linked
         own = STATIONS[NAMES.index(linked)]
         # what a link says itself goes before what the station would show; a bound setting is written by its key alone
@@ -65,7 +65,6 @@ def begin(page: str) -> bool:
             name = st.session_state["stage"] = next((s.name for s in STATIONS if s.page == page), name)
         st.query_params["stage"] = name
         st.html(CSS)
-    return bool(name)
 
 
 def bar(page: str) -> None:
@@ -86,7 +85,6 @@ def bar(page: str) -> None:
         st.button("Leave", key="stage_off", shortcut="s", on_click=turn, args=("",))
     if back or on:
         to = STATIONS[at + (1 if on else -1)]
-        st.session_state["stage-moved"] = True
         st.switch_page(state.page(to.page), query_params={"stage": to.name})
 
 

@@ -15,6 +15,7 @@ from hdpo.evidence.stats import rate_interval
 from hdpo.record.folder import Run
 from hdpo.records import Problem
 from workbench.data import catalog, tradeoff, verdict
+from workbench.data.basis import moments
 
 COLUMNS = ("arm", "lambda", "step", "problem_id", "level", "source", "n", "correct", "state")
 
@@ -26,16 +27,11 @@ def arms_of(run: Run) -> list[Run]:
     return [*partners, run]
 
 
-def shared_steps(arms: Sequence[Run]) -> list[int]:
-    """Steps that all of these runs have evaluated, ascending."""
-    return sorted(set.intersection(*(set(catalog.table_steps(run, "eval")) for run in arms)))
-
-
 def over_steps(arms: Sequence[Run]) -> pd.DataFrame:
     """One row an arm, step and measured prompt, in this order. Columns: COLUMNS; state: regime or fate."""
     names, parts = catalog.arm_labels(arms), []
     for run in arms:
-        found = [tradeoff.counts(run, step).reset_index().assign(step=step) for step in shared_steps(arms)]
+        found = [tradeoff.counts(run, step).reset_index().assign(step=step) for step in moments(arms, "steps")]
         rows = pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=[*COLUMNS, "kind"])
         parts.append(
             rows.assign(arm=names[run.id], state=states(rows), **{"lambda": tradeoff.settings(run)["lambda_"]})

@@ -273,13 +273,9 @@ def trace(tokens: pd.DataFrame, before: int, after: int) -> str:
         return "This trace has no gap."
     widest = tokens.loc[tokens["before"].idxmax()]
     few = int((tokens["before"].sort_values(ascending=False).cumsum() < 0.5 * total).sum()) + 1
-    half = (
-        f"{few} of {len(tokens)} tokens of this {widest['on']} trace carry half of its gap"
-        if few > 1
-        else (f"One of {len(tokens)} tokens of this {widest['on']} trace carries half of its gap")
-    )
-    then = f"at step {before} and {widest['after']:.2f} at step {after}"
-    return f"{half}; it is widest at token {widest['position'] + 1}, {widest['token']!r}: {widest['before']:.2f} nats {then}."
+    half = f"Half of the gap of this {widest['on']} trace lies on {few} of {len(tokens)} tokens"
+    then = f"{widest['before']:.2f} nats at step {before} and {widest['after']:.2f} at step {after}"
+    return f"{half}; it is widest at token {widest['position'] + 1}, {widest['token']!r}: {then}."
 
 
 def positions(before: pd.DataFrame, after: pd.DataFrame) -> str:

@@ -1,6 +1,5 @@
-// The one player: a play button, a slider and the words of the step, for whatever has steps. Arrow keys step, space plays;
-// where the reader asked for less motion a play is a jump from step to step.
-const STILL = matchMedia("(prefers-reduced-motion: reduce)")
+// The one player: a play button, a slider and the words of the step, for whatever has steps. Arrow keys step, space plays. It
+// jumps from step to step: what moves in between, a picture's style says, and leaves out where the reader asked for less motion.
 
 function player({ room, steps, words, show, at = 0, pause = 700 }) {
   const play = make("button", { className: "play", type: "button" })
