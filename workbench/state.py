@@ -53,6 +53,17 @@ def sentences() -> Iterator[None]:
         st.error(escape(str(e)))
 
 
+def alone(body: Callable[[], None], every: float | None = None) -> None:
+    """Draw `body` as a fragment, which runs again by itself: at a click within it, and every so many seconds.
+
+    It has a room of its own. Where a fragment runs again before all of its page has reached the browser, Streamlit drops what
+    of it still waits, its outermost element too; with a sibling behind that one, the browser counts wrongly and the whole page
+    is gone ("Bad delta path index").
+    """
+    with st.container():
+        st.fragment(run_every=every)(body)()
+
+
 def at_once(words: str, act: Callable[[], None], prefix: str, key: str, **look: Any) -> bool:
     """A button whose act is done before the page is drawn again: a reload right after the click cannot lose it.
 

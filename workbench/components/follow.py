@@ -16,14 +16,13 @@ def follow(runs: Sequence[Run], draw: Callable[[], None]) -> None:
     """Call `draw` now and, while one of these runs is active, every two seconds; one full rerun at the end."""
     active = any(not run.status().state.ended for run in runs)
 
-    @st.fragment(run_every=EVERY if active else None)
     def tick() -> None:
         with state.sentences():
             draw()
             if active and all(run.status().state.ended for run in runs):
                 st.rerun()
 
-    tick()
+    state.alone(tick, EVERY if active else None)
 
 
 def badges(runs: Sequence[Run]) -> None:

@@ -19,7 +19,7 @@ from hdpo.record.folder import Run
 from hdpo.records import GroupKind, Outcome, Problem
 from workbench.components import picker, request, rollouts, scans
 from workbench.data import catalog, explore
-from workbench.state import LINKED, escape, page, sentences
+from workbench.state import LINKED, alone, escape, page, sentences
 
 GRADIENT_HELP = (
     "The norm of the gradient of this group's GRPO loss with respect to the LoRA weights, by the same backward pass as in "
@@ -72,12 +72,11 @@ def show_group(group: OpenGroup, scale: OpenGroup | None) -> None:
     if group.row["kind"].startswith(GroupKind.CLIFF.value) and group.row["graded"]:
         st.markdown(f"**A cliff.** {explore.cliff_sentence(int(group.row['graded']))}")
 
-    @st.fragment
     def editor() -> None:
         with sentences():
             edit_rewards(group, scale)
 
-    editor()
+    alone(editor)
 
 
 def edit_rewards(group: OpenGroup, scale: OpenGroup | None) -> None:

@@ -18,7 +18,7 @@ import streamlit as st
 from hdpo.processes import Life, life
 from hdpo.record.folder import State
 from hdpo.work import jobs
-from workbench import launch
+from workbench import launch, state
 
 EVERY = 0.3  # seconds between two looks at a question that is being answered
 
@@ -95,7 +95,6 @@ def watch(requests: list[Request], draw: Callable[[], None]) -> None:
     """Draw now and, while a request is open, again every 0.3 s; one full rerun at the end removes the timer."""
     open_now = any(r.pending for r in requests)
 
-    @st.fragment(run_every=EVERY if open_now else None)
     def live() -> None:
         for request in requests:
             request.read()
@@ -103,7 +102,7 @@ def watch(requests: list[Request], draw: Callable[[], None]) -> None:
         if open_now and not any(r.pending for r in requests):
             st.rerun()
 
-    live()
+    state.alone(live, EVERY if open_now else None)
 
 
 def waiting_words(request: Request) -> str:

@@ -109,7 +109,6 @@ def sign() -> None:
     if run is None:
         return
 
-    @st.fragment(run_every=SIGN_EVERY)
     def tick() -> None:
         with state.sentences():
             status = run.status()
@@ -123,7 +122,7 @@ def sign() -> None:
                 st.rerun()
             st.button("Stop it", key="sign_stop", on_click=stop, args=(run,))
 
-    tick()
+    state.alone(tick, SIGN_EVERY)
 
 
 def buttons(run: Run, prefix: str) -> None:
@@ -162,7 +161,6 @@ def watch(run: Run, others: list[Run], view: str) -> None:
 def watching(run: Run, below: Callable[[], None]) -> None:
     active = not run.status().state.ended
 
-    @st.fragment(run_every=EVERY if active else None)
     def tick() -> None:
         with state.sentences():
             status = progress(run)
@@ -172,7 +170,7 @@ def watching(run: Run, below: Callable[[], None]) -> None:
             if active and status.state.ended:
                 st.rerun()
 
-    tick()
+    state.alone(tick, EVERY if active else None)
 
 
 def draw(run: Run, others: list[Run], view: str) -> None:

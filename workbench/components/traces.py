@@ -10,7 +10,7 @@ import streamlit as st
 from hdpo.evidence.stats import first_divergence
 from hdpo.records import Outcome
 from workbench.components import lens, request, rollouts
-from workbench.state import LINKED, escape, sentences
+from workbench.state import LINKED, alone, escape, sentences
 
 SIDE_WORDS = {"student": "unprivileged", "privileged": "privileged", "wrong": "wrong ground truth"}
 AGAINST = {
@@ -94,14 +94,13 @@ def compare(asked: request.Request) -> None:
         st.caption("No trace was written, so there is nothing to compare.")
         return
 
-    @st.fragment
     def body() -> None:
         with sentences():
             show_token_lens(asked, traces)
             with st.expander("Where any two traces part"):
                 show_parting(traces)
 
-    body()
+    alone(body)
 
 
 def show_parting(traces: dict[str, TraceChoice]) -> None:
