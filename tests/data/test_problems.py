@@ -119,7 +119,7 @@ BAD_FILES = [
     ("wide.tsv", b"text\tanswer\n1+1?\t2\t3\n", "Line 2 of wide.tsv has more fields .* contain tabs"),
     ("twice.csv", b"text,answer, answer\n1+1?,2,3\n", "twice.csv has two columns answer; rename"),
     ("zero.csv", HEAD + b"1+1?,\0,2\n", "Line 2 of zero.csv holds a zero byte"),
-    ("cut.jsonl.gz", gzip.compress(GOOD * 9)[:-9], "cut.jsonl.gz cannot be read beyond line"),
+    ("cut.jsonl.gz", gzip.compress(GOOD * 9, mtime=0)[:-9], "cut.jsonl.gz cannot be read beyond line"),
     ("plain.csv.gz", HEAD, "plain.csv.gz cannot be read beyond line 0 .*gzipped"),
     ("half.json", b'[{"text": "1?"', "half.json is not a complete JSON object or array .* one array of objects"),
     ("rows.json", b"[[1, 2]]", "Item 1 of rows.json should be a JSON object with columns, found a list"),
