@@ -118,10 +118,12 @@ def page(server: str) -> Iterator[sync_api.Page]:
         browser = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = browser.new_page(viewport={"width": 1280, "height": 1000})
         outside: list[str] = []
+        errors: list[str] = []
+        page.on("pageerror", lambda e: errors.append(str(e)))
         page.on("request", lambda r: None if urlparse(r.url).hostname in ("127.0.0.1", None) else outside.append(r.url))
         yield page
         browser.close()
-    assert outside == []
+    assert outside == [] and errors == []
 
 
 def visit(page: sync_api.Page, server: str, path: str) -> None:

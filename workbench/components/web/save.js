@@ -3,28 +3,36 @@ const KEPT = ["fill", "stroke", "stroke-width", "font-size", "font-family", "fon
 
 export default function draw({ data, parentElement }) {
   const button = (kind) => {
-    const made = make("button", { type: "button" }, `Figure as ${kind.toUpperCase()}`)
-    made.onclick = () => save(data, kind)
+    const words = `Figure as ${kind.toUpperCase()}`, made = make("button", { type: "button" }, words)
+    made.onclick = () => { made.textContent = save(data, kind) ? words : `${words}: it is just being drawn, click again` }
     return made
   }
   const room = parentElement.querySelector(".picture")
   room.replaceChildren(button("svg"), " ", button("png"))
 }
 
+// Whether there was something to save. While a page is drawn again, what stood in a place can still hang beside what stands there now.
 function save({ key, name }, kind) {
-  const layers = layersOf(document.querySelector(`.st-key-${key}`))
+  const layers = [...document.querySelectorAll(`.st-key-${key}`)].map(layersOf).findLast((found) => found.length)
+  if (!layers) return false
   const { width, height } = layers[0].viewBox.baseVal?.width ? layers[0].viewBox.baseVal : layers[0].getBoundingClientRect()
   const look = getComputedStyle(document.querySelector("[data-testid=stApp]"))
   const whole = mark("svg", { xmlns: "http://www.w3.org/2000/svg", width, height, viewBox: `0 0 ${width} ${height}` })
   whole.append(mark("rect", { width: "100%", height: "100%", fill: look.backgroundColor }), ...layers.map(inlined))
   const text = new XMLSerializer().serializeToString(whole)
   const url = URL.createObjectURL(new Blob([text], { type: "image/svg+xml" }))
-  if (kind === "svg") return hand(url, `${name}.svg`)
+  if (kind === "svg") hand(url, `${name}.svg`)
+  else drawn(url, width, height, (png) => hand(png, `${name}.png`))
+  return true
+}
+
+// An SVG as pixels, twice as fine as the page has it.
+function drawn(url, width, height, give) {
   const image = new Image()
   image.onload = () => {
     const canvas = make("canvas", { width: 2 * width, height: 2 * height })
     canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height)
-    canvas.toBlob((png) => hand(URL.createObjectURL(png), `${name}.png`), "image/png")
+    canvas.toBlob((png) => give(URL.createObjectURL(png)), "image/png")
   }
   image.src = url
 }
@@ -49,5 +57,5 @@ function inlined(layer) {
 
 function hand(url, name) {
   make("a", { href: url, download: name }).click()
-  setTimeout(() => URL.revokeObjectURL(url), 10_000)
+  setTimeout(() => URL.revokeObjectURL(url), 60_000)
 }
