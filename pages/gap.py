@@ -111,7 +111,7 @@ def bounds(run: Run, tokens: pd.DataFrame, facts: str) -> None:
         st.caption(state.escape(sentence))
 
 
-heading, pick, more = st.columns([1, 3, 3], vertical_alignment="bottom")
+heading, pick, more = st.columns([1.4, 3, 3], vertical_alignment="bottom")
 heading.title("Gap", help=meaning("realizability gap", "probe set", "drifting teacher", "frozen teacher", "nat"))
 found = gap_data.runs_with_probe(catalog.runs_of("train"))
 if not found:

@@ -20,7 +20,7 @@ for title, name, key in (
         with st.expander(title, key=key, on_change="rerun", bind="query-params"):
             st.markdown(text.read_text(encoding="utf-8"))
 for term in TERMS.values():
-    words, place, link = st.columns([9, 2, 1], vertical_alignment="center")
+    words, place, link = st.columns([7, 2, 1.3], vertical_alignment="center")
     words.markdown(f"**{state.escape(term.name)}**: {state.escape(term.words)}")
     place.caption(state.escape(term.place))
     link.page_link(state.page(term.page), label="see it")

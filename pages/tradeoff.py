@@ -42,7 +42,7 @@ def about(sets: dict[str, list[Run]], name: str, runs: list[Run]) -> None:
 
 runs = catalog.runs_of("train")
 sets = data.comparable_sets(runs)
-heading, which, chooser = st.columns([2, 4, 1], vertical_alignment="bottom")
+heading, which, chooser = st.columns([2, 4, 1.7], vertical_alignment="bottom")
 heading.title("Tradeoff", help=meaning("pass@k", "coverage", "λ"))
 if not sets:
     st.info("No run has an evaluation yet. Start a pair in the λ lab: λ = 0 and a λ above it, with the same seed.")

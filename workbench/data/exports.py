@@ -18,7 +18,7 @@ from workbench import forms
 from workbench.data import catalog
 from workbench.data.catalog import names
 
-LISTED = names("state name kind lambda seed teacher steps problems pass@1 pass@8 curve cliffs note created origin")
+LISTED = names("state name pass@1 pass@8 curve cliffs note kind lambda seed problems teacher steps created origin")
 
 
 def listing(frame: pd.DataFrame) -> pd.DataFrame:
