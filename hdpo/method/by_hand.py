@@ -95,4 +95,4 @@ def log_probs(policy: Policy, trace: Trace) -> list[float]:
     """(T,) of the completion's tokens, at temperature 1."""
     batch = policy.batch([trace])
     logp = policy.logits(policy.hidden(batch)).log_softmax(-1)
-    return [float(x) for x in logp.gather(-1, batch.targets_N[:, None])[:, 0]]
+    return [float(x) for x in logp.gather(-1, batch.targets_E[:, None])[:, 0]]

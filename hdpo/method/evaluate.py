@@ -63,7 +63,7 @@ def chunks_left(
     rows = [row for chunk in before for row in chunk]
     if [r["problem_id"] for r in rows] != [p.id for p in problems[: len(rows)]]:
         raise BadInput("resume: expected the problems that this run began with, found others. Start a new run.")
-    size = SLOW_PROBLEMS_AT_ONCE if policy.flat is None and policy.device.type == "cpu" else PROBLEMS_AT_ONCE
+    size = SLOW_PROBLEMS_AT_ONCE if not policy.small and policy.device.type == "cpu" else PROBLEMS_AT_ONCE
     left = [problems[i : i + size] for i in range(len(rows), len(problems), size)]
     return rows, list(enumerate(left, len(before)))
 

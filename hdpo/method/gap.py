@@ -80,9 +80,9 @@ def token_gaps(policy: Policy, pairs: Sequence[Pair], lens: Lens) -> list[TokenG
 
 def _chunked(policy: Policy, pairs: Sequence[Pair], lens: Lens) -> TokenGaps:
     """All tokens of one micro-batch, one behind the other."""
-    behind = policy.batch([p.teacher for p in pairs])
-    student = policy.hidden(policy.batch([p.student for p in pairs]), lens.weights)
-    now, initial = policy.hidden(behind, lens.weights), policy.hidden(behind, Weights.INITIAL)
+    alone, behind = policy.batch([p.student for p in pairs]), policy.batch([p.teacher for p in pairs])
+    student = policy.hidden(alone, lens.weights)[alone.edges_N]
+    now, initial = (policy.hidden(behind, w)[behind.edges_N] for w in (lens.weights, Weights.INITIAL))
     size = max(1, CHUNK_ELEMENTS // policy.vocabulary)
     rows, best = [], []
     for h in zip(student.split(size), now.split(size), initial.split(size), strict=True):

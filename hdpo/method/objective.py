@@ -183,16 +183,18 @@ def _grpo_backward(policy: Policy, items: Grpo, objective: ObjectiveConfig, scal
         advantage = torch.tensor([items[i].advantage for i in chosen], device=policy.device)[batch.rows_N]
         sampled = torch.tensor([x for i in chosen for x in items[i].sampled_logprobs], device=policy.device)
 
-        def per_token(logits: Tensor, target: Tensor, advantage: Tensor, sampled: Tensor) -> Tensor:
+        def per_edge(logits: Tensor, target: Tensor) -> Tensor:
             logp = (logits / scale.temperature).log_softmax(-1).gather(-1, target[:, None])[:, 0]
-            # One update a batch: the old log-probs are these very ones, detached, and the ratio is 1.
-            loss = losses.clipped_surrogate(logp, logp.detach(), advantage, clip_eps=objective.clip_eps)
             with torch.no_grad():
                 entropy = losses.entropy(logits.log_softmax(-1))
-                mismatch = (logp - sampled).abs()
-            return torch.stack([loss, entropy, mismatch], -1)
+            return torch.stack([logp, entropy], -1)
 
-        sums = over_vocabulary(policy, policy.hidden(batch), per_token, batch.targets_N, advantage, sampled)
+        logp, entropy = over_vocabulary(policy, policy.hidden(batch), per_edge, batch.targets_E)[batch.edges_N].unbind(
+            -1
+        )
+        # One update a batch: the old log-probs are these very ones, detached, and the ratio is 1.
+        loss = losses.clipped_surrogate(logp, logp.detach(), advantage, clip_eps=objective.clip_eps)
+        sums = torch.stack([loss, entropy, (logp.detach() - sampled).abs()]).sum(-1)
         (sums[0] / scale.tokens_student).backward()
         total += sums.detach().cpu()
     return total
@@ -215,13 +217,17 @@ def _distil_backward(policy: Policy, items: Distil, objective: ObjectiveConfig, 
         some = [i for i in items if stands(i) is kept]
         for chosen in policy.parts([i.student for i in some], scale.micro_batch_tokens):
             part = [some[i] for i in chosen]
-            hidden = policy.hidden(policy.batch([i.student for i in part], scale.micro_batch_tokens))
+            batch = policy.batch([i.student for i in part], scale.micro_batch_tokens)
+            hidden = policy.hidden(batch)
             if kept:
-                sums = over_vocabulary(policy, hidden, _topk_terms, *_kept_topk(part, objective.topk, policy.device))
+                teacher = [x[batch.first_E] for x in _kept_topk(part, objective.topk, policy.device)]
+                each = over_vocabulary(policy, hidden, _topk_terms, *teacher)
             else:
+                behind = policy.batch([i.teacher for i in part], scale.micro_batch_tokens)
                 with torch.no_grad():
-                    teacher = policy.hidden(policy.batch([i.teacher for i in part]), weights)
-                sums = over_vocabulary(policy, hidden, partial(_asked_terms, policy, objective), teacher)
+                    asked = policy.hidden(behind, weights)[behind.edges_N[batch.first_E]]
+                each = over_vocabulary(policy, hidden, partial(_asked_terms, policy, objective), asked)
+            sums = each[batch.edges_N].sum(0)
             (objective.lambda_ * sums[0] / scale.tokens_accepted).backward()
             total += sums.detach().cpu()
     return total
@@ -262,18 +268,17 @@ def _five(loss: Tensor, teacher_top: Tensor, student_top: Tensor, gap: Tensor) -
     return torch.stack([loss, losses.jsd_floor(mass), mass, student_mass, gap], -1)
 
 
-def over_vocabulary(policy: Policy, hidden: Tensor, per_token: Callable[..., Tensor], *aligned: Tensor) -> Tensor:
-    """Sum over tokens of per_token(logits, *aligned), in chunks of CHUNK_ELEMENTS logits. (N, H), (N, …) → (M,).
+def over_vocabulary(policy: Policy, hidden: Tensor, per_edge: Callable[..., Tensor], *aligned: Tensor) -> Tensor:
+    """per_edge(logits, *aligned) in chunks of CHUNK_ELEMENTS logits. (E, H), (E, …) → (E, M).
 
     More than one chunk: each is computed again in the backward pass, so that at most one chunk of logits exists.
     """
 
-    def chunk_sum(h: Tensor, *rest: Tensor) -> Tensor:
-        return per_token(policy.logits(h), *rest).sum(0)
+    def chunk(h: Tensor, *rest: Tensor) -> Tensor:
+        return per_edge(policy.logits(h), *rest)
 
     size = max(1, CHUNK_ELEMENTS // policy.vocabulary)
     if len(hidden) <= size:
-        return chunk_sum(hidden, *aligned)
+        return chunk(hidden, *aligned)
     parts = [x.split(size) for x in (hidden, *aligned)]
-    each = (checkpoint(chunk_sum, *c, use_reentrant=False) for c in zip(*parts, strict=True))
-    return sum(each, torch.zeros((), device=hidden.device))
+    return torch.cat([checkpoint(chunk, *c, use_reentrant=False) for c in zip(*parts, strict=True)])

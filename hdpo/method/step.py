@@ -82,7 +82,7 @@ def peek(learner: Learner, cliffs: Sequence[Group], step: int) -> list[Group]:
 
 @contextmanager
 def beside(learner: Learner, work: Callable[[], T], seconds: dict[str, float]) -> Iterator[Callable[[], T]]:
-    """What gives the work's result. The work is done first, or, where the flat model leaves a core idle, on that while
+    """What gives the work's result. The work is done first, or, where a small model leaves a core idle, on that while
     the block goes on: this took an HDPO step from 1.85 to 1.4 of a GRPO step. seconds["privileged"]: what was waited."""
 
     def waited(get: Callable[[], T]) -> T:
@@ -91,7 +91,7 @@ def beside(learner: Learner, work: Callable[[], T], seconds: dict[str, float]) -
         seconds["privileged"] += time.perf_counter() - began
         return done
 
-    if learner.policy.flat is None or torch.get_num_threads() == 1 or learner.ranks.count > 1:
+    if not learner.policy.small or torch.get_num_threads() == 1 or learner.ranks.count > 1:
         done = waited(work)
         learner.collector.sampler.release()
         yield lambda: done

@@ -14,9 +14,12 @@ from hdpo.model.find import Facts, known
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 LIBRARIES = 600 << 20  # Python with torch, transformers and peft, before any weight
-# Above this many parameters the arithmetic outweighs the calls, and the folded copies of the weights outweigh both.
-# Measured at 0.74 M alone: what is much larger does not go the flat way (hdpo/flat.py).
-FLAT_BELOW = 10_000_000
+# Above this many parameters the arithmetic outweighs the calls, and the folded copies of the weights outweigh both: the
+# adapter stays beside them (hdpo/model/flat.py).
+FOLDED_BELOW = 10_000_000
+ACTIVATION_BYTES = (
+    1 << 30
+)  # what the layers of the flat pass keep for a backward pass; above it they are computed again
 FOLDED_COPIES = 4  # of a smaller model: with the current and the initial adapter, and with gradients
 OPTIMISER_COPIES = 4  # of the adapter in float32: itself, gradient, two moments
 CACHE_BYTES = 1 << 30  # keys and values of one batch of sequences; more prompts go one batch after another
@@ -26,7 +29,7 @@ CHUNK_ELEMENTS = 1 << 24  # logits held at once (float32: 64 MB) ...
 LOGIT_COPIES = 6
 VLLM_CACHE = 1 << 30  # keys and values of a vLLM beside the trainer, at the least; on a GPU it takes its share whole
 PROBLEMS_AT_ONCE = 48  # in a scan or an evaluation, between two looks at the clock and the stop flag
-SLOW_PROBLEMS_AT_ONCE = 5  # of a real model on a CPU, where one takes some ten seconds
+SLOW_PROBLEMS_AT_ONCE = 10  # of a real model on a CPU, where one takes some seconds
 MOST_ARMS = 4  # of a sweep, in turn in one process
 PROMPT_TOKENS = 512  # allowed for a privileged prompt
 # What a layer takes for its backward pass, in multiples of its widths; a narrower base adds its adapters' inputs in
@@ -71,7 +74,7 @@ def need(config: Config, found: Facts | None = None, gpu: bool = False, arms: in
     inner, arms = (config.train, arms or most_arms(config)) if isinstance(config, SweepConfig) else (config, 1)
     width, shape = BYTES[model.dtype], found.shape
     weights = found.parameters * width
-    folded = FOLDED_COPIES * weights if found.parameters < FLAT_BELOW else 0
+    folded = FOLDED_COPIES * weights if found.parameters < FOLDED_BELOW else 0
     prompts, tokens = PROBLEMS_AT_ONCE, 0
     if isinstance(inner, TrainConfig):
         step = inner.step
@@ -92,6 +95,15 @@ def need(config: Config, found: Facts | None = None, gpu: bool = False, arms: in
         logits=copies * 4 * min(CHUNK_ELEMENTS, (tokens or prompts * rollouts) * found.vocabulary),
         vllm=(LIBRARIES + weights + VLLM_CACHE) * (model.sampler == "vllm" and not model.vllm_url),
     )
+
+
+def kept_a_token(layers: int, hidden: int, inner: int, width: int) -> int:
+    """Bytes that the layers keep of a token for its backward pass; width: bytes a number.
+
+    >>> kept_a_token(30, 576, 1536, 4)
+    1612800
+    """
+    return layers * (KEPT_HIDDEN * hidden + KEPT_INNER * inner) * width
 
 
 def memory_here(device: str) -> tuple[str, int]:

@@ -1,21 +1,20 @@
-"""The forward pass of a small Qwen2 in float32, in few and large calls, with the adapter folded into the weights.
+"""The forward pass of the Llama family on a CPU, in few and large calls: Llama, SmolLM, Qwen2, Qwen2.5, Qwen3, Mistral.
 
-A model of this size spends much of its time in calls, not in arithmetic: behind an adapter the plain modules of the
-bundled model make 590 operations for one decoding step, views included, and this makes 218. Queries, keys and values
-are one product, gate and up another; the norms' scales lie in the weights; the rotation is one complex product (pairs
-of channels lie side by side, in queries and keys alike, so that their product is the same); the heads that share a key
-are further queries of it, so that no key is repeated. And a prompt is read once for all its completions, in training
-too: they lie in one row behind it and do not see each other.
+A small model spends its time in calls, not in arithmetic: behind an adapter the plain modules of the bundled model
+make 590 operations for one decoding step, views included, and this makes some 220. Queries, keys and values are one product,
+gate and up another; the rotation is one complex product (pairs of channels lie side by side, in queries and keys alike,
+so that their product is the same); the heads that share a key are further queries of it, so that no key is repeated.
+And a prompt is read once for all its completions, in training too, where they share a row as a tree.
 
-Everything that is not of this kind goes the plain way. `FlatModel.of` compares both on a row of tokens before it is
-used; how the adapter is folded in is held by `tests/test_flat.py`.
+The adapter of a small model in float32 is folded into the weights. That of a larger one stays beside them: in bfloat16 a
+small change would be rounded away, and no weight but the adapter's needs a gradient.
+
+What a model must be is asked of its modules, not of its name, and `FlatModel.of` compares both ways on a row of tokens
+before this one is used. Everything else goes the plain way.
 """
 
-from __future__ import annotations
-
-import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -24,146 +23,292 @@ from peft import PeftModel
 from peft.tuners.lora import Linear as LoraLinear
 from peft.tuners.lora import LoraLayer
 from torch import Tensor
-from transformers import Qwen2ForCausalLM
+from torch.utils.checkpoint import checkpoint
 
 from hdpo.model.batching import Batch
-from hdpo.model.fit import FLAT_BELOW
+from hdpo.model.fit import ACTIVATION_BYTES, FOLDED_BELOW, kept_a_token
 
-AGREE = 1e-4  # nats; what rounding leaves between the two ways is about 1e-6
+# Mean |Δ log p| (nats a token) that rounding leaves between the two ways: about 1e-6 and 1e-2. Another structure leaves 1.
+AGREE = {torch.float32: 1e-4, torch.bfloat16: 0.1}
+FIXED_ROTATIONS = ("default", "linear", "llama3", "yarn")  # those that do not change with the length
+BLOCK = 32  # columns by which a cache grows
+LAYER = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
+ATTENTION = {"q_proj", "k_proj", "v_proj", "o_proj"}
+MLP = {"gate_proj", "up_proj", "down_proj", "act_fn"}
+
+
+@dataclass(frozen=True)
+class Projection:
+    """y = x Wᵀ + b, and with an adapter beside it + (x Aᵀ) Bᵀ. Several that read the same x are one, below each other.
+
+    weight (out, in), bias (out,), a (r, in), b (out, r).
+    """
+
+    weight: Tensor
+    bias: Tensor | None = None
+    a: Tensor | None = None
+    b: Tensor | None = None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        y = F.linear(x, self.weight, self.bias)
+        if self.a is None or self.b is None:
+            return y
+        return y + F.linear(F.linear(x, self.a.to(x.dtype)), self.b.to(x.dtype))
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One decoder layer as (in, out) matrices, but qkv and gate_up as (out, in), each for the call it stands in."""
+    """One decoder layer. before, after (H,): its norms' scales; heads (heads + kv heads, head_dim): those of queries and
+    keys, where it has them."""
 
-    qkv: Tensor
-    bias: Tensor
-    out: Tensor
-    gate_up: Tensor
-    down: Tensor
+    before: Tensor
+    qkv: Projection
+    heads: Tensor | None
+    out: Projection
+    after: Tensor
+    gate_up: Projection
+    down: Projection
+
+    @property
+    def projections(self) -> tuple[Projection, ...]:
+        return self.qkv, self.out, self.gate_up, self.down
+
+    def holding(self, projections: Iterable[Projection]) -> "Layer":
+        """The same layer with these in place of its own."""
+        qkv, out, gate_up, down = projections
+        return replace(self, qkv=qkv, out=out, gate_up=gate_up, down=down)
 
 
 @dataclass(frozen=True)
-class FoldedWeights:
-    """The whole decoder with an adapter folded in; norm (H,) is the last one's scale."""
+class FlatWeights:
+    """The whole decoder with an adapter in or beside it; norm (H,) is the last one's scale."""
 
     embedding: Tensor
     layers: tuple[Layer, ...]
     norm: Tensor
 
     def adapted(self) -> list[Tensor]:
-        """The tensors that an adapter can have changed."""
-        return [t for layer in self.layers for t in (layer.qkv, layer.out, layer.gate_up, layer.down)]
+        """The tensors that an adapter can have changed: what it was folded into, or itself."""
+        each = [p for layer in self.layers for p in layer.projections]
+        return [t for p in each for t in ([p.weight] if p.a is None else [p.a, p.b]) if t is not None]
 
-    def leaves(self) -> FoldedWeights:
+    def leaves(self) -> "FlatWeights":
         """The same numbers, detached and collecting gradients: many backward passes, one way back into the adapter."""
 
-        def leaf(t: Tensor) -> Tensor:
-            return t.detach().requires_grad_(t.requires_grad)
+        def leaf(t: Tensor | None) -> Tensor | None:
+            return None if t is None else t.detach().requires_grad_(t.requires_grad)
 
-        each = [Layer(leaf(x.qkv), x.bias, leaf(x.out), leaf(x.gate_up), leaf(x.down)) for x in self.layers]
-        return FoldedWeights(self.embedding, tuple(each), self.norm)
+        def collecting(p: Projection) -> Projection:
+            return Projection(p.weight.detach().requires_grad_(p.weight.requires_grad), p.bias, leaf(p.a), leaf(p.b))
+
+        each = [layer.holding(map(collecting, layer.projections)) for layer in self.layers]
+        return FlatWeights(self.embedding, tuple(each), self.norm)
 
 
 @dataclass(frozen=True)
 class FlatModel:
-    """A Qwen2 behind an adapter. rotation: (context, heads + 2 · kv heads, head_dim / 2) complex, 1 for the values."""
+    """A decoder behind an adapter. base: without it. turn: (context, head_dim / 2) complex. folds: whether the adapter
+    goes into the weights. row: how many tokens of one prompt may share a row in training."""
 
     causal: Any
+    base: FlatWeights
+    turn: Tensor
     heads: int
     kv_heads: int
-    head_dim: int
     eps: float
-    rotation: Tensor
+    folds: bool
 
     @classmethod
-    def of(cls, model: PeftModel) -> FlatModel | None:
-        """None where the model is of another kind, too large, not in float32 on a CPU, or does not agree with the plain
-        way. (On a GPU the calls overlap with the work; nothing was measured there.)"""
+    def of(cls, model: PeftModel) -> "FlatModel | str":
+        """Or why not, in a few words. (On a GPU the calls overlap with the work; nothing was measured there.)"""
         causal: Any = model.get_base_model()
-        config = causal.config
-        if type(causal) is not Qwen2ForCausalLM or causal.dtype != torch.float32 or causal.device.type != "cpu":
-            return None
-        if causal.num_parameters() >= FLAT_BELOW or set(config.layer_types) != {"full_attention"}:
-            return None
-        if any(isinstance(m, LoraLayer) and not isinstance(m, LoraLinear) for m in causal.modules()):
-            return None
-        heads, kv_heads, rotary = config.num_attention_heads, config.num_key_value_heads, causal.model.rotary_emb
-        angles = torch.outer(torch.arange(config.max_position_embeddings, device=causal.device), rotary.inv_freq)
-        turn = torch.polar(torch.full_like(angles, rotary.attention_scaling), angles)[:, None]
-        turn = turn.expand(-1, heads + kv_heads, -1)
-        rotation = torch.cat([turn, torch.ones_like(turn[:, :kv_heads])], 1)
-        flat = cls(causal, heads, kv_heads, causal.model.layers[0].self_attn.head_dim, config.rms_norm_eps, rotation)
-        return flat if flat._agrees() else None
+        if causal.device.type != "cpu" or causal.dtype not in AGREE:
+            return f"it is in {str(causal.dtype).removeprefix('torch.')} on {causal.device.type}"
+        if reason := unlike(causal):
+            return reason
+        config, decoder = causal.config, causal.model
+        attention, rotary = decoder.layers[0].self_attn, decoder.rotary_emb
+        angles = torch.outer(torch.arange(config.max_position_embeddings), rotary.inv_freq.float())
+        turn = torch.polar(torch.full_like(angles, rotary.attention_scaling), angles)
+        folds = causal.dtype == torch.float32 and causal.num_parameters() < FOLDED_BELOW
+        with torch.no_grad():
+            layers = tuple(_layer(layer, attention.head_dim) for layer in decoder.layers)
+        base = FlatWeights(decoder.embed_tokens.weight, layers, decoder.norm.weight)
+        eps = decoder.norm.variance_epsilon
+        flat = cls(causal, base, turn, config.num_attention_heads, config.num_key_value_heads, eps, folds)
+        apart = flat.apart()
+        if apart >= AGREE[causal.dtype]:
+            return f"the flat pass gives other log-probs (by {apart:.1e} nats)"
+        return flat
 
-    def _agrees(self) -> bool:
-        """Whether both ways give the same log-probs on a row of tokens; warns where they do not."""
-        ids = torch.arange(48, device=self.causal.device) % self.causal.config.vocab_size
+    def apart(self) -> float:
+        """Mean |Δ log p| between both ways on a row of tokens, in nats."""
+        ids = torch.arange(48) * 7 % self.causal.config.vocab_size
         with torch.no_grad():
             plain = self.causal.base_model(input_ids=ids[None], use_cache=False).last_hidden_state[0]
-            flat = self.run(self.fold("default"), ids, torch.arange(48, device=ids.device), Within(self, 1, 48))
-            flat, plain = (self.causal.lm_head(hidden).log_softmax(-1) for hidden in (flat, plain))
-            apart = float((flat - plain).abs().max())
-        if apart >= AGREE:
-            said = f"The flat forward pass and the plain one differ by {apart:.1e} nats; the plain one is used."
-            warnings.warn(said, stacklevel=2)
-        return apart < AGREE
+            flat = self.run(self.fold("default"), ids, torch.arange(48), Within(self, 1, 48))
+            flat, plain = (self.causal.get_output_embeddings()(x).float().log_softmax(-1) for x in (flat, plain))
+        return float((flat - plain).abs().mean())
 
-    def fold(self, adapter: str | None) -> FoldedWeights:
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.base.embedding.dtype
+
+    @property
+    def head_dim(self) -> int:
+        return 2 * self.turn.shape[1]
+
+    @property
+    def row(self) -> int:
+        """Attention within a row of as many tokens as the model is wide costs a sixth of its dense products."""
+        return self.base.embedding.shape[1]
+
+    @property
+    def kept(self) -> int:
+        """Bytes that the layers keep of a token for its backward pass."""
+        config = self.causal.config
+        return kept_a_token(len(self.base.layers), config.hidden_size, config.intermediate_size, self.dtype.itemsize)
+
+    def fold(self, adapter: str | None) -> FlatWeights:
         """Base + adapter, differentiable in the adapter; the base itself is never changed."""
-        layers = []
-        for layer in self.causal.model.layers:
-            a, m = layer.self_attn, layer.mlp
-            q, k, v, out = (_whole(linear, adapter) for linear in (a.q_proj, a.k_proj, a.v_proj, a.o_proj))
-            gate, up, down = (_whole(linear, adapter) for linear in (m.gate_proj, m.up_proj, m.down_proj))
-            scale = self.head_dim**-0.5  # of the attention, in the queries
-            qkv = torch.cat([scale * self._paired(q), self._paired(k), v]) * layer.input_layernorm.weight
-            bias = torch.cat([scale * self._paired(a.q_proj.bias), self._paired(a.k_proj.bias), a.v_proj.bias])
-            gate_up = torch.cat([gate, up]) * layer.post_attention_layernorm.weight
-            layers.append(Layer(qkv, bias, out.t(), gate_up, down.t()))
-        return FoldedWeights(self.causal.model.embed_tokens.weight, tuple(layers), self.causal.model.norm.weight)
+        if adapter is None:
+            return self.base
+        name = adapter
 
-    def _paired(self, x: Tensor) -> Tensor:
-        """(heads · d, …) with the two channels that rotate together beside each other, not half a head apart."""
-        return x.unflatten(0, (-1, 2, self.head_dim // 2)).transpose(1, 2).flatten(0, 2)
+        def adapted(base: Projection, linears: Sequence[Any]) -> Projection:
+            a, b = _adapter(linears, name, self.head_dim, self.dtype)
+            if len(a) == 0:
+                return base
+            return replace(base, weight=torch.addmm(base.weight, b, a)) if self.folds else replace(base, a=a, b=b)
 
-    def hidden(self, weights: FoldedWeights, batch: Batch) -> Tensor:
-        """(N, H): the last hidden state at each position that predicts a completion token."""
+        both = zip(self.base.layers, self.causal.model.layers, strict=True)
+        layers = (flat.holding(map(adapted, flat.projections, _linears(layer))) for flat, layer in both)
+        return replace(self.base, layers=tuple(layers))
+
+    def hidden(self, weights: FlatWeights, batch: Batch) -> Tensor:
+        """(E, H): the last hidden state at the position that predicts each edge."""
         rows, width = batch.input_ids.shape
         at = batch.predicts[0] * width + batch.predicts[1]
         attend = Within(self, rows, width, batch.sees)
         return self.run(weights, batch.input_ids.flatten(), batch.positions.flatten(), attend, at)
 
     def run(
-        self, weights: FoldedWeights, ids: Tensor, positions: Tensor, attend: Attend, at: Tensor | None = None
+        self, weights: FlatWeights, ids: Tensor, positions: Tensor, attend: "Attend", at: Tensor | None = None
     ) -> Tensor:
-        """(N,) token ids and positions → (N, H), normed; at (M,): only these, to spare the last layer the others."""
+        """(N,) token ids and positions → (N, H), normed; at (M,): only these, to spare the last layer the others.
+
+        Where a gradient is asked for and the layers would keep too much for it, each is computed again on the way back.
+        """
         x = F.embedding(ids, weights.embedding)
-        rotation = self.rotation[positions]
+        rotation = self.turn[positions][:, None]
+        # queries also take the attention's scale, values are not turned
+        scaled = (rotation * self.head_dim**-0.5).expand(-1, self.heads, -1)
+        turned, still = rotation.expand(-1, self.kv_heads, -1), torch.ones_like(rotation).expand(-1, self.kv_heads, -1)
+        rotation = torch.cat([scaled, turned, still], 1)
+        again = torch.is_grad_enabled() and not self.folds and len(ids) * self.kept > ACTIVATION_BYTES
         for i, layer in enumerate(weights.layers):
-            qkv = F.linear(F.rms_norm(x, x.shape[1:], eps=self.eps), layer.qkv, layer.bias)
-            turned = torch.view_as_complex(qkv.view(*rotation.shape, 2)) * rotation
-            q, kv = torch.view_as_real(turned).view(len(x), -1, self.head_dim).split([self.heads, 2 * self.kv_heads], 1)
-            seen = attend(i, q, kv)
-            if at is not None and layer is weights.layers[-1]:
-                x, seen = x.index_select(0, at), seen.index_select(0, at)
-            x = torch.addmm(x, seen, layer.out)
-            gate, up = F.linear(F.rms_norm(x, x.shape[1:], eps=self.eps), layer.gate_up).chunk(2, -1)
-            x = torch.addmm(x, F.silu(gate) * up, layer.down)
+            last = at if layer is weights.layers[-1] else None
+            if again:
+                x = checkpoint(self._layer, i, layer, x, rotation, attend, last, use_reentrant=False)
+            else:
+                x = self._layer(i, layer, x, rotation, attend, last)
         return F.rms_norm(x, x.shape[1:], weights.norm, self.eps)
+
+    def _layer(self, i: int, w: Layer, x: Tensor, rotation: Tensor, attend: "Attend", at: Tensor | None) -> Tensor:
+        qkv = w.qkv(F.rms_norm(x, x.shape[1:], w.before, self.eps)).view(len(x), -1, self.head_dim)
+        if w.heads is not None:
+            qk, v = qkv.split([self.heads + self.kv_heads, self.kv_heads], 1)
+            qkv = torch.cat([F.rms_norm(qk, qk.shape[2:], None, self.eps) * w.heads, v], 1)
+        turned = torch.view_as_complex(qkv.float().view(*rotation.shape, 2)) * rotation
+        q, kv = torch.view_as_real(turned).flatten(2).to(x.dtype).split([self.heads, 2 * self.kv_heads], 1)
+        seen = attend(i, q, kv)
+        if at is not None:
+            x, seen = x.index_select(0, at), seen.index_select(0, at)
+        x = x + w.out(seen)
+        gate, up = w.gate_up(F.rms_norm(x, x.shape[1:], w.after, self.eps)).chunk(2, -1)
+        return x + w.down(F.silu(gate) * up)
 
 
 Attend = Callable[[int, Tensor, Tensor], Tensor]
 """layer, q (N, heads, d), kv (N, 2 · kv heads, d) → (N, heads · d)."""
 
 
-def _whole(linear: Any, adapter: str | None) -> Tensor:
-    """(out, in): the weight of a linear layer with its adapter, if it has one."""
-    if adapter is None or not isinstance(linear, LoraLinear):
-        return linear.weight
-    a: Any = linear.lora_A[adapter]
-    b: Any = linear.lora_B[adapter]
-    return torch.addmm(linear.weight, b.weight, a.weight, alpha=linear.scaling[adapter])
+def unlike(causal: Any) -> str:
+    """What of this model the flat pass does not know; empty where it knows all of it."""
+    config, decoder = causal.config, getattr(causal, "model", causal)
+    layers = getattr(decoder, "layers", ())
+    if not layers or {n for n, _ in decoder.named_children()} != {"embed_tokens", "layers", "norm", "rotary_emb"}:
+        return "it is not of the Llama family"
+    for layer in layers:
+        of = {n: {c for c, _ in m.named_children()} for n, m in layer.named_children()}
+        if set(of) != LAYER or of["mlp"] != MLP or of["self_attn"] - {"q_norm", "k_norm"} != ATTENTION:
+            return "its layers hold more than those of the Llama family"
+        if not isinstance(layer.mlp.act_fn, torch.nn.SiLU) and type(layer.mlp.act_fn).__name__ != "SiLUActivation":
+            return f"its activation is {config.hidden_act}"
+        every = (m for group in _linears(layer) for m in group)
+        if not all(type(m) is torch.nn.Linear or type(m) is LoraLinear for m in every):
+            return "its linear layers are of another kind"
+    if any(isinstance(m, LoraLayer) and type(m) is not LoraLinear for m in causal.modules()):
+        return "its adapter is of another kind"
+    if set(getattr(config, "layer_types", None) or ["full_attention"]) != {"full_attention"}:
+        return "its attention has a window"
+    if getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
+        return "its attention has a window"
+    kind = (config.rope_parameters or {}).get("rope_type")
+    return "" if kind in FIXED_ROTATIONS else f"its positions are of the kind {kind}"
+
+
+def _linears(layer: Any) -> tuple[tuple[Any, ...], ...]:
+    """The linear layers that make each projection, in their order."""
+    a, m = layer.self_attn, layer.mlp
+    return (a.q_proj, a.k_proj, a.v_proj), (a.o_proj,), (m.gate_proj, m.up_proj), (m.down_proj,)
+
+
+def _layer(layer: Any, head_dim: int) -> Layer:
+    """The modules' own weights become parts of the larger ones: nothing is held twice but queries, keys and values."""
+
+    def joined(tensors: Sequence[Any]) -> Tensor:
+        if len(tensors) == 3:  # queries, keys and values
+            tensors = [_paired(tensors[0], head_dim), _paired(tensors[1], head_dim), tensors[2]]
+        return torch.cat(tuple(tensors)) if len(tensors) > 1 else tensors[0].detach()
+
+    each = []
+    for linears in _linears(layer):
+        plain: list[Any] = [getattr(m, "base_layer", m) for m in linears]
+        weight = joined([m.weight for m in plain])
+        if len(plain) == 2:
+            for m, part in zip(plain, weight.chunk(2), strict=True):
+                m.weight.data = part
+        each.append(Projection(weight, None if plain[0].bias is None else joined([m.bias for m in plain])))
+    a, heads = layer.self_attn, None
+    if hasattr(a, "q_norm"):
+        of = (a.q_norm, a.q_proj), (a.k_norm, a.k_proj)
+        scales: list[Tensor] = [_paired(norm.weight, head_dim).expand(p.out_features // head_dim, -1) for norm, p in of]
+        heads = torch.cat(scales)
+    return Layer(
+        layer.input_layernorm.weight, each[0], heads, each[1], layer.post_attention_layernorm.weight, *each[2:]
+    )
+
+
+def _paired(x: Tensor, head_dim: int) -> Tensor:
+    """(heads · d, …) with the two channels that rotate together beside each other, not half a head apart."""
+    return x.unflatten(0, (-1, 2, head_dim // 2)).transpose(1, 2).flatten(0, 2)
+
+
+def _adapter(linears: Sequence[Any], adapter: str, head_dim: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """(r, in) and (out, r), with its scale: the adapters of some linear layers as one of their common projection."""
+    a, b = list[Any](), list[Any]()
+    for i, m in enumerate(linears):
+        if isinstance(m, LoraLinear) and adapter in m.lora_A:
+            a.append(m.lora_A[adapter].weight)
+            of = m.scaling[adapter] * m.lora_B[adapter].weight
+            b.append(_paired(of, head_dim) if len(linears) == 3 and i < 2 else of)
+        else:
+            a.append(m.weight.new_zeros(0, m.in_features))
+            b.append(m.weight.new_zeros(m.out_features, 0))
+    down, up = torch.cat(a), torch.block_diag(*b)
+    # to be trained they stay in float32, and are cast in each call
+    return (down, up) if torch.is_grad_enabled() else (down.to(dtype), up.to(dtype))
 
 
 class Within:
@@ -171,10 +316,10 @@ class Within:
 
     def __init__(self, model: FlatModel, rows: int, width: int, sees: Tensor | None = None) -> None:
         if sees is None:
-            sees = torch.ones(1, width, width, dtype=torch.bool, device=model.rotation.device).tril()
-        self.model, self.shape = model, (rows, width, model.kv_heads, -1, model.head_dim)
+            sees = torch.ones(1, width, width, dtype=torch.bool).tril()
+        self.shape = rows, width, model.kv_heads, -1, model.head_dim
         sees = sees.repeat_interleave(model.heads // model.kv_heads, 1)[:, None]
-        self.mask = torch.zeros(sees.shape, device=sees.device).masked_fill(~sees, -torch.inf)
+        self.mask = torch.zeros(sees.shape, dtype=model.dtype).masked_fill(~sees, -torch.inf)
 
     def __call__(self, layer: int, q: Tensor, kv: Tensor) -> Tensor:
         k, v = kv.view(*self.shape[:2], 2, -1, self.shape[-1]).transpose(1, 3).unbind(2)  # (B, kv heads, width, d)
@@ -186,24 +331,24 @@ class Within:
 class FlatDecoder:
     """The running sequences of one batch: their keys and values, and who may see what.
 
-    cache: (layers, 2, R, kv heads, width + new, d), keys before values. bias: (R, 1, 1, width + new), -inf at padding.
-    hidden: (R, H), what predicts the first token.
+    cache: (layers, 2, R, kv heads, room, d), keys before values. bias: (R, 1, 1, …), -inf at padding and ahead. hidden: (R, H), what predicts the first token.
     """
 
     def __init__(
-        self, model: FlatModel, weights: FoldedWeights, prompts: Sequence[tuple[int, ...]], n: int, new: int
+        self, model: FlatModel, weights: FlatWeights, prompts: Sequence[tuple[int, ...]], n: int, new: int
     ) -> None:
         """Read P prompts, padded on the left, once each; R = P · n sequences go on from them."""
         self.model, self.weights, width = model, weights, max(map(len, prompts))
-        device = model.rotation.device
-        ids = torch.tensor([[0] * (width - len(p)) + list(p) for p in prompts], device=device)
-        start = torch.tensor([width - len(p) for p in prompts], device=device)[:, None]
-        column = torch.arange(width + new, device=device)
-        self.bias = torch.zeros(len(prompts), width + new, device=device).masked_fill(column < start, -torch.inf)
+        ids = torch.tensor([[0] * (width - len(p)) + list(p) for p in prompts])
+        start = torch.tensor([width - len(p) for p in prompts])[:, None]
+        column = torch.arange(width + new + BLOCK)
+        hidden = (column < start) | (column >= width)
+        self.bias = torch.zeros(hidden.shape, dtype=model.dtype).masked_fill(hidden, -torch.inf)
         self.bias = self.bias.repeat_interleave(n, 0)[:, None, None]
-        shape = len(weights.layers), 2, len(prompts) * n, model.kv_heads, width + new, model.head_dim
-        self.cache = torch.empty(shape, device=device)
         self.used, column = width, column[:width]
+        room = width + (new if model.dtype == torch.float32 else BLOCK)
+        shape = len(weights.layers), 2, len(prompts) * n, model.kv_heads, room, model.head_dim
+        self.cache = torch.zeros(shape, dtype=model.dtype)
         # padding sees itself: a row that sees nothing would be NaN
         sees = (column <= column[:, None]) & (column >= start)[:, None] | (column == column[:, None])
         within = Within(model, len(prompts), width, sees)
@@ -213,27 +358,36 @@ class FlatDecoder:
             self.cache[layer, :, :, :, :width].unflatten(1, (-1, n)).copy_(once[:, :, None])
             return within(layer, q, kv)
 
-        last = torch.arange(1, len(prompts) + 1, device=device) * width - 1
+        last = torch.arange(1, len(prompts) + 1) * width - 1
         position = (column - start).clamp(min=0).flatten()
         self.hidden = model.run(weights, ids.flatten(), position, attend, last).repeat_interleave(n, 0)
         self.position = (width - 1 - start[:, 0]).repeat_interleave(n)
 
     def step(self, tokens: Tensor) -> Tensor:
         """(R,) the newest token of each sequence → (R, H)."""
+        if self.used == self.cache.shape[-2]:
+            self.cache = F.pad(self.cache, (0, 0, 0, BLOCK))
+        self.bias[..., self.used] = 0.0
         self.used += 1
         self.position = self.position + 1
         return self.model.run(self.weights, tokens, self.position, self._attend)
 
+    @property
+    def seen(self) -> int:
+        """The columns that a product reads: those in use. In bfloat16 it copies what does not lie in one piece, and reads
+        the whole cache, which then grows by blocks."""
+        return self.used if self.model.dtype == torch.float32 else self.cache.shape[-2]
+
     def _attend(self, layer: int, q: Tensor, kv: Tensor) -> Tensor:
-        cache = self.cache[layer, :, :, :, : self.used]
-        cache[:, :, :, -1] = kv.unflatten(1, (2, -1)).transpose(0, 1)
+        self.cache[layer, :, :, :, self.used - 1] = kv.unflatten(1, (2, -1)).transpose(0, 1)
+        cache = self.cache[layer, :, :, :, : self.seen]
         # plain products: the fused attention of a CPU takes longer for a single query
-        scores = q.unflatten(1, (self.model.kv_heads, -1)) @ cache[0].mT + self.bias[..., : self.used]
+        scores = q.unflatten(1, (self.model.kv_heads, -1)) @ cache[0].mT + self.bias[..., : self.seen]
         return (scores.softmax(-1) @ cache[1]).flatten(1)
 
     def keep(self, rows: Tensor) -> None:
         """Row i becomes what rows[i] is; only rows that move are copied."""
-        moved = (rows != torch.arange(len(rows), device=rows.device)).nonzero()[:, 0]
+        moved = (rows != torch.arange(len(rows))).nonzero()[:, 0]
         self.cache[:, :, moved, :, : self.used] = self.cache[:, :, rows[moved], :, : self.used]
         self.cache = self.cache[:, :, : len(rows)]
         self.position, self.bias = self.position[rows], self.bias[rows]

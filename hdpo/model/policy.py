@@ -7,6 +7,7 @@ second model in memory. Adapter and optimiser are float32 whatever the base is.
 
 import json
 import re
+import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,11 +27,7 @@ from hdpo.errors import BadInput
 from hdpo.model.adapter import DIGEST, WEIGHTS, Adapter, adapter_folder, check_fits, digest, read_adapter, refused
 from hdpo.model.base import end_ids, load_base
 from hdpo.model.batching import Batch, Trace, collate, parts
-from hdpo.model.flat import FlatModel, FoldedWeights
-
-# Completions of one prompt share a row of at most this many tokens where the forward pass allows it: more would save
-# little, as attention within a row grows with its square.
-SHARED_ROW = 128
+from hdpo.model.flat import FlatModel, FlatWeights
 
 
 class Weights(str, Enum):
@@ -53,14 +50,20 @@ class Policy:
     digest: str
     version: int = 0
     starts_from_adapter: bool = False
-    flat: FlatModel | None = None  # the fast way through a small model, where there is one
-    _folded: dict[Weights, tuple[object, FoldedWeights]] = field(default_factory=dict)
-    _leaves: FoldedWeights | None = None
+    flat: FlatModel | None = None  # the fast way through the model, where there is one
+    plain: str = ""  # why there is none
+    _folded: dict[Weights, tuple[object, FlatWeights]] = field(default_factory=dict)
+    _leaves: FlatWeights | None = None
 
     @property
     def causal(self) -> Any:
         """The causal LM inside the adapter's wrapper."""
         return self.model.get_base_model()
+
+    @property
+    def small(self) -> bool:
+        """Whether calls, not arithmetic, take its time: two things beside each other, a core each, are then the quickest."""
+        return self.flat is not None and self.flat.folds
 
     @property
     def vocabulary(self) -> int:
@@ -114,7 +117,7 @@ class Policy:
             for layer in layers:
                 layer.training = False
 
-    def folded(self, weights: Weights) -> FoldedWeights:
+    def folded(self, weights: Weights) -> FlatWeights:
         """The flat model's weights with the adapter in them, without gradient; remembered until the adapter changes."""
         assert self.flat is not None
         now = tuple(p._version for p in self.trainable) if weights is Weights.CURRENT else ()
@@ -143,16 +146,16 @@ class Policy:
         finally:
             self._leaves = None
 
-    def batch(self, traces: Sequence[Trace], tokens: int = SHARED_ROW) -> Batch:
+    def batch(self, traces: Sequence[Trace], tokens: int = sys.maxsize) -> Batch:
         """The traces laid out for this model; tokens: the budget that `parts` was given."""
-        return collate(traces, self.pad_id, self.device, min(SHARED_ROW, tokens) if self.flat else 0)
+        return collate(traces, self.pad_id, self.device, min(self.flat.row, tokens) if self.flat else 0)
 
     def parts(self, traces: Sequence[Trace], tokens: int) -> list[list[int]]:
         """Indices of the traces in micro-batches of at most `tokens` padded tokens (a longer trace stands alone)."""
-        return parts(traces, tokens, min(SHARED_ROW, tokens) if self.flat else 0)
+        return parts(traces, tokens, min(self.flat.row, tokens) if self.flat else 0)
 
     def hidden(self, batch: Batch, weights: Weights = Weights.CURRENT) -> torch.Tensor:
-        """(N, hidden size): the last hidden state at each position that predicts a completion token."""
+        """(E, hidden size): the last hidden state at each position that predicts an edge."""
         if self.flat is None:
             with self.using(weights), self._computing_again():
                 out = self.causal.base_model(input_ids=batch.input_ids, use_cache=False)
@@ -265,7 +268,8 @@ def load_policy(config: ModelConfig, seed: int = 0) -> Policy:
         model.set_adapter("default")
         policy.starts_from_adapter = True
     model.to(device).eval()
-    policy.flat = FlatModel.of(model)
+    flat = FlatModel.of(model)
+    policy.flat, policy.plain = (None, flat) if isinstance(flat, str) else (flat, "")
     if policy.flat is None and policy.causal.supports_gradient_checkpointing:
         policy.causal.gradient_checkpointing_enable()
     return policy

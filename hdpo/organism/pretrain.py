@@ -115,14 +115,14 @@ def backward(model: Qwen2ForCausalLM, batch: Batch) -> float:
     shared out, and two parts side by side are about twice as fast. Added up in order, so that nothing depends on
     which part ends first.
     """
-    parameters, n = list(model.parameters()), len(batch.targets_N)
+    parameters, n = list(model.parameters()), len(batch.targets_E)
 
     def part(first: int) -> tuple[float, tuple[torch.Tensor, ...]]:
         ids, mine = batch.input_ids[first : first + PART], batch.rows_N // PART == first // PART
         hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state  # (PART, L, hidden)
         rows, columns = (x[mine] for x in batch.predicts)
         logits = model.lm_head(hidden[rows - first, columns])  # (response tokens, V)
-        loss = F.cross_entropy(logits, batch.targets_N[mine], reduction="sum") / n
+        loss = F.cross_entropy(logits, batch.targets_E[mine], reduction="sum") / n
         return loss.item(), torch.autograd.grad(loss, parameters)
 
     with ThreadPoolExecutor() as threads:

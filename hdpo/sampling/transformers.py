@@ -26,8 +26,8 @@ from hdpo.sampling.protocol import Completion, Draw, OnToken, Prompt
 # Rows leave the batch when this share of it has finished: copying the cache for fewer costs more than it saves.
 LEAVE_AT = 0.15
 MAX_SEQUENCES = 1024
-# In the flat model two batches side by side, a core each, beat one batch on two cores: its operations are too small to
-# be shared out. A batch of fewer sequences than this is not split, but still has one core.
+# In the flat model two batches side by side, a core each, beat one batch on two cores. A batch of fewer sequences than
+# this is not split; of a small model, whose operations are too small to be shared out, it still has one core.
 ROWS_A_THREAD = 32
 
 
@@ -163,10 +163,11 @@ class TransformersSampler:
         if self.policy.flat is not None:
             self.policy.folded(draw.weights)  # made once, before the threads ask for it
             if torch.get_num_threads() > 1 and on_token is None:
-                threads = max(1, min(torch.get_num_threads(), len(prompts), len(prompts) * n // ROWS_A_THREAD))
-                chunks = [part for chunk in chunks for i in range(threads) if (part := chunk[i::threads])]
-
-        logit_rows = max(1, CHUNK_ELEMENTS // self.policy.vocabulary // max(1, threads))  # the threads share the memory
+                threads = min(torch.get_num_threads(), len(prompts), len(prompts) * n // ROWS_A_THREAD)
+                threads = threads if threads > 1 else int(self.policy.small)
+        apart = max(1, threads)
+        chunks = [part for chunk in chunks for i in range(apart) if (part := chunk[i::apart])]
+        logit_rows = max(1, CHUNK_ELEMENTS // self.policy.vocabulary // apart)  # the threads share the memory
 
         def complete(chunk: list[int]) -> list[Completion]:
             hear = None if on_token is None else lambda p, g, t: on_token(chunk[p], g, t)

@@ -95,7 +95,7 @@ class VllmSampler:
             with torch.no_grad():
                 batch = self.policy.batch([Trace(r.prompt, c.token_ids)])
                 hidden = self.policy.hidden(batch, weights)
-                for h, target in zip(hidden.split(size), batch.targets_N.split(size), strict=True):
+                for h, target in zip(hidden.split(size), batch.targets_E.split(size), strict=True):
                     read += self.policy.logits(h).log_softmax(-1).gather(-1, target[:, None])[:, 0].tolist()
         theirs, ours = np.array([x for c in found for x in c.logprobs]), np.array(read)
         self._parity = parity(theirs, ours)

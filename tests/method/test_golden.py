@@ -16,7 +16,7 @@ def test_the_golden_file_and_the_engine_have_one_semantics_number() -> None:
 
 @pytest.mark.parametrize("lambdas", [(0.0,), (0.3,), LAMBDAS], ids=["λ = 0", "λ = 0.3", "in turn"])
 def test_three_steps_are_what_they_were(lambdas: tuple[float, ...]) -> None:
-    """Where this fails on purpose: `python -m tests.method.golden`, and raise `hdpo.SEMANTICS`."""
+    """Where this fails on purpose: `tests/method/golden.py` says what to do."""
     here = made_on() == GOLDEN["made_on"]
     for lambda_, now in zip(lambdas, steps_of(*lambdas), strict=True):
         golden = GOLDEN["steps"][f"{lambda_:g}"]

@@ -17,7 +17,7 @@ TRACES = [Trace((5, 6, 7), (8, 9)), Trace((5,), (9, 10, 11)), Trace((7, 7, 7, 7,
 
 def test_every_position_predicts_its_own_token() -> None:
     batch = collate(TRACES, 0, torch.device("cpu"))
-    assert batch.targets_N.tolist() == [8, 9, 9, 10, 11, 12] and batch.rows_N.tolist() == [0, 0, 1, 1, 1, 2]
+    assert batch.targets_E.tolist() == [8, 9, 9, 10, 11, 12] and batch.rows_N.tolist() == [0, 0, 1, 1, 1, 2]
     predicting = batch.input_ids[batch.predicts].tolist()
     assert predicting == [7, 8, 5, 9, 10, 7], "the token before each target"
 
@@ -25,7 +25,7 @@ def test_every_position_predicts_its_own_token() -> None:
 def test_teacher_and_student_lie_flat_in_the_same_order() -> None:
     behind = [Trace((1, 2, 3, *t.prompt_ids), t.completion_ids) for t in TRACES]
     a, b = collate(TRACES, 0, torch.device("cpu")), collate(behind, 0, torch.device("cpu"))
-    assert torch.equal(a.targets_N, b.targets_N) and torch.equal(a.rows_N, b.rows_N)
+    assert torch.equal(a.targets_E, b.targets_E) and torch.equal(a.rows_N, b.rows_N)
 
 
 def test_right_padded_scoring_equals_each_sequence_alone() -> None:
@@ -46,7 +46,7 @@ def test_the_left_padded_sampler_and_the_right_padded_scorer_agree() -> None:
     traces = [Trace(p.ids, c.token_ids) for p, group in zip(prompts, sampled, strict=True) for c in group]
     batch = collate(traces, policy.pad_id, policy.device)
     with torch.no_grad():
-        logp = policy.logits(policy.hidden(batch)).log_softmax(-1).gather(-1, batch.targets_N[:, None])[:, 0]
+        logp = policy.logits(policy.hidden(batch)).log_softmax(-1).gather(-1, batch.targets_E[:, None])[:, 0]
     assert torch.allclose(logp, torch.tensor([x for g in sampled for c in g for x in c.logprobs]), atol=2e-4)
 
 

@@ -5,7 +5,16 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    Gemma2Config,
+    GPT2Config,
+    LlamaConfig,
+    MistralConfig,
+    Qwen2Config,
+    Qwen3Config,
+)
 
 from hdpo.config import Divergence, ModelConfig, ObjectiveConfig, SamplingConfig, Teacher
 from hdpo.data.problems import bundled
@@ -57,7 +66,7 @@ def test_shared_rows_score_as_each_trace_alone_in_the_plain_model(policy, weight
     batch = policy.batch(TRACES)
     assert batch.sees is not None and len(batch.input_ids) == 3, "three prompts, a row each"
     with torch.no_grad():
-        together = policy.logits(policy.hidden(batch, weights)).log_softmax(-1)
+        together = policy.logits(policy.hidden(batch, weights)).log_softmax(-1)[batch.edges_N]
     alone = torch.cat([log_probs(policy, t, weights=weights) for t in TRACES])
     assert (together - alone).abs().max() < 5 * EQUAL  # of arbitrary tokens: log-probs down to -30
 
@@ -135,28 +144,135 @@ def test_rows_leave_at_different_lengths(policy) -> None:
     assert len(lengths) > 5, "otherwise the tests above compact nothing"
 
 
-def test_half_precision_goes_the_plain_way() -> None:
-    assert random_policy(dtype="bfloat16").flat is None
+SMALL = {
+    "vocab_size": 376,
+    "hidden_size": 48,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "bos_token_id": None,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
+LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+FAMILY = {
+    "Llama": LlamaConfig(**SMALL),
+    "Llama 3, tied": LlamaConfig(
+        **SMALL,
+        tie_word_embeddings=True,
+        rope_parameters=LLAMA3 | {"original_max_position_embeddings": 64, "rope_theta": 10000.0},
+    ),
+    "Llama with biases": LlamaConfig(**SMALL, attention_bias=True, mlp_bias=True),
+    "Qwen2": Qwen2Config(**SMALL, use_sliding_window=False),
+    "Qwen3": Qwen3Config(**SMALL, head_dim=16),
+    "Mistral": MistralConfig(**SMALL, sliding_window=None, head_dim=8),
+}
+OTHERS = {
+    "window": MistralConfig(**SMALL, sliding_window=16, head_dim=8),
+    "Llama family": GPT2Config(vocab_size=376, n_embd=48, n_layer=1, n_head=2, n_positions=256, eos_token_id=2),
+    "layers hold more": Gemma2Config(**SMALL, head_dim=8, final_logit_softcapping=None),
+    "activation": LlamaConfig(**SMALL, hidden_act="gelu"),
+    "positions": LlamaConfig(**SMALL, rope_parameters={"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}),
+}
 
 
-def test_another_architecture_goes_the_plain_way(tmp_path) -> None:
-    from transformers import AutoTokenizer
+def policy_of(config, folder, **settings):
+    """A random model of this shape, a little louder than at birth, with an adapter that matters."""
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config)
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if "norm" in name or "bias" in name:  # born as ones and zeros, which hide what they do
+                p.add_(0.2 * torch.randn(p.shape))
+            elif p.dim() == 2:
+                p.mul_(4.0)
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(random_model()).save_pretrained(folder)
+    policy = load_policy(ModelConfig(**{"model": str(folder), "rank": 4, "alpha": 8, **settings}))
+    push(policy)
+    return policy
 
-    config = LlamaConfig(
-        vocab_size=400, hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2
-    )
-    LlamaForCausalLM(config).save_pretrained(tmp_path)
-    AutoTokenizer.from_pretrained(random_model()).save_pretrained(tmp_path)
-    policy = load_policy(ModelConfig(model=str(tmp_path)))
-    assert policy.flat is None
+
+@pytest.mark.parametrize("folds", [True, False])
+@pytest.mark.parametrize("targets", ["all-linear", "q_proj,down_proj"])
+@pytest.mark.parametrize("family", FAMILY)
+def test_each_family_is_what_transformers_says(family, targets, folds, tmp_path, monkeypatch) -> None:
+    """Log-probs, rollouts and gradients; the adapter in the weights, and beside them."""
+    if not folds:
+        monkeypatch.setattr("hdpo.model.flat.FOLDED_BELOW", 0)
+    policy = policy_of(FAMILY[family], tmp_path, targets=targets)
+    assert policy.flat is not None and policy.flat.folds is folds, policy.plain
+    grpo = [
+        PolicyItem(t, a, (-1.0,) * len(t.completion_ids)) for t, a in zip(TRACES, (1, -1, 0.3, -1, 1, 0.2), strict=True)
+    ]
+    distil = [DistillItem(t, Trace((77, *t.prompt_ids, 78), t.completion_ids)) for t in TRACES]
+    found = []
+    for p in (policy, plain(policy)):
+        terms = hdpo_gradient(p, grpo, distil, ObjectiveConfig(lambda_=0.7), Scale(17, 17, 1.0, 4096))
+        sampled = TransformersSampler(p).sample(prompts_of(p)[:3], SamplingConfig(max_new_tokens=12), Draw(3, KEY))
+        found.append((terms, [x.grad.clone() for x in p.trainable], [c for g in sampled for c in g]))
+    for name, value in dataclasses.asdict(found[0][0]).items():
+        assert value == pytest.approx(getattr(found[1][0], name), rel=1e-3, abs=1e-4), name
+    for mine, theirs in zip(found[0][1], found[1][1], strict=True):
+        assert (mine - theirs).norm() <= 1e-3 * theirs.norm() + 1e-7
+    assert [c.token_ids for c in found[0][2]] == [c.token_ids for c in found[1][2]]
+
+
+@pytest.mark.parametrize("family", FAMILY)
+def test_in_half_precision_each_family_is_as_near_to_float32_as_transformers_is(family, tmp_path) -> None:
+    exact = plain(policy_of(FAMILY[family], tmp_path))
+    policy = policy_of(FAMILY[family], tmp_path, dtype="bfloat16")
+    assert policy.flat is not None and not policy.flat.folds, policy.plain
+
+    def logp(p, grad=False):
+        batch = p.batch(TRACES)
+        return p.logits(p.hidden(batch)).log_softmax(-1)[batch.edges_N].detach()
+
+    mine, theirs = ((logp(p) - logp(exact)).abs().mean() for p in (policy, plain(policy)))
+    assert mine <= 1.5 * theirs, f"{mine:.1e} nats from float32, transformers {theirs:.1e}"
+    grpo = [
+        PolicyItem(t, a, (-1.0,) * len(t.completion_ids)) for t, a in zip(TRACES, (1, -1, 0.3, -1, 1, 0.2), strict=True)
+    ]
+    grads = []
+    for p in (exact, policy, plain(policy)):
+        hdpo_gradient(p, grpo, [], ObjectiveConfig(lambda_=0.0), Scale(17, 0, 1.0, 4096))
+        grads.append(torch.cat([x.grad.flatten() for x in p.trainable]))
+    mine, theirs = ((g - grads[0]).norm() for g in grads[1:])
+    assert mine <= 1.5 * theirs, "the gradient"
+    sampled = TransformersSampler(policy).sample(prompts_of(policy), HOW, Draw(8, KEY))
+    for prompt, group in zip(prompts_of(policy), sampled, strict=True):
+        for c in group:  # what it draws by is what it trains
+            again = log_probs(policy, Trace(prompt.ids, c.token_ids)).gather(-1, torch.tensor(c.token_ids)[:, None])[
+                :, 0
+            ]
+            assert (again - torch.tensor(c.logprobs)).abs().mean() < 0.1
+
+
+@pytest.mark.parametrize("reason", OTHERS)
+def test_another_architecture_goes_the_plain_way_and_says_why(reason, tmp_path) -> None:
+    policy = policy_of(OTHERS[reason], tmp_path)
+    assert policy.flat is None and reason in policy.plain
     sampled = TransformersSampler(policy).sample(prompts_of(policy)[:2], SamplingConfig(max_new_tokens=4), Draw(2, KEY))
     assert [len(g) for g in sampled] == [2, 2]
 
 
+def test_layers_that_keep_too_much_are_computed_again(tmp_path, monkeypatch) -> None:
+    grads = []
+    for bound in (1 << 30, 0):
+        monkeypatch.setattr("hdpo.model.flat.ACTIVATION_BYTES", bound)
+        policy = policy_of(FAMILY["Qwen2"], tmp_path, dtype="bfloat16")
+        grpo = [PolicyItem(t, 1.0, (-1.0,) * len(t.completion_ids)) for t in TRACES]
+        hdpo_gradient(policy, grpo, [], ObjectiveConfig(lambda_=0.0), Scale(17, 0, 1.0, 4096))
+        grads.append([x.grad.clone() for x in policy.trainable])
+    assert all(torch.equal(a, b) for a, b in zip(*grads, strict=True))
+
+
 def test_a_model_that_the_flat_pass_gets_wrong_goes_the_plain_way_and_says_so(tmp_path) -> None:
     policy = random_policy()
-    assert FlatModel.of(policy.model) is not None
-    for layer in policy.causal.model.layers:  # a change of the forward pass that no config tells of
-        layer.mlp.act_fn = torch.nn.GELU()
-    with pytest.warns(UserWarning, match="plain one is used"):
-        assert FlatModel.of(policy.model) is None
+    assert isinstance(FlatModel.of(policy.model), FlatModel)
+    for layer in policy.causal.model.layers:  # a change of the forward pass that no module tells of
+        layer.mlp.down_proj.register_forward_hook(lambda _, __, out: 1.5 * out)
+    said = FlatModel.of(policy.model)
+    assert isinstance(said, str) and "other log-probs" in said

@@ -309,7 +309,7 @@ def test_parts_side_by_side_give_the_gradient_of_the_whole_batch(tokenizer):
     batch = batch_of(traces, tokenizer)
     loss = backward(model, batch)
     parts = [p.grad.clone() for p in model.parameters()]
-    whole = torch.nn.functional.cross_entropy(model(batch.input_ids).logits[batch.predicts], batch.targets_N)
+    whole = torch.nn.functional.cross_entropy(model(batch.input_ids).logits[batch.predicts], batch.targets_E)
     assert loss == pytest.approx(whole.item(), rel=1e-5)
     for part, exact in zip(parts, torch.autograd.grad(whole, list(model.parameters())), strict=True):
         torch.testing.assert_close(part, exact, rtol=1e-3, atol=1e-6)
