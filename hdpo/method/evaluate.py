@@ -24,7 +24,7 @@ from hdpo.model.fit import PROBLEMS_AT_ONCE, SLOW_PROBLEMS_AT_ONCE, check_fits
 from hdpo.model.policy import load_policy
 from hdpo.record.folder import CHUNK_TABLE, Run, RunWriter
 from hdpo.record.progress import Report
-from hdpo.record.ranks import ALONE, Ranks
+from hdpo.record.ranks import ALONE
 from hdpo.records import Group, GroupKind, Outcome
 from hdpo.sampling.draws import DrawKey, Purpose
 from hdpo.sampling.protocol import Draw, Sampler
@@ -149,17 +149,21 @@ def bounds(e: stats.Estimate) -> dict[str, float]:
     return {"value": e.value, "low": e.low, "high": e.high}
 
 
-def prepare(config: Any, others: Problems, verifier: VerifierPool, ranks: Ranks = ALONE) -> Collector:
+def prepare(config: Any, others: Problems, verifier: VerifierPool, report: Report | None = None) -> Collector:
     """Model, sampler and grader of a config that has them. Raises BadInput where they cannot fit in memory."""
     check_fits(config)
     policy = load_policy(config.model, config.seed)
+    if report:
+        policy.between = report.inside
     sampler: Sampler = TransformersSampler(policy)
     if config.model.sampler == "vllm":
         from hdpo.sampling import vllm as vllm_sampler
 
         topk = config.objective.topk if isinstance(config, TrainConfig) else 0  # the most that it will be asked for
         sampler = vllm_sampler.make(policy, config.model, topk)
-    collector = Collector(policy, sampler, verifier, config.prompts, config.sampling, others, ranks)
+    collector = Collector(
+        policy, sampler, verifier, config.prompts, config.sampling, others, report.ranks if report else ALONE
+    )
     new, by_length = config.sampling.max_new_tokens, sorted(others, key=lambda p: len(p.text))
     shortest = collector.student_ids(by_length[0]) if by_length else ()
     if not fits(len(shortest), new, policy.context):
@@ -179,7 +183,7 @@ def at_work(
     report("loading the model", 0, len(problems), "problems")
     note_problems(writer, file)
     with VerifierPool() as verifier:
-        collector = prepare(config, file.problems, verifier, report.ranks)
+        collector = prepare(config, file.problems, verifier, report)
         pin_fingerprint(writer, config, collector.policy, problems)
         with closing(collector.sampler):
             yield problems, collector

@@ -43,6 +43,7 @@ class Training:
     validation: Sequence[Problem]
     writer: RunWriter
     report: Report
+    evaluated: set[int]
 
 
 def train(writer: RunWriter, config: TrainConfig, report: Report, checkpoint: Path | None = None) -> Iterator[int]:
@@ -62,22 +63,32 @@ def run_steps(t: Training, checkpoint: Path | None) -> Iterator[int]:
         first = int(t.learner.policy.load(checkpoint, t.learner.optimiser)["step"])
     if t.learner.policy.device.type == "cuda":  # elsewhere the system gives way slowly, and the estimate must do
         t.writer.metric("rehearsal", first, **rehearse(t.learner.collector, c, t.train))
-    for step in range(first + 1, c.step.steps + 1):
-        try:
+    done = first
+    try:
+        complete(t, first)  # what a stop may have cut off
+        for step in range(first + 1, c.step.steps + 1):
             t.report("training", step - 1, c.step.steps, left=left(t, step - 1))
-        except Stopped:
-            if step - 1 > first:
-                save(t, step - 1)
-            raise
-        take_step(t, step)
-        if step == 1:  # after the first step, which people wait for: the weights of step 0 are still to be had
-            evaluate_at(t, 0)
-        last = step == c.step.steps
-        if last or step % c.evaluation.eval_every == 0:
-            evaluate_at(t, step)
-        if last or step % c.step.checkpoint_every == 0 or is_best(t, step):
-            save(t, step)
-        yield step
+            take_step(t, step)
+            done = step
+            complete(t, step)
+            if step == c.step.steps or step % c.step.checkpoint_every == 0 or is_best(t, step):
+                save(t, step)
+            yield step
+    except Stopped:
+        if done > first:
+            save(t, done)
+        raise
+
+
+def complete(t: Training, step: int) -> None:
+    """The evaluations that are due after this step and do not stand yet. That of step 0 comes after the first step, which
+    people wait for: its weights are still to be had."""
+    c = t.learner.config
+    due = step and (step == c.step.steps or step % c.evaluation.eval_every == 0)
+    for at in [0] * bool(step) + [step] * bool(due):
+        if at not in t.evaluated:
+            evaluate_at(t, at)
+            t.evaluated.add(at)
 
 
 def left(t: Training, done: int) -> float | None:
@@ -100,13 +111,14 @@ def start(writer: RunWriter, config: TrainConfig, report: Report, verifier: Veri
             f"problems: expected at least {config.step.prompts_per_step} with a parsable answer, one step's worth, found {len(usable)}. Lower prompts-per-step or give more problems."
         )
     writer.metric("gold", 0, train=len(usable), ungradable=len(file.problems) - len(usable), held_out=len(held_out))
-    collector = prepare(config, file.problems, verifier, report.ranks)
+    collector = prepare(config, file.problems, verifier, report)
     policy, c = collector.policy, config.step
     pin_fingerprint(writer, config, policy, held_out, usable)
     betas, eps = (0.9, 0.999), 1e-8
     optimiser = torch.optim.AdamW(policy.trainable, c.learning_rate, betas, eps, c.weight_decay)
     learner = Learner(config, policy, collector, optimiser, report.ranks)
-    return Training(learner, usable, held_out, writer, report)
+    evaluated = {row["step"] for row in Run(writer.path).metrics("eval", "not_evaluated")}
+    return Training(learner, usable, held_out, writer, report, evaluated)
 
 
 def take_step(t: Training, step: int) -> dict[str, Any]:
@@ -133,14 +145,15 @@ def evaluate_at(t: Training, step: int) -> None:
     weights = Weights.CURRENT if step else Weights.INITIAL
     draw = Draw(c.evaluation.eval_samples, DrawKey(c.seed, Purpose.EVALUATION, step), weights)
     rows = measure(t.learner.collector, t.validation, draw, tell)
+    seconds = time.perf_counter() - clock
+    if c.evaluation.probe_cliffs:
+        probe_at(t, step, weights, rows)
     if not countable(rows, c.evaluation) and (errors := sum(r["grader_errors"] for r in rows)):
         t.writer.metric("not_evaluated", step, problems=n, grader_errors=errors)
     else:
         t.writer.table("eval", step, rows)
         summary = summarise(rows, c.evaluation, c.sampling)
-        t.writer.metric("eval", step, **summary, seconds=time.perf_counter() - clock)
-    if c.evaluation.probe_cliffs:
-        probe_at(t, step, weights, rows)
+        t.writer.metric("eval", step, **summary, seconds=seconds)  # the last of it: where this stands, all does
 
 
 def probe_at(t: Training, step: int, weights: Weights, evaluated: Sequence[dict[str, Any]]) -> None:

@@ -9,7 +9,7 @@ import json
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
@@ -52,6 +52,9 @@ class Policy:
     starts_from_adapter: bool = False
     flat: FlatModel | None = None  # the fast way through the model, where there is one
     plain: str = ""  # why there is none
+    # Called between the pieces of long work, from any thread, with the tokens that were sampled since: where a job says how
+    # far it is, and may raise Stopped.
+    between: Callable[[int], None] = lambda tokens: None
     _folded: dict[Weights, tuple[object, FlatWeights]] = field(default_factory=dict)
     _leaves: FlatWeights | None = None
 
@@ -156,6 +159,7 @@ class Policy:
 
     def hidden(self, batch: Batch, weights: Weights = Weights.CURRENT) -> torch.Tensor:
         """(E, hidden size): the last hidden state at each position that predicts an edge."""
+        self.between(0)
         if self.flat is None:
             with self.using(weights), self._computing_again():
                 out = self.causal.base_model(input_ids=batch.input_ids, use_cache=False)

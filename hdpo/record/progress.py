@@ -3,6 +3,7 @@
 `Report` is what the engine calls. It is also where a job learns that it was asked to stop.
 """
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from hdpo.record.folder import RunWriter, State, stop_requested
 from hdpo.record.ranks import ALONE, Ranks
 
 SECONDS_BETWEEN_WRITES = 0.25
+SOON = 1.0  # seconds that a stop waits for the end of what is begun
 RECENT = 5  # steps whose pace is that of the steps to come
 
 
@@ -45,7 +47,9 @@ class Report:
         """watch: further run folders whose stop counts as one for this run (the sweep it belongs to); rank 0 looks."""
         self.writer, self.also, self.watch, self.ranks = writer, also, (writer.path, *watch), ranks
         self.last = Progress("starting", 0, 0)
-        self._told = self._written = float("-inf")
+        self._told = self._written = self._looked = self._counted = float("-inf")
+        self._phase, self._tokens, self._lock = "", 0, threading.Lock()
+        self._stopping = False
         self._clocks: dict[tuple[str, int], tuple[float, int]] = {}
 
     def __call__(self, phase: str, done: int, total: int, unit: str = "steps", left: float | None = None) -> None:
@@ -57,12 +61,33 @@ class Report:
         elif left is None:
             left = (now - start) * (total - done) / (done - first)
         self._clocks[unit, total] = start, first
+        self._phase, self._tokens, self._counted = phase, 0, time.monotonic()
         self.tell(Progress(phase, done, total, unit, left))
         if self.ranks.agree(self.stop_asked()):
             raise Stopped(f"Stopped on request at {done} of {total} {unit}.")
 
     def meanwhile(self, phase: str, done: int) -> None:
         """What goes on between two counts, such as an evaluation between two steps: the time left runs down."""
+        self._phase, self._tokens, self._counted = phase, 0, time.monotonic()
+        self._run_down(phase, done)
+
+    def inside(self, tokens: int) -> None:
+        """So many more tokens were sampled within what was told last: said at most 4 times a second, from any thread.
+
+        Raises Stopped where the next count is not soon to come, and no other rank has to agree in the middle of its work.
+        """
+        with self._lock:
+            now, self._tokens = time.monotonic(), self._tokens + tokens
+            if now - self._looked >= SECONDS_BETWEEN_WRITES:
+                self._looked = now
+                sampled = f", {self._tokens:,} tokens sampled" if self._tokens else ""
+                self._run_down(self._phase + sampled, self.last.done)
+                late = now - self._counted >= SOON and self.ranks.count == 1
+                self._stopping = late and self.stop_asked()
+            if self._stopping:
+                raise Stopped(f"Stopped on request at {self.last.done} of {self.last.total} {self.last.unit}.")
+
+    def _run_down(self, phase: str, done: int) -> None:
         now, left = time.monotonic(), self.last.seconds_left
         left = None if left is None else max(0.0, left - (now - self._told))
         self._told = now

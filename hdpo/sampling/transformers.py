@@ -88,13 +88,14 @@ class _Batch:
         hidden = decoder.hidden
         ends = torch.tensor(sorted(policy.end_ids), device=policy.device)
         place = torch.arange(len(self.tokens), device=policy.device)
-        running = torch.ones_like(place, dtype=torch.bool)
+        running, left = torch.ones_like(place, dtype=torch.bool), len(place)
         for t in range(new):
             parts = zip(hidden.split(logit_rows), place.split(logit_rows), strict=True)
             token = torch.cat([self._next_tokens(policy.logits(h), rows, t) for h, rows in parts])
             if on_token:
                 for b, x in zip(place[running].tolist(), token[running].tolist(), strict=True):
                     on_token(b // n, b % n, x)
+            policy.between(left)
             running = running & (token[:, None] != ends).all(-1)
             left = int(running.sum())
             if left == 0 or t == new - 1:

@@ -58,7 +58,9 @@ class VllmSampler:
             "logprobs": min(draw.topk, self.policy.vocabulary),
             "stop_token_ids": sorted(self.policy.end_ids),
         }
-        found = self.engine.complete(requests, How(settings, self.policy.name_of(draw.weights)), adapter)
+        found = self.engine.complete(
+            requests, How(settings, self.policy.name_of(draw.weights)), adapter, self.policy.between
+        )
         if fresh:
             some = slice(None, None, max(1, len(requests) // CHECKED))
             self._check(requests[some], found[some], draw.weights)

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from hdpo.config import ModelConfig
-from hdpo.errors import BadInput, HdpoError, first_line
+from hdpo.errors import BadInput, HdpoError, Stopped, first_line
 from hdpo.model.find import find
 from hdpo.records import TopK
 from hdpo.sampling.protocol import Completion
@@ -37,6 +37,7 @@ ENVIRONMENT["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"
 # What a server would otherwise take from the model's generation_config.json; and tokens by their ids.
 PLAIN: dict[str, Any] = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "min_tokens": 0}
 PLAIN["return_tokens_as_token_ids"] = True
+Between = Callable[[int], None]  # as `Policy.between`
 WITHOUT = "choose --sampler transformers."
 TOGETHER = f"Lower vllm-memory, or {WITHOUT}"
 
@@ -126,7 +127,9 @@ class LocalEngine:
         self._wake()
         self.llm.llm_engine.remove_lora(adapter.number)
 
-    def complete(self, requests: Sequence[Request], how: How, adapter: Adapter | None) -> list[Completion]:
+    def complete(
+        self, requests: Sequence[Request], how: How, adapter: Adapter | None, between: Between
+    ) -> list[Completion]:
         """A completion of each request, in their order; without an adapter by the base."""
         from vllm import SamplingParams
         from vllm.lora.request import LoRARequest
@@ -143,8 +146,13 @@ class LocalEngine:
                     params = SamplingParams(**how.settings, **form, seed=r.seed)
                     engine.add_request(str(i), {"prompt_token_ids": list(r.prompt)}, params, lora_request=lora)
                 while engine.has_unfinished_requests():
-                    done |= {int(o.request_id): told(o.outputs[0], how) for o in engine.step() if o.finished}
+                    ended = {int(o.request_id): told(o.outputs[0], how) for o in engine.step() if o.finished}
                     watchdog.beat()
+                    between(sum(len(c.token_ids) for c in ended.values()))
+                    done |= ended
+            except Stopped:
+                engine.abort_request([str(i) for i in range(len(requests)) if i not in done])
+                raise
             except Exception as e:
                 why = f"no token within {STALL:.0f} s" if watchdog.barked else f"'{first_line(e)}'"
                 way = f"Resume goes on from the last checkpoint. {TOGETHER}"
@@ -239,12 +247,16 @@ class ServerEngine:
         self._ask("/v1/unload_lora_adapter", {"lora_name": adapter.name})
         self.loaded.discard(adapter)
 
-    def complete(self, requests: Sequence[Request], how: How, adapter: Adapter | None) -> list[Completion]:
+    def complete(
+        self, requests: Sequence[Request], how: How, adapter: Adapter | None, between: Between
+    ) -> list[Completion]:
         asked = {**PLAIN, **how.settings, "model": adapter.name if adapter else self.base}
 
         def one(r: Request) -> Completion:
             found = self._ask("/v1/completions", asked | {"prompt": list(r.prompt), "seed": r.seed})
-            return heard(found["choices"][0], how)
+            completion = heard(found["choices"][0], how)
+            between(len(completion.token_ids))
+            return completion
 
         with ThreadPoolExecutor(AT_ONCE) as pool:
             return list(pool.map(one, requests))

@@ -17,6 +17,7 @@ from hdpo.cli.results import sentences
 from hdpo.config import SweepConfig, TrainConfig, replace_knobs
 from hdpo.method import run as loop
 from hdpo.method.step import learning_rate
+from hdpo.record import progress
 from hdpo.record.folder import Run, RunWriter, State, request_stop
 from hdpo.work.execute import execute
 
@@ -157,11 +158,39 @@ def test_a_stop_leaves_a_checkpoint_and_resume_equals_the_uninterrupted_run(pair
         return real(learner, problems, step)
 
     monkeypatch.setattr(loop, "hdpo_step", stop_in_step_3)
+    monkeypatch.setattr(progress, "SOON", 60.0)  # a step that ends soon is waited for
     assert execute(writer.path, resume=False).state is State.STOPPED
     monkeypatch.undo()
     assert [c.name for c in Run(writer.path).checkpoints()][-1] == "step-000003"
     (writer.path / "stop").unlink()
     assert execute(writer.path, resume=True).state is State.DONE
+    assert same_weights(Run(writer.path), pair[1]) and same_rows(Run(writer.path), pair[1])
+
+
+def test_stops_inside_steps_and_evaluations_change_nothing(pair, tmp_path, monkeypatch) -> None:
+    """Each attempt is stopped a little later: while it samples, peeks, learns, evaluates or probes. All that was whole stands."""
+    monkeypatch.setattr(progress, "SOON", 0.0)
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_WRITES", 0.0)
+    writer, real = RunWriter.create("train", config_of(lambda_=0.3), tmp_path), progress.Report.inside
+    phases: list[str] = []
+    for attempt in range(1, 100):
+        left = 23 * attempt
+
+        def inside(report, tokens):
+            nonlocal left
+            left -= 1
+            if left == 0:
+                request_stop(writer.path)
+                phases.append(report.last.phase)
+            real(report, tokens)
+
+        monkeypatch.setattr(progress.Report, "inside", inside)
+        ending = execute(writer.path, resume=attempt > 1)
+        (writer.path / "stop").unlink(missing_ok=True)
+        if ending.state is State.DONE:
+            break
+        assert ending.state is State.STOPPED
+    assert {p.split()[0] for p in phases} >= {"training,", "evaluating"}, phases
     assert same_weights(Run(writer.path), pair[1]) and same_rows(Run(writer.path), pair[1])
 
 

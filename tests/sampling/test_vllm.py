@@ -347,5 +347,5 @@ def test_a_server_takes_nothing_from_the_models_own_sampling_settings(monkeypatc
 
     monkeypatch.setattr(ServerEngine, "_ask", hear)
     with pytest.raises(HdpoError, match="enough"):
-        ServerEngine("http://x").complete([Request((5, 6), 1)], How({"logprobs": 1}, "initial"), None)
+        ServerEngine("http://x").complete([Request((5, 6), 1)], How({"logprobs": 1}, "initial"), None, len)
     assert asked[1] | {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "min_tokens": 0} == asked[1]
