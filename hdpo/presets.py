@@ -28,6 +28,10 @@ def settings_in(name: str) -> dict[str, Any]:
 
 
 OWN_MODEL = settings_in("own-model")
+SHIPPED = (
+    "bundled",
+    "smollm2",
+)  # models whose names are no paths; both write as their problems do, without being told how
 PRESETS = {
     name: Preset(t["help"], settings_in(name), tuple(t.get("differs", ()))) for name, t in TABLES.items() if "help" in t
 }
@@ -39,3 +43,15 @@ def settings_of(name: str, config: Any) -> dict[str, Any]:
         raise BadInput(f"preset: expected one of {', '.join(PRESETS)}, found {name!r}. Choose one of them.")
     known = {k.name for k in knobs(config)}
     return {key: value for key, value in PRESETS[name].settings.items() if key in known}
+
+
+def brought(model: str) -> dict[str, Any]:
+    """What a model sets where nobody chose: nothing the bundled one, its preset the raised one, a wording and room to
+    write any other."""
+    if model not in SHIPPED:
+        return OWN_MODEL
+    return {k: v for k, v in PRESETS[model].settings.items() if k != "model"}
+
+
+def wording_of(model: str) -> PromptConfig:
+    return PromptConfig() if model in SHIPPED else INSTRUCT

@@ -9,7 +9,7 @@ from streamlit.delta_generator import DeltaGenerator
 from hdpo.config import SweepConfig, TrainConfig, to_json
 from hdpo.record.folder import State
 from workbench import forms, launch, state
-from workbench.components import by_hand, session, verdict
+from workbench.components import by_hand, fetching, session, verdict
 from workbench.data import catalog, estimate
 from workbench.data.glossary import meaning
 
@@ -58,6 +58,7 @@ def set_up() -> None:
         buttons = st.container(horizontal=True)
         more, seeds = forms.arms_setting("lab_")
     config = forms.train_form("lab_", lam)
+    fetching.offer(config.model.model, "lab_fetch")
     with recorded:
         session.ghost(config)
     chosen: TrainConfig | SweepConfig | None = None

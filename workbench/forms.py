@@ -21,7 +21,7 @@ from hdpo.data.problems import MIXES
 from hdpo.errors import BadInput
 from hdpo.hub import is_hub_id
 from hdpo.model.defaults import following
-from hdpo.presets import PRESETS
+from hdpo.presets import PRESETS, SHIPPED
 from workbench.state import LINKED, escape
 
 LAMBDAS = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
@@ -262,7 +262,7 @@ def default_wording(prefix: str) -> None:
 def settled(config: TrainConfig) -> TrainConfig:
     """As the run shall keep it: whole paths, since the worker may stand in another folder, and what follows from model
     and adapter where a setting was left as it was (`hdpo.model.defaults`, as the command line has it)."""
-    if config.model.model != "bundled":
+    if config.model.model not in SHIPPED:
         config = replace(config, model=replace(config.model, model=whole(config.model.model)))
     for name in ("problems", "validation_problems"):
         source = getattr(config.data, name)

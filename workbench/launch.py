@@ -13,7 +13,7 @@ from typing import Any
 
 from hdpo.config import KINDS, ModelConfig, knobs, to_json
 from hdpo.errors import HdpoError
-from hdpo.presets import OWN_MODEL
+from hdpo.presets import brought
 from hdpo.record.folder import Run, RunWriter, State, all_runs, runs_root
 from hdpo.work import jobs
 from hdpo.work.jobs import HEAVY, INTERACTIVE
@@ -60,14 +60,11 @@ def command_of(config: Any) -> str:
     kind = kind_of(config)
     defaults = {k.path: k.default for k in knobs(KINDS[kind]())}
     model = getattr(config, "train", config).model
-    brought = {
-        *(OWN_MODEL if model.model != "bundled" else ()),
-        *(("rank", "alpha", "targets") if model.adapter else ()),
-    }
+    follows = {*brought(model.model), *(("rank", "alpha", "targets") if model.adapter else ())}
     words = ["python", "-m", "hdpo", kind]
     for k in knobs(config):
         # What another model or an adapter brings along on the command line unless it is given, is given.
-        if k.name not in UNREAD[kind] and (k.name in brought or k.default != defaults[k.path]):
+        if k.name not in UNREAD[kind] and (k.name in follows or k.default != defaults[k.path]):
             words += [k.flag, quote(word(k.default))]
     return " ".join(words)
 

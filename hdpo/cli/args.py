@@ -16,7 +16,7 @@ from hdpo.config import knobs, replace_knobs
 from hdpo.errors import BadInput
 from hdpo.knobs import Knob, words
 from hdpo.model.defaults import following
-from hdpo.presets import PRESETS, settings_of
+from hdpo.presets import PRESETS, SHIPPED, settings_of
 from hdpo.work.preflight import refuse_idle
 
 SECTIONS = {"data": "problems", "step": "steps", "train": "run", "": "run"}  # headings that are not the section's name
@@ -155,7 +155,7 @@ def config_from(args: Any, default: Any) -> Any:
     values |= given_settings(args, default)
     for name in ("model", "chat_template", "problems", "validation_problems"):
         path = Path(values.get(name, "")).expanduser()
-        if values.get(name, "bundled") != "bundled" and path.exists():
+        if name in values and values[name] not in SHIPPED and path.exists():
             values[name] = str(path.resolve())
     further, told = following(values, {k.name for k in knobs(default)})
     for sentence in told:

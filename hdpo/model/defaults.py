@@ -5,7 +5,7 @@ from typing import Any
 
 from hdpo.model.adapter import adapter_folder, read_adapter
 from hdpo.model.find import known
-from hdpo.presets import OWN_MODEL
+from hdpo.presets import SHIPPED, brought
 
 
 def following(chosen: Mapping[str, Any], names: Collection[str]) -> tuple[dict[str, Any], list[str]]:
@@ -21,9 +21,9 @@ def following(chosen: Mapping[str, Any], names: Collection[str]) -> tuple[dict[s
     model, revision = chosen.get("model", "bundled"), chosen.get("revision", "")
     if model == "bundled":
         return found, told
-    facts = known(model, revision)
-    room = facts.context // 2 if facts and facts.context else OWN_MODEL["max_new_tokens"]
-    own = {**OWN_MODEL, "max_new_tokens": min(room, OWN_MODEL["max_new_tokens"])}
+    facts, own = known(model, revision), brought(model)
+    if model not in SHIPPED and facts and facts.context:
+        own = {**own, "max_new_tokens": min(facts.context // 2, own["max_new_tokens"])}
     if {"student", "privileged"} & chosen.keys():
         own = {k: v for k, v in own.items() if k not in ("student", "privileged")}
     fresh = {k: v for k, v in own.items() if k in names and k not in chosen}

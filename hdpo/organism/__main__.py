@@ -5,6 +5,7 @@ from pathlib import Path
 
 from hdpo.organism.corpus import Mix
 from hdpo.organism.problems import write_problems
+from hdpo.organism.stories import Raising, story_sets
 
 
 def parser() -> argparse.ArgumentParser:
@@ -24,6 +25,17 @@ def parser() -> argparse.ArgumentParser:
     model.add_argument("--seed", type=int, default=0, help="of the initial weights and of the corpus")
     model.add_argument("--steps", type=int, default=None, help="end after so many steps, to try the build")
     model.add_argument("--partial", type=Path, default=None, help="gets the unfinished model every 4 M tokens")
+    raising = commands.add_parser(
+        "raise", help="fine-tune the adapter that makes SmolLM2 a base; goes on when called again"
+    )
+    raising.add_argument("model", help="SmolLM2-135M-Instruct: a .gguf file or a folder")
+    raising.add_argument("--out", type=Path, default=Path("assets/smollm2"), help="the adapter's folder")
+    raising.add_argument("--steps", type=int, default=Raising.steps)
+    raising.add_argument("--seed", type=int, default=Raising.seed, help="of the adapter and of the corpus")
+    measured = commands.add_parser(
+        "gate", help="measure what a base must show: its rollouts on the stories' test problems"
+    )
+    measured.add_argument("model", nargs="?", default="smollm2")
     problems = commands.add_parser("problems", help="write the bundled problem sets")
     problems.add_argument("--out", type=Path, default=Path("assets/problems"), help="gets MIX/SPLIT.jsonl")
     card = commands.add_parser(
@@ -53,6 +65,15 @@ def main(arguments: list[str] | None = None) -> None:
             run_scan(chosen.runs.resolve())
             record(chosen.runs.resolve())
         write_card(chosen.card, chosen.runs.resolve())
+        return
+    if chosen.command in ("raise", "gate"):
+        from hdpo.organism import raising
+
+        if chosen.command == "raise":
+            raising.raise_base(chosen.model, chosen.out, Raising(chosen.steps, chosen.seed))
+            return
+        for name, e in raising.gate(chosen.model, story_sets()["test"]).items():
+            print(f"{name}: {e.value:.3f} ({e.low:.3f} to {e.high:.3f}, n {e.n_prompts})")
         return
     from hdpo.organism.pretrain import Schedule, build
 

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from random import Random
 
+from hdpo.organism.stories import story_sets
 from hdpo.organism.tasks import FAMILIES, LEVELS, Task, draw_task
 from hdpo.record.files import write_aside
 from hdpo.records import Problem
@@ -96,7 +97,7 @@ def held_out_texts(sets: dict[str, dict[str, list[Problem]]]) -> frozenset[str]:
 def write_problems(out: Path) -> list[Path]:
     """`out`/MIX/SPLIT.jsonl for every mix and split, one problem a line."""
     written = []
-    for mix, splits in problem_sets().items():
+    for mix, splits in {**problem_sets(), "stories": story_sets()}.items():
         (out / mix).mkdir(parents=True, exist_ok=True)
         for split, problems in splits.items():
             written.append(out / mix / f"{split}.jsonl")

@@ -346,7 +346,7 @@ def test_another_preset_takes_back_what_the_one_before_it_set_and_nobody_changed
     forms.use_preset("qwen-math", "lab_")
     assert kept["lab_model"] == "Qwen/Qwen2.5-Math-1.5B-Instruct" and kept["lab_prompts_per_step"] == 32
     kept["lab_warmup"] = 3
-    forms.use_preset("smollm2", "lab_")
+    forms.use_preset("smollm2-gsm8k", "lab_")
     assert (kept["lab_dtype"], kept["lab_warmup"], kept["lab_steps"]) == ("float32", 10, 7)
     kept["lab_warmup"] = 3
     forms.use_preset("quick", "lab_")

@@ -288,7 +288,7 @@ def test_the_model_is_bundled_a_run_or_a_folder(runs_folder: Path) -> None:
     checkpoint = path / "checkpoints" / "step-000002"
 
     at = app(pick_model).run()
-    assert len(at.selectbox(key="t_model").options) == 2
+    assert len(at.selectbox(key="t_model").options) == 3, "bundled, smollm2 and the run"
     assert at.session_state["choice"] == picker.ModelChoice(picker.ModelConfig())
 
     at = app(pick_model, t_model=path.name).run()
@@ -302,6 +302,11 @@ def test_the_model_is_bundled_a_run_or_a_folder(runs_folder: Path) -> None:
     at = app(pick_model, t_model="/no/such/folder").run()
     assert at.session_state["choice"].config.model == "/no/such/folder"
     assert "Reason step by step" in at.session_state["choice"].prompts.student, "the wording for instruct models"
+
+    at = app(pick_model, t_model="smollm2").run()
+    choice = at.session_state["choice"]
+    assert (choice.config.model, choice.config.dtype) == ("smollm2", "bfloat16")
+    assert choice.prompts == picker.PromptConfig(), "it was raised on the bundled one's wording"
 
 
 def pick_problem(path: str) -> None:

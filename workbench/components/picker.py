@@ -20,9 +20,10 @@ from hdpo.data.problems import BUNDLED as BUNDLED_PREFIX
 from hdpo.data.problems import MIXES, ProblemFile, load_problems, told
 from hdpo.errors import BadInput
 from hdpo.hub import is_hub_id
-from hdpo.presets import INSTRUCT
+from hdpo.presets import SHIPPED, brought, wording_of
 from hdpo.record.folder import Run
 from hdpo.records import Problem
+from workbench.components import fetching
 from workbench.components.rollouts import printable, raw_text
 from workbench.data import catalog
 from workbench.forms import whole
@@ -90,25 +91,22 @@ def model_picker(page: str) -> ModelChoice:
         st.session_state[key] = label_of(runs[linked])
     chosen = st.selectbox(
         "Model",
-        with_typed(key, [BUNDLED, *(label_of(run) for run in runs.values())]),
+        with_typed(key, [*SHIPPED, *(label_of(run) for run in runs.values())]),
         key=key,
         **LINKED,
         accept_new_options=True,
         placeholder="or the path of a folder",
-        help="The bundled model, the newest checkpoint of a run, or a folder in transformers' format (type its path).",
+        help="The bundled model, SmolLM2 raised on stories, the newest checkpoint of a run, or a folder in transformers' format (type its path).",
     )
     run = runs.get(id_in(chosen or BUNDLED))
     if run is None:
-        model = ModelConfig(model=whole(chosen) if chosen and chosen != BUNDLED else BUNDLED)
-        return ModelChoice(model, prompts=fitting(model))
+        name = chosen or BUNDLED
+        model = ModelConfig(model=name if name in SHIPPED else whole(name), dtype=brought(name).get("dtype", "float32"))
+        fetching.offer(model.model, f"{page}_fetch")
+        return ModelChoice(model, prompts=wording_of(model.model))
     config = run.load_config()
     st.caption(f"Its newest checkpoint: {run.checkpoints()[-1].name}.")
     return ModelChoice(config.model, str(run.checkpoints()[-1]), config.prompts)
-
-
-def fitting(model: ModelConfig) -> PromptConfig:
-    """The wording that a model knows: the bundled one's own, else the one for instruct models."""
-    return PromptConfig() if model.model == BUNDLED else INSTRUCT
 
 
 def problem_source(page: str) -> ProblemSource:
