@@ -222,7 +222,7 @@ class EvalConfig:
 
 @section
 class TrainConfig:
-    """One HDPO run (Algorithm 1)."""
+    """One HDPO run (Algorithm 1); λ = 0 is GRPO."""
 
     model: ModelConfig = ModelConfig()
     data: ProblemConfig = ProblemConfig()
@@ -247,7 +247,7 @@ class TrainConfig:
 
 @section
 class ScanConfig:
-    """Find the cliffs: K rollouts a problem, no update."""
+    """Find the cliffs: K rollouts of every problem, no update."""
 
     model: ModelConfig = ModelConfig()
     data: ProblemConfig = ProblemConfig()
@@ -278,7 +278,7 @@ class EvaluateConfig:
 
 @section
 class SweepConfig:
-    """The same run for several λ and seeds; a pair is a sweep over (0, λ)."""
+    """The same run for several λ and seeds."""
 
     train: TrainConfig = TrainConfig()
     lambdas: tuple[float, ...] = knob((0.0, 0.3))
@@ -308,4 +308,5 @@ def model_of(config: TrainConfig | ScanConfig | EvaluateConfig | SweepConfig) ->
     return config.train.model if isinstance(config, SweepConfig) else config.model
 
 
-KINDS: dict[str, type] = {"train": TrainConfig, "scan": ScanConfig, "evaluate": EvaluateConfig, "sweep": SweepConfig}
+KINDS: dict[str, type] = {"scan": ScanConfig, "train": TrainConfig, "sweep": SweepConfig, "evaluate": EvaluateConfig}
+"""Of heavy jobs, each a command whose help is its config's docstring. A pair is a sweep over (0, λ)."""

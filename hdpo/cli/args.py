@@ -78,8 +78,7 @@ def add_knobs(parser: argparse.ArgumentParser, config: Any, without: tuple[str, 
     groups: dict[str, Any] = {}
     for k in knobs(config):
         if k.name not in without:
-            section = k.path[-2] if len(k.path) > 1 else ""
-            section = SECTIONS.get(section, section)
+            section = SECTIONS.get(part := ("", *k.path)[-2], part)
             group = groups[section] = groups.get(section) or parser.add_argument_group(section)
             group.add_argument(
                 k.flag, dest=k.name, type=reader(k), default=argparse.SUPPRESS, metavar=metavar(k), help=help_text(k)

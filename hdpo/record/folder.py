@@ -236,6 +236,11 @@ class Run:
         """Whether it came with the project (`assets/runs`) and is read only."""
         return self.path.parent == ASSET_RUNS
 
+    def refuse_recorded(self, way: str) -> None:
+        """Raises BadInput for a run that came with the project."""
+        if self.recorded:
+            raise BadInput(f"{self.id}: expected a run of yours, found one that comes with the project. {way}")
+
     @property
     def name(self) -> str:
         with suppress(OSError, UnicodeDecodeError):
@@ -252,9 +257,7 @@ class Run:
     def rename(self, name: str) -> None:
         """Raises BadInput for a recorded run, and a name that is taken or is no single line of text."""
         name = name.strip()[:120]
-        if self.recorded:
-            found = "expected a run of yours, found one that comes with the project"
-            raise BadInput(f"{self.id}: {found}. Those keep their name.")
+        self.refuse_recorded("Those keep their name.")
         if not name.isprintable() or not name:
             raise BadInput(f"name: expected one line of text, found {name!r}. Give one.")
         if taken := [r.id for r in all_runs(self.path.parent) if name in (r.id, r.name) and r.path != self.path]:
@@ -270,10 +273,7 @@ class Run:
 
     def write_note(self, text: str) -> None:
         """Raises BadInput for a recorded run."""
-        if self.recorded:
-            raise BadInput(
-                f"{self.id}: expected a run of yours, found one that comes with the project. It takes no note."
-            )
+        self.refuse_recorded("It takes no note.")
         files.write_aside(self.path / "note.txt", text.strip()[:1000])
 
     def frozen(self) -> dict[str, Any]:

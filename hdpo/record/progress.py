@@ -98,8 +98,7 @@ class Report:
         self.last = p
         if time.monotonic() - self._written >= SECONDS_BETWEEN_WRITES:
             self._written = time.monotonic()
-            facts = {"phase": p.phase, "done": p.done, "total": p.total, "seconds_left": p.seconds_left}
-            self.writer.status(State.RUNNING, **facts)
+            self.writer.status(State.RUNNING, phase=p.phase, done=p.done, total=p.total, seconds_left=p.seconds_left)
         if self.also is not None:
             self.also(p)
 
