@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 from hdpo.cli.terminal import say
 from hdpo.config import knobs, replace_knobs
@@ -78,7 +78,8 @@ def add_knobs(parser: argparse.ArgumentParser, config: Any, without: tuple[str, 
     groups: dict[str, Any] = {}
     for k in knobs(config):
         if k.name not in without:
-            section = SECTIONS.get(part := ("", *k.path)[-2], part)
+            section = k.path[-2] if len(k.path) > 1 else ""
+            section = SECTIONS.get(section, section)
             group = groups[section] = groups.get(section) or parser.add_argument_group(section)
             group.add_argument(
                 k.flag, dest=k.name, type=reader(k), default=argparse.SUPPRESS, metavar=metavar(k), help=help_text(k)
@@ -124,8 +125,7 @@ def written(value: Any) -> str:
 
 def reader(k: Knob) -> Callable[[str], Any]:
     """From text to the setting's type; limits are checked by the config itself. A wrong one is a sentence."""
-    several_values = hasattr(k.type, "__args__")
-    inner = k.type.__args__[0] if several_values else k.type
+    inner = (get_args(k.type) or (k.type,))[0]
     if inner is str:
         return some
 
@@ -133,13 +133,13 @@ def reader(k: Knob) -> Callable[[str], Any]:
         try:
             whole = inner is int and float(text) == int(float(text))  # 1e3 steps are 1000
             return int(float(text)) if whole else inner(text)
-        except ValueError:
+        except (ValueError, OverflowError):
             raise argparse.ArgumentTypeError(f"expected {words(inner)}, found {text!r}. Give {words(inner)}.") from None
 
     def several(text: str) -> tuple[Any, ...]:
         return tuple(one(t.strip()) for t in some(text).split(",") if t.strip())
 
-    return several if several_values else one
+    return one if inner is k.type else several
 
 
 def given_settings(args: Any, config: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 from hdpo.cli.args import command, some
 from hdpo.cli.results import is_run, measured, result_of, result_text, table
 from hdpo.cli.terminal import say, tell
-from hdpo.config import knobs, model_of
+from hdpo.config import knobs
 from hdpo.errors import BadInput
 from hdpo.knobs import plain
 from hdpo.record.export import as_csv, members, rows
@@ -50,10 +50,9 @@ def add_commands(commands: Any) -> None:
 
 def list_runs(args: Any) -> int:
     found = [brief(r) for r in all_runs()]
-    if not args.json:
-        for r in found:
-            if r["kind"] == "damaged":
-                say(f"{r['message']} python -m hdpo runs delete {r['run']} takes it away.")
+    for r in found:
+        if r["kind"] == "damaged" and not args.json:
+            say(f"{r['message']} python -m hdpo runs delete {r['run']} takes it away.")
     rows = table(COLUMNS, map(itemgetter(*COLUMNS), found))
     return tell(args, found, rows if found else "No runs yet. This makes one: python -m hdpo train --steps 5")
 
@@ -69,16 +68,10 @@ def brief(run: Run) -> dict[str, Any]:
         return {**facts, "kind": "damaged", "message": str(e)}
     inner = getattr(config, "train", config)
     lambdas = getattr(config, "lambdas", None) or ([inner.objective.lambda_] if run.kind == "train" else [])
-    values = {f"pass@{k}": round(e["value"], 3) for row in last for k, e in row["pass_at"].items() if k in "18"}
-    return {
-        **facts,
-        "kind": run.kind,
-        "λ": ",".join(f"{lam:g}" for lam in lambdas),
-        "model": Path(model_of(config).model).name,
-        "data": Path(inner.data.problems).name,
-        **values,
-        "created": time.strftime("%Y-%m-%d %H:%M", time.localtime(float(frozen.get("created", 0)))),
-    }
+    facts |= {"kind": run.kind, "λ": ",".join(f"{lam:g}" for lam in lambdas)}
+    facts |= {"model": Path(inner.model.model).name, "data": Path(inner.data.problems).name}
+    facts |= {f"pass@{k}": round(e["value"], 3) for row in last for k, e in row["pass_at"].items() if k in ("1", "8")}
+    return facts | {"created": time.strftime("%Y-%m-%d %H:%M", time.localtime(frozen.get("created", 0)))}
 
 
 def show(args: Any) -> int:

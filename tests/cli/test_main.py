@@ -153,6 +153,7 @@ def test_another_model_is_asked_in_the_words_of_instruct_models(root, monkeypatc
         ("train --teacher nobody", "expected one of drifting, frozen"),
         ("train --ks 1,two", "expected a whole number, found 'two'"),
         ("train --steps 1e-3", "expected a whole number, found '1e-3'"),
+        ("train --steps inf", "expected a whole number, found 'inf'"),
         ("train --lamda 1", "found --lamda (did you mean --lambda?). See python -m hdpo train --help"),
         ("train --lamb=1", "found --lamb=1 (did you mean --lambda?)"),
         ("trian", "'trian' (did you mean train?)"),
