@@ -36,6 +36,10 @@ def parser() -> argparse.ArgumentParser:
         "gate", help="measure what a base must show: its rollouts on the stories' test problems"
     )
     measured.add_argument("model", nargs="?", default="smollm2")
+    pair = commands.add_parser(
+        "pair", help="run the raised model at λ = 0 and 1, three seeds, and record it; goes on when called again"
+    )
+    pair.add_argument("--runs", type=Path, default=Path("runs/pair"), help="the runs; those that are done are kept")
     problems = commands.add_parser("problems", help="write the bundled problem sets")
     problems.add_argument("--out", type=Path, default=Path("assets/problems"), help="gets MIX/SPLIT.jsonl")
     card = commands.add_parser(
@@ -58,13 +62,19 @@ def main(arguments: list[str] | None = None) -> None:
             print(path)
         return
     if chosen.command == "card":
-        from hdpo.organism.card import record, run_all, run_scan, write_card
+        from hdpo.organism.card import configs, record, run_all, run_scan, write_card
 
         if not chosen.tables_only:
-            run_all(chosen.runs.resolve())
+            run_all(chosen.runs.resolve(), configs())
             run_scan(chosen.runs.resolve())
             record(chosen.runs.resolve())
         write_card(chosen.card, chosen.runs.resolve())
+        return
+    if chosen.command == "pair":
+        from hdpo.organism.card import STORIES, real_pair, record, run_all
+
+        run_all(chosen.runs.resolve(), real_pair())
+        record(chosen.runs.resolve(), [STORIES])
         return
     if chosen.command in ("raise", "gate"):
         from hdpo.organism import raising

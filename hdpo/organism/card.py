@@ -15,13 +15,15 @@ from typing import Any
 import torch
 
 from hdpo.config import ScanConfig, SweepConfig, TrainConfig, replace_knobs
-from hdpo.data.problems import MIXES, bundled
+from hdpo.data.problems import bundled
 from hdpo.errors import BadInput
 from hdpo.evidence import stats
 from hdpo.evidence.stats import Estimate
 from hdpo.grading.verify import VerifierPool
 from hdpo.method.evaluate import prepare
 from hdpo.method.groups import accepted
+from hdpo.organism.problems import MIXES
+from hdpo.presets import settings_of
 from hdpo.record.files import beside, read_json, write_aside
 from hdpo.record.fingerprint import comparison_words, differences
 from hdpo.record.folder import ASSET_RUNS, Run, RunWriter, State, all_runs
@@ -33,6 +35,7 @@ from hdpo.work.execute import execute
 
 LAMBDAS = (0.0, 0.3, 3.0)
 SEEDS = {"steep": (0, 1, 2, 3, 4, 5), "gentle": (0, 1, 2)}
+STORIES = "stories"  # the problems of the real model, and how its pair is called
 STEPS = (20, 40, 60)
 COMMAND = "python -m hdpo.organism card"
 SIDE_BY_SIDE = 2  # runs, each on one thread: so the numbers do not depend on how many there are
@@ -54,11 +57,19 @@ def configs() -> list[TrainConfig]:
     return [c for mix, arm in arms.items() for c in SweepConfig(arm, LAMBDAS, SEEDS[mix]).members()]
 
 
-def run_all(root: Path) -> None:
-    """Every run of `configs` in `root`. One that is done is kept and one that was broken off goes on, so that this can be
+def real_pair() -> tuple[TrainConfig, ...]:
+    """The preset `smollm2` at λ = 0 and 1, evaluated on the test problems."""
+    arm = replace_knobs(
+        TrainConfig(), settings_of("smollm2", TrainConfig()) | {"eval_split": "test", "eval_problems": 96}
+    )
+    return SweepConfig(arm, (0.0, arm.objective.lambda_), (0, 1, 2)).members()
+
+
+def run_all(root: Path, wanted: Sequence[TrainConfig]) -> None:
+    """Every one of these runs in `root`. One that is done is kept and one that was broken off goes on, so that this can be
     killed at any time and called again."""
     known = {r.load_config(): r for r in runs_in(root, "train")}
-    runs = [known.get(c) or Run(RunWriter.create("train", c, root, title(c), COMMAND).path) for c in configs()]
+    runs = [known.get(c) or Run(RunWriter.create("train", c, root, title(c), COMMAND).path) for c in wanted]
     waiting = [r.path for r in runs if r.status().state not in (State.DONE, State.RUNNING)]
     print(f"{len(runs) - len(waiting)} of {len(runs)} runs are done or running elsewhere", flush=True)
     context = multiprocessing.get_context("spawn")
@@ -89,10 +100,14 @@ def run_scan(root: Path) -> None:
         execute(RunWriter.create("scan", config, root, "steep validation, K = 8").path, resume=False)
 
 
-def record(root: Path, into: Path = ASSET_RUNS) -> None:
-    """Copy the finished runs to where the app shows them to everybody. Of the other seeds than 0 metrics and
-    evaluations alone are kept, and no optimiser state of any: so all stays small."""
+def record(root: Path, mixes: Sequence[str] = tuple(MIXES), into: Path = ASSET_RUNS) -> None:
+    """Copy the finished runs to where the app shows them to everybody, beside those of other mixes. Of the other seeds
+    than 0 metrics and evaluations alone are kept, no optimiser state of any, and no adapter of the real model: so all
+    stays small."""
     with beside(into) as aside:
+        for shown in into.iterdir() if into.is_dir() else ():
+            if shown.name.partition("-")[0] not in mixes:
+                shutil.copytree(shown, aside / shown.name)
         for run in runs_in(root, "train", "scan"):
             if run.status().state is not State.DONE:
                 continue
@@ -101,6 +116,8 @@ def record(root: Path, into: Path = ASSET_RUNS) -> None:
             left_out = ["log.txt", "lock", "stop", "optimiser.safetensors", *(c.name for c in run.checkpoints()[:-1])]
             if config.seed:
                 left_out += ["step-0*", "parts.jsonl", "problems-*", "probe-*", "gap-*"]
+            if mix_of(config) == STORIES:
+                left_out += ["checkpoints"]
             copied = aside / f"{mix_of(config)}-{folder}"
             shutil.copytree(run.path, copied, ignore=shutil.ignore_patterns(*left_out))
             for checkpoint in Run(copied).checkpoints():
