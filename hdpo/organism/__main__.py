@@ -74,7 +74,7 @@ def main(arguments: list[str] | None = None) -> None:
         from hdpo.organism.card import STORIES, real_pair, record, run_all
 
         run_all(chosen.runs.resolve(), real_pair())
-        record(chosen.runs.resolve(), [STORIES])
+        record(chosen.runs.resolve(), mixes=[STORIES])
         return
     if chosen.command in ("raise", "gate"):
         from hdpo.organism import raising

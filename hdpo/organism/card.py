@@ -100,7 +100,7 @@ def run_scan(root: Path) -> None:
         execute(RunWriter.create("scan", config, root, "steep validation, K = 8").path, resume=False)
 
 
-def record(root: Path, mixes: Sequence[str] = tuple(MIXES), into: Path = ASSET_RUNS) -> None:
+def record(root: Path, into: Path = ASSET_RUNS, mixes: Sequence[str] = tuple(MIXES)) -> None:
     """Copy the finished runs to where the app shows them to everybody, beside those of other mixes. Of the other seeds
     than 0 metrics and evaluations alone are kept, no optimiser state of any, and no adapter of the real model: so all
     stays small."""
