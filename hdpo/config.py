@@ -90,6 +90,8 @@ class ModelConfig:
 class ProblemConfig:
     problems: str = knob("bundled:steep")
     """'bundled:steep', 'bundled:gentle', a JSONL, CSV or Parquet file, a folder of shards, or a hub id owner/name. Paper: OpenMathInstruct-2."""
+    grader: str = knob("math")
+    """Who says what is right: math, exact, number, number:TOLERANCE, choice, pattern:REGEX or FILE.py:FUNCTION. Paper: math-verify."""
     validation_problems: str = knob("")
     """Held-out problems of their own, named as the problems are; empty holds out a share of the problems."""
     columns: str = knob("")

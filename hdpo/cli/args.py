@@ -14,6 +14,7 @@ from typing import Any, NoReturn, get_args
 from hdpo.cli.terminal import say
 from hdpo.config import knobs, replace_knobs
 from hdpo.errors import BadInput
+from hdpo.grading.graders import whole
 from hdpo.knobs import Knob, words
 from hdpo.model.defaults import following
 from hdpo.presets import PRESETS, SHIPPED, settings_of
@@ -156,6 +157,8 @@ def config_from(args: Any, default: Any) -> Any:
         path = Path(values.get(name, "")).expanduser()
         if name in values and values[name] not in SHIPPED and path.exists():
             values[name] = str(path.resolve())
+    if "grader" in values:
+        values["grader"] = whole(values["grader"])
     further, told = following(values, {k.name for k in knobs(default)})
     for sentence in told:
         say(sentence)

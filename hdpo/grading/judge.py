@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -18,8 +19,8 @@ from latex2sympy2_extended.latex2sympy2 import NormalizationConfig
 from math_verify import LatexExtractionConfig, parse, verify
 from sympy import Add, Basic, Eq, Expr, FiniteSet, Float, Mul, Pow, Rational, Tuple, binomial, exp, factorial
 
+from hdpo.grading import NO_VERDICT, Reply, Request
 from hdpo.grading.normalise import Kind, Reading, read
-from hdpo.grading.verify import NO_VERDICT, Reply, Request
 from hdpo.records import Outcome
 
 MEMORY_BYTES = 4 << 30  # an expression that is written out may fill any memory within seconds
@@ -31,28 +32,32 @@ AS_READ = NormalizationConfig(units=False, malformed_operators=False, nits=False
 BOX = LatexExtractionConfig(try_extract_without_anchor=False, boxed_match_priority=0, normalization_config=AS_READ)
 
 
+Answer = Callable[[Request], Reply]
+
+
 class OutOfTime(BaseException):
     """No Exception: sympy catches those."""
 
 
-def serve(cpu_s: float) -> None:
-    """Answers requests until stdin closes."""
+def serve(cpu_s: float, make: Callable[[], Answer] = lambda: judge) -> None:
+    """Answers requests until stdin closes, by what `make` makes."""
     wire = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what a library prints must not reach the wire
     if sys.platform == "linux":
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    judge({"answer": "\\frac{x}{2}", "gold": "x"})  # builds its tables before the first item
+    answer = make()
+    answer({"answer": "\\frac{x}{2}", "gold": "x"})  # builds its tables before the first item
     print(json.dumps({"ready": True}), file=wire, flush=True)
     for line in sys.stdin:
-        print(json.dumps(within(cpu_s, json.loads(line))), file=wire, flush=True)
+        print(json.dumps(within(cpu_s, json.loads(line), answer)), file=wire, flush=True)
 
 
-def within(cpu_s: float, request: Request) -> Reply:
+def within(cpu_s: float, request: Request, answer: Answer) -> Reply:
     """The reply to one request, or that there was none within cpu_s seconds of CPU time."""
     if sys.platform == "win32":  # has no such timer: the parent's clock has to do
-        return judge(request)
+        return answer(request)
     import resource
 
     def ring(number: int, frame: FrameType | None) -> None:
@@ -64,7 +69,7 @@ def within(cpu_s: float, request: Request) -> Reply:
     signal.signal(signal.SIGPROF, ring)
     signal.setitimer(signal.ITIMER_PROF, cpu_s)
     try:
-        return judge(request)
+        return answer(request)
     except OutOfTime:
         return NO_VERDICT
     finally:

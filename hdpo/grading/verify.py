@@ -17,12 +17,14 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, Self
+from dataclasses import asdict, dataclass
+from typing import Self
 
 from hdpo.assets import HOME
-from hdpo.errors import HdpoError
+from hdpo.errors import BadInput, HdpoError
+from hdpo.grading import NO_VERDICT, Reply, Request
 from hdpo.grading.boxes import answer_in
+from hdpo.grading.graders import MATH, grader_of
 from hdpo.processes import end_group
 from hdpo.records import Outcome
 
@@ -31,10 +33,6 @@ CACHED_VERDICTS = 8192
 _PLAIN_INTEGER = r"(?:0|-?[1-9][0-9]{0,14})"
 _INTEGER = re.compile(_PLAIN_INTEGER)
 _NUMBER_GOLD = re.compile(_PLAIN_INTEGER + r"(?:\.[0-9]{1,15})?")
-
-Request = dict[str, str]
-Reply = dict[str, Any]
-NO_VERDICT: Reply = {"ok": False, "outcome": Outcome.GRADER_ERROR.value}
 
 
 @dataclass(frozen=True)
@@ -69,11 +67,11 @@ class VerifierPool:
     """Child processes that verify; started at first need, closed with the pool. For one thread at a time.
 
     workers: children at most. cpu_s: seconds of CPU time that one item may use. wall_s: seconds after which a child is
-    killed that gave no sign.
+    killed that gave no sign. grader: which (`graders`). Raises BadInput for one that is none.
     """
 
-    def __init__(self, workers: int = 1, cpu_s: float = 3.0, wall_s: float = 120.0) -> None:
-        self.workers, self.cpu_s, self.wall_s = workers, cpu_s, wall_s
+    def __init__(self, workers: int = 1, cpu_s: float = 3.0, wall_s: float = 120.0, grader: str = MATH) -> None:
+        self.workers, self.cpu_s, self.wall_s, self.grader = workers, cpu_s, wall_s, grader_of(grader)
         self._children: list[_Child] = []  # that are idle
         self._busy: set[_Child] = set()
         self._verdicts: dict[tuple[str | None, str], Verdict] = {}  # the oldest first
@@ -91,12 +89,15 @@ class VerifierPool:
             child.kill()
         self._children.clear()
 
-    def grade(self, items: Sequence[tuple[str, str]]) -> list[Verdict]:
+    def grade(self, items: Sequence[tuple[str, str]], problems: Sequence[str] = ()) -> list[Verdict]:
         """Verdicts for (completion text, gold) pairs, in their order. Each distinct answer to a gold is judged once.
+        problems: the text of each one's problem, which a person's own grader is given.
 
         GRADER_ERROR where the gold is not ok (ask `gold_ok` before), and where the child found no verdict within its
         time or crashed. Raises HdpoError where no child can start.
         """
+        if self.grader.kind != MATH:
+            return self._grade_otherwise(items, problems or [""] * len(items))
         golds = list(dict.fromkeys(gold for _, gold in items))
         fine = dict(zip(golds, self.gold_ok(golds), strict=True))
         pairs = [(answer_in(completion), gold) for completion, gold in items]
@@ -115,13 +116,33 @@ class VerifierPool:
             del self._verdicts[next(iter(self._verdicts))]
         return [known[pair] for pair in pairs]
 
+    def _grade_otherwise(self, items: Sequence[tuple[str, str]], problems: Sequence[str]) -> list[Verdict]:
+        """By a grader that sees the whole completion. Raises BadInput where it is a person's own, and fails."""
+        asked = [(text, gold, problem) for (text, gold), problem in zip(items, problems, strict=True)]
+        each = list(dict.fromkeys(asked))
+        replies = self._ask([{"completion": t, "gold": g, "problem": p} for t, g, p in each])
+        known = {}
+        for item, reply in zip(each, replies, strict=True):
+            if reply and "error" in reply:
+                raise BadInput(reply["error"])
+            given = reply or NO_VERDICT
+            known[item] = Verdict(Outcome(given["outcome"]), given.get("answer", ""))
+        return [known[item] for item in asked]
+
     def gold_ok(self, golds: Sequence[str]) -> list[bool]:
         """Whether each gold can be graded against. A problem whose gold cannot leaves every count, visibly."""
-        unknown = [g for g in dict.fromkeys(golds) if g not in self._golds and not _NUMBER_GOLD.fullmatch(g)]
+        plain = {g for g in golds if self.grader.kind == MATH and _NUMBER_GOLD.fullmatch(g)}
+        unknown = [g for g in dict.fromkeys(golds) if g not in self._golds and g not in plain]
         for gold, reply in zip(unknown, self._ask([{"gold": gold} for gold in unknown]), strict=True):
             if reply:
-                self._golds[gold] = reply["ok"]
-        return [bool(_NUMBER_GOLD.fullmatch(gold)) or self._golds.get(gold, False) for gold in golds]
+                self._golds[gold] = bool(reply.get("ok", True))  # a grader that fails says so of a completion
+        return [gold in plain or self._golds.get(gold, False) for gold in golds]
+
+    @property
+    def _program(self) -> tuple[str, ...]:
+        if self.grader.kind == MATH:
+            return "-m", "hdpo.grading.judge"
+        return "-m", "hdpo.grading.graders", json.dumps(asdict(self.grader))
 
     def _ask(self, requests: Sequence[Request]) -> list[Reply | None]:
         """One reply a request; None where its child hung or crashed."""
@@ -139,7 +160,7 @@ class VerifierPool:
             try:
                 child = self._children.pop()
             except IndexError:
-                child = _Child(self.cpu_s)
+                child = _Child(self.cpu_s, self._program)
         self._busy.add(child)
         reply = child.reply(request, self.wall_s)
         self._busy.discard(child)
@@ -151,7 +172,7 @@ class VerifierPool:
 class _Child:
     """One child process, ready for requests. Raises HdpoError where it cannot start."""
 
-    def __init__(self, cpu_s: float, program: Sequence[str] = ("-m", "hdpo.grading.judge")) -> None:
+    def __init__(self, cpu_s: float, program: Sequence[str]) -> None:
         path = os.pathsep.join(filter(None, (str(HOME), os.environ.get("PYTHONPATH"))))
         with tempfile.TemporaryFile() as errors:
             self.process = subprocess.Popen(

@@ -182,7 +182,7 @@ def at_work(
     problems = file.problems[: config.evaluation.eval_problems if isinstance(config, EvaluateConfig) else None]
     report("loading the model", 0, len(problems), "problems")
     note_problems(writer, file)
-    with VerifierPool() as verifier:
+    with VerifierPool(grader=config.data.grader) as verifier:
         collector = prepare(config, file.problems, verifier, report)
         pin_fingerprint(writer, config, collector.policy, problems)
         with closing(collector.sampler):

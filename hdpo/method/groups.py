@@ -61,7 +61,10 @@ class Collector:
         ids_of = [list(c.token_ids) for *_, c in flat]
         # batch_decode takes an empty list for one empty completion
         texts = self.policy.tokenizer.batch_decode(ids_of, skip_special_tokens=True) if ids_of else []
-        verdicts = self.verifier.grade([(t, problems[i].answer) for (i, _, _), t in zip(flat, texts, strict=True)])
+        verdicts = self.verifier.grade(
+            [(t, problems[i].answer) for (i, _, _), t in zip(flat, texts, strict=True)],
+            [problems[i].text for i, _, _ in flat],
+        )
         gradable = self.verifier.gold_ok([p.answer for p in problems])
         rollouts: dict[int, list[Rollout]] = {i: [] for i in completions}
         for (i, g, c), text, verdict in zip(flat, texts, verdicts, strict=True):

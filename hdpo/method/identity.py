@@ -4,11 +4,13 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
+from pathlib import Path
 
 import hdpo
 from hdpo.config import EvaluateConfig, ModelConfig, ScanConfig, TrainConfig
 from hdpo.errors import BadInput
 from hdpo.grading import RULES
+from hdpo.grading.graders import MATH, grader_of
 from hdpo.model.find import find
 from hdpo.model.policy import Policy
 from hdpo.record.fingerprint import Fingerprint, differences, digest, digest_of_files, spoken
@@ -47,11 +49,19 @@ def fingerprint(config: Config, policy: Policy, measured: Problems, training: Pr
         wording=digest([prompts.student, template]),
         sampling=f"T {how.temperature:g}, top-p {how.top_p:g}, at most {how.max_new_tokens} tokens",
         samples=samples,
-        grader=f"rules {RULES}, math-verify {version('math-verify')}",
+        grader=grader_words(config.data.grader),
         semantics=str(hdpo.SEMANTICS),
         training_problems=digest_of_problems(training) if training else "none",
         privileged=digest(shown),
     )
+
+
+def grader_words(spec: str) -> str:
+    """A person's own by the digest of its file; all others stand on the same rules."""
+    own, rules = grader_of(spec), f"rules {RULES}, math-verify {version('math-verify')}"
+    if own.file:
+        return f"{own.text} of {digest_of_files([Path(own.file)])}, counts from {own.value:g} on"
+    return rules if spec == MATH else f"{spec}, {rules}"
 
 
 def weights_of(config: ModelConfig) -> str:

@@ -50,7 +50,7 @@ def train(writer: RunWriter, config: TrainConfig, report: Report, checkpoint: Pa
     """Run, or go on from a checkpoint, to the last step; rests after each, so that several runs of one process can advance
     together. Raises Stopped after a stop, with a checkpoint written."""
     report("loading the model", 0, config.step.steps)
-    with VerifierPool() as verifier:
+    with VerifierPool(grader=config.data.grader) as verifier:
         t = start(writer, config, report, verifier)
         with closing(t.learner.collector.sampler):
             yield from run_steps(t, checkpoint)

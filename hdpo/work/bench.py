@@ -36,7 +36,7 @@ def bench(config: TrainConfig, steps: int = STEPS) -> dict[str, Any]:
     evaluation, the session; floor: what the arithmetic of one step would take at the rate of plain matrix products,
     which gflops is. memory is what this process has held and memory_left what is free, in bytes. Raises BadInput as the
     session itself would."""
-    with tempfile.TemporaryDirectory() as folder, VerifierPool() as verifier:
+    with tempfile.TemporaryDirectory() as folder, VerifierPool(grader=config.data.grader) as verifier:
         writer = RunWriter.create("train", config, root=Path(folder), command="python -m hdpo bench")
         training = start(writer, config, Report(writer), verifier)
         with closing(training.learner.collector.sampler):

@@ -8,6 +8,7 @@ from typing import Any
 
 from hdpo.config import EvaluateConfig, Information, ScanConfig, SweepConfig, TrainConfig, knobs, replace_knobs
 from hdpo.errors import BadInput
+from hdpo.grading.graders import grader_of
 from hdpo.hub import is_hub_id
 from hdpo.model.adapter import check_adapter
 from hdpo.model.find import known, taken
@@ -71,6 +72,7 @@ def check(config: Config) -> None:
 
     inner: Any = config.train if isinstance(config, SweepConfig) else config
     model, new = inner.model, inner.sampling.max_new_tokens
+    grader_of(inner.data.grader)
     place = None if is_hub_id(model.model) else taken(model)[0]
     if model.adapter:
         check_adapter(model, place)

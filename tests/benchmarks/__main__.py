@@ -27,6 +27,8 @@ PARTS: dict[str, Callable[[], list[Row]]] = {
     "rollouts": lambda: [generation.rollouts()],
     "evaluation": lambda: [generation.evaluation()],
     "grpo": lambda: [steps.grpo_against_trl()],
+    "real rollouts": generation.real_rollouts,
+    "real grpo": lambda: [steps.real_grpo_against_trl()],
     "hdpo": lambda: [steps.hdpo_against_grpo()],
     "memory": memory.step,
     "pages": pages.reruns,

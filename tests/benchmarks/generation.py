@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from statistics import median
 
 import torch
 from transformers import AutoModelForCausalLM, GenerationConfig
@@ -14,7 +15,7 @@ from hdpo.data.prompts import render, student_messages
 from hdpo.grading.verify import VerifierPool
 from hdpo.method.evaluate import measure
 from hdpo.method.groups import Collector
-from hdpo.model.find import BUNDLED
+from hdpo.model.find import find
 from hdpo.model.policy import Policy, load_policy
 from hdpo.records import Problem
 from hdpo.sampling.draws import DrawKey, Purpose
@@ -31,7 +32,8 @@ class Generate:
     """`model.generate` on the merged model: cache on, one left-padded batch, the same stop tokens and dtype."""
 
     def __init__(self, policy: Policy) -> None:
-        self.model = AutoModelForCausalLM.from_pretrained(BUNDLED).eval()
+        dtype = policy.causal.dtype
+        self.model = AutoModelForCausalLM.from_pretrained(find(policy.name).folder, dtype=dtype).eval()
         self.policy = policy
 
     def __call__(self, prompts: Sequence[Prompt], n: int, greedy: bool = False) -> list[list[int]]:
@@ -68,8 +70,19 @@ def collector_for(policy: Policy, verifier: VerifierPool, problems: Sequence[Pro
 
 
 def rollouts() -> Row:
-    """16 prompts × 8, at most 96 new tokens; ours folds the adapter anew each time, as after an update."""
-    policy, problems = load_policy(ModelConfig()), bundled("steep", "validation")[:16]
+    """16 prompts × 8 of the bundled model, at most 96 new tokens."""
+    return rollouts_of(ModelConfig(), bundled("steep", "validation")[:16], 2.2, 4.0)
+
+
+def real_rollouts() -> list[Row]:
+    """The same of SmolLM2, raised on stories, in both dtypes."""
+    models = (ModelConfig(model="smollm2", dtype=dtype) for dtype in ("float32", "bfloat16"))
+    return [rollouts_of(m, bundled("stories", "validation")[:16], 2.5, 4.0) for m in models]
+
+
+def rollouts_of(model: ModelConfig, problems: Sequence[Problem], minimum: float, goal: float) -> Row:
+    """Ours takes the adapter anew each time, as after an update."""
+    policy = load_policy(model)
     sampler, generate = TransformersSampler(policy), Generate(policy)
     prompts = prompts_of(policy, problems)
     steps = iter(range(1000))
@@ -83,10 +96,11 @@ def rollouts() -> Row:
     mine, theirs = interleaved(ours, lambda: generate(prompts, 8))
     last = sampler.sample(prompts, HOW, Draw(8, DrawKey(0, Purpose.STUDENT, next(steps))))
     sequences = [(len(p.ids), len(c.token_ids)) for p, group in zip(prompts, last, strict=True) for c in group]
+    what = f"rollouts, {'' if model.model == 'bundled' else f'{model.model} in {model.dtype}, '}16 prompts × 8"
+    rate = sum(t for _, t in sequences) / median(mine)
     least = floor.decoding(policy, sequences, shared=8)
-    return Row(
-        "rollouts, 16 prompts × 8", "`model.generate`, merged, one batch", "s", mine, theirs, 2.2, 4.0, floor=least
-    )
+    against = "`model.generate`, merged, one batch"
+    return Row(what, against, "s", mine, theirs, minimum, goal, note=f"{rate:,.0f} tokens/s", floor=least)
 
 
 def evaluation() -> Row:

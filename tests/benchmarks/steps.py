@@ -14,7 +14,7 @@ from hdpo.data.problems import bundled
 from hdpo.grading.boxes import answer_in
 from hdpo.grading.verify import VerifierPool, fast_verdict
 from hdpo.method.run import Training, start, take_step
-from hdpo.model.find import BUNDLED
+from hdpo.model.find import find
 from hdpo.record.folder import Run, RunWriter
 from hdpo.record.progress import Report
 from hdpo.records import Problem
@@ -27,11 +27,14 @@ SHAPE = {"prompts_per_step": 16, "rollouts": 8, "privileged_rollouts": 4, "max_n
 CLIFF_LEVEL, CLIFFS = 4, 6  # 6 of 16 prompts of the levels that the bundled model fails: about 40 %
 
 
-def problems_of_a_step() -> list[Problem]:
+REAL = {"model": "smollm2", "dtype": "bfloat16", "problems": "bundled:stories"}
+
+
+def problems_of_a_step(mix: str = "steep") -> list[Problem]:
     """6 hard problems and 10 easy ones."""
-    problems = bundled("steep", "train")
-    hard = [p for p in problems if (p.level or 0) >= CLIFF_LEVEL][:CLIFFS]
-    return hard + [p for p in problems if (p.level or 0) < CLIFF_LEVEL][: SHAPE["prompts_per_step"] - CLIFFS]
+    problems, hardest = bundled(mix, "train"), CLIFF_LEVEL if mix == "steep" else 3
+    hard = [p for p in problems if (p.level or 0) >= hardest][:CLIFFS]
+    return hard + [p for p in problems if (p.level or 0) < hardest][: SHAPE["prompts_per_step"] - CLIFFS]
 
 
 @dataclass
@@ -42,11 +45,11 @@ class Steps:
     rows: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
-    def at(cls, lambda_: float, verifier: VerifierPool) -> Steps:
-        config = replace_knobs(TrainConfig(), {**SHAPE, "lambda_": lambda_})
+    def at(cls, lambda_: float, verifier: VerifierPool, settings: dict[str, str] | None = None) -> Steps:
+        config = replace_knobs(TrainConfig(), {**SHAPE, "lambda_": lambda_, **(settings or {})})
         writer = RunWriter.create("train", config, root=Path(tempfile.mkdtemp()), command="benchmark")
         training = start(writer, config, Report(writer), verifier)
-        return cls(replace(training, train=problems_of_a_step()))
+        return cls(replace(training, train=problems_of_a_step(config.data.problems.partition(":")[2])))
 
     def __call__(self) -> None:
         self.rows.append(take_step(self.training, len(self.rows) + 1))
@@ -95,13 +98,24 @@ def hdpo_against_grpo() -> Row:
 
 
 def grpo_against_trl() -> Row:
+    """Of the bundled model."""
+    return against_trl("GRPO step, 16 prompts × 8", {}, 3.5, 5.5)
+
+
+def real_grpo_against_trl() -> Row:
+    """Of SmolLM2, raised on stories."""
+    return against_trl("GRPO step, smollm2 in bfloat16, 16 prompts × 8", REAL, 2.0, 3.0)
+
+
+def against_trl(what: str, settings: dict[str, str], minimum: float, goal: float) -> Row:
     """One step of `GRPOTrainer`, timed between its own callbacks; ours between two of its steps."""
     import datasets
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
     from trl import GRPOConfig, GRPOTrainer
 
-    problems = problems_of_a_step()
+    folder, dtype = find(settings.get("model", "bundled")).folder, settings.get("dtype", "float32")
+    problems = problems_of_a_step(settings.get("problems", "bundled:steep").partition(":")[2])
     rows = [{"prompt": [{"role": "user", "content": p.text}], "answer": p.answer} for p in problems]
 
     def reward(completions: list[Any], answer: list[str], **_: Any) -> list[float]:
@@ -112,7 +126,7 @@ def grpo_against_trl() -> Row:
     ours: list[float] = []
     theirs: list[float] = []
     with VerifierPool() as verifier:
-        grpo = Steps.at(0.0, verifier)
+        grpo = Steps.at(0.0, verifier, settings)
         grpo()
 
         class Turns(TrainerCallback):
@@ -143,7 +157,7 @@ def grpo_against_trl() -> Row:
             max_grad_norm=1.0,
             num_iterations=1,
             gradient_checkpointing=False,
-            bf16=False,
+            bf16=dtype == "bfloat16",
             use_cpu=True,
             logging_strategy="no",
             save_strategy="no",
@@ -159,11 +173,11 @@ def grpo_against_trl() -> Row:
             task_type="CAUSAL_LM",
         )
         trainer = GRPOTrainer(
-            model=AutoModelForCausalLM.from_pretrained(BUNDLED),
+            model=AutoModelForCausalLM.from_pretrained(folder, dtype=dtype),
             reward_funcs=reward,
             args=arguments,
             train_dataset=datasets.Dataset.from_list(rows),
-            processing_class=AutoTokenizer.from_pretrained(BUNDLED),
+            processing_class=AutoTokenizer.from_pretrained(folder),
             peft_config=lora,
             callbacks=[Turns()],
         )
@@ -171,4 +185,4 @@ def grpo_against_trl() -> Row:
     least = floor_of(grpo)
     note = f"{grpo.range_of('groups_mixed')} mixed groups, TRL trains on the others too; {grpo.profile}"
     sides = tuple(ours[1:]), tuple(theirs[1:])
-    return Row("GRPO step, 16 prompts × 8", "TRL 1.16 `GRPOTrainer`", "s", *sides, 3.5, 5.0, note=note, floor=least)
+    return Row(what, "TRL 1.16 `GRPOTrainer`", "s", *sides, minimum, goal, note=note, floor=least)
