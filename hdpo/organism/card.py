@@ -60,7 +60,8 @@ def configs() -> list[TrainConfig]:
 def real_pair() -> tuple[TrainConfig, ...]:
     """The preset `smollm2` at λ = 0 and 1, evaluated on the test problems."""
     arm = replace_knobs(
-        TrainConfig(), settings_of("smollm2", TrainConfig()) | {"eval_split": "test", "eval_problems": 96}
+        TrainConfig(),
+        settings_of("smollm2", TrainConfig()) | {"eval_split": "test", "eval_every": 15, "eval_problems": 64},
     )
     return SweepConfig(arm, (0.0, arm.objective.lambda_), (0, 1, 2)).members()
 
