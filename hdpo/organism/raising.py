@@ -34,6 +34,7 @@ from hdpo.sampling.protocol import Draw
 
 GROUPS = 9  # prompts a step, some 700 tokens with what is shared counted once
 SAVE_EVERY = 20  # steps
+PUBLIC = "HuggingFaceTB/SmolLM2-135M-Instruct"  # what the adapter is beside
 
 
 def raise_base(model: str, out: Path, how: Raising) -> None:
@@ -61,6 +62,7 @@ def raise_base(model: str, out: Path, how: Raising) -> None:
             with beside(kept) as aside:
                 policy.save(aside, optimiser, {"step": step + 1, "curve": curve})
     with beside(out) as aside:
+        policy.model.peft_config["default"].base_model_name_or_path = PUBLIC
         policy.model.peft_config["default"].save_pretrained(str(aside))
         tensors = {k: x.bfloat16() for k, x in load_file(kept / WEIGHTS).items()}
         write_tensors(aside / WEIGHTS, tensors)
