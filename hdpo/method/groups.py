@@ -51,11 +51,12 @@ class Collector:
         completions = self.sampler.sample(prompts, self.how, draw)
         self.seconds["sample"] += time.perf_counter() - started
         by_problem = dict(zip(fitting, completions, strict=True))
-        return self.ranks.gather(self._grade(problems, ids, by_problem))
+        return self.ranks.gather(self.grade(problems, ids, by_problem))
 
-    def _grade(
+    def grade(
         self, problems: Sequence[Problem], ids: Sequence[tuple[int, ...]], completions: dict[int, list[Completion]]
     ) -> list[Group]:
+        """completions: by the place of their problem and of its prompt; a place without any did not fit."""
         started = time.perf_counter()
         flat = [(i, g, c) for i, group in completions.items() for g, c in enumerate(group)]
         ids_of = [list(c.token_ids) for *_, c in flat]

@@ -23,10 +23,11 @@ from hdpo.config import Information, ModelConfig, ObjectiveConfig, PromptConfig,
 from hdpo.data.prompts import fits, privileged_messages, reference, render, student_messages
 from hdpo.errors import BadInput, Stopped
 from hdpo.grading.boxes import last_box
-from hdpo.grading.verify import VerifierPool, outcome_of
+from hdpo.grading.verify import VerifierPool
 from hdpo.method.advantages import advantages
 from hdpo.method.by_hand import by_hand
 from hdpo.method.gap import Lens, Pair, token_gaps
+from hdpo.method.groups import Collector
 from hdpo.method.objective import DistillItem, Scale, group_gradient_norm, with_signal
 from hdpo.method.step import count_tokens
 from hdpo.model.adapter import adapter_folder, read_adapter
@@ -34,7 +35,7 @@ from hdpo.model.batching import Trace
 from hdpo.model.policy import Policy, Weights, load_policy
 from hdpo.records import Group, Outcome, Problem, Rollout
 from hdpo.sampling.draws import DrawKey, Purpose
-from hdpo.sampling.protocol import Completion, Draw, OnToken, Prompt
+from hdpo.sampling.protocol import Draw, OnToken, Prompt
 from hdpo.sampling.transformers import TransformersSampler
 
 Event = dict[str, Any]
@@ -179,32 +180,28 @@ def _prompt(ask: Ask) -> dict[str, Any]:
 
 def _rollouts(ask: Ask) -> dict[str, Any]:
     """K rollouts of each side in one batch, streamed as token events; a side that does not fit has none."""
-    sides = [s for s in SIDES if s in ask.get("sides", list)]
-    problem, sampling, greedy = ask.problem, ask.sampling, bool(ask.payload.get("greedy", False))
-    k = ask.get("k", int)
+    sides, k = [s for s in SIDES if s in ask.get("sides", list)], ask.get("k", int)
     if k < 1 or not sides:
         raise BadInput(f"rollouts: expected at least one rollout of one side, found k = {k}, sides {sides}. Raise k.")
-    prompts = {side: ask.prompt(side) for side in sides}
-    fitting = [s for s in sides if fits(len(prompts[s][1]), sampling.max_new_tokens, ask.policy.context)]
+    problem, sampling, greedy = ask.problem, ask.sampling, bool(ask.payload.get("greedy", False))
+    texts, ids = zip(*map(ask.prompt, sides), strict=True)
+    fitting = [i for i, x in enumerate(ids) if fits(len(x), sampling.max_new_tokens, ask.policy.context)]
+    draw = Draw(1 if greedy else k, DrawKey(ask.get("seed", int), Purpose.INTERACTIVE), greedy=greedy)
     ask.emit({"event": "phase", "text": "sampling"})
-    found = TransformersSampler(ask.policy).sample(
-        [Prompt(problem.id, prompts[s][1]) for s in fitting],
-        sampling,
-        Draw(1 if greedy else k, DrawKey(ask.get("seed", int), Purpose.INTERACTIVE), greedy=greedy),
-        on_token=_streamer(ask, fitting),
-    )
+    sampler, hear = TransformersSampler(ask.policy), _streamer(ask, [sides[i] for i in fitting])
+    drawn = sampler.sample([Prompt(problem.id, ids[i]) for i in fitting], sampling, draw, on_token=hear)
     ask.emit({"event": "phase", "text": "verifying"})
-    gradable = ask.verifier.gold_ok([problem.answer])[0]
-    completions = dict(zip(fitting, found, strict=True))
+    grader = Collector(ask.policy, sampler, ask.verifier, PromptConfig(), sampling)
+    groups = grader.grade([problem] * len(sides), ids, dict(zip(fitting, drawn, strict=True)))
     return {
         side: {
-            "prompt_text": prompts[side][0],
-            "prompt_tokens": len(prompts[side][1]),
-            "fits": side in completions,
-            "gradable": gradable,
-            "rollouts": _graded(ask, problem, completions.get(side, [])),
+            "prompt_text": text,
+            "prompt_tokens": len(g.prompt_ids),
+            "fits": g.fits,
+            "gradable": g.gradable,
+            "rollouts": [_shown(ask.policy.tokenizer, r) for r in g.rollouts],
         }
-        for side in sides
+        for side, text, g in zip(sides, texts, groups, strict=True)
     }
 
 
@@ -225,22 +222,16 @@ def _streamer(ask: Ask, sides: Sequence[str]) -> OnToken:
     return hear
 
 
-def _graded(ask: Ask, problem: Problem, completions: Sequence[Completion]) -> list[dict[str, Any]]:
-    tokenizer = ask.policy.tokenizer
-    texts = [tokenizer.decode(list(c.token_ids), skip_special_tokens=True) for c in completions]
-    verdicts = ask.verifier.grade([(text, problem.answer) for text in texts])
-    return [
-        {
-            "text": text,
-            "outcome": outcome_of(verdict, c.truncated).value,
-            "answer": verdict.answer,
-            "tokens": len(c.token_ids),
-            "token_ids": list(c.token_ids),
-            "pieces": pieces(tokenizer, c.token_ids),
-            "logprobs": [round(x, 5) for x in c.logprobs],
-        }
-        for c, text, verdict in zip(completions, texts, verdicts, strict=True)
-    ]
+def _shown(tokenizer: Any, r: Rollout) -> dict[str, Any]:
+    return {
+        "text": r.text,
+        "outcome": r.outcome.value,
+        "answer": r.answer,
+        "tokens": len(r.token_ids),
+        "token_ids": list(r.token_ids),
+        "pieces": pieces(tokenizer, r.token_ids),
+        "logprobs": [round(x, 5) for x in r.logprobs],
+    }
 
 
 @dataclass
