@@ -72,8 +72,7 @@ class Desk:
 
     def answer(self, payload: Mapping[str, Any], emit: Emit, cancelled: Cancelled) -> Any:
         """The result of one request, as JSON can hold it. Raises HdpoError, and Stopped where nobody waits any more."""
-        handlers = {"info": _info, "prompt": _prompt, "rollouts": _rollouts, "lens": _lens, "gradient": _gradient}
-        handlers["by_hand"] = _by_hand
+        handlers = {f.__name__[1:]: f for f in (_info, _prompt, _rollouts, _lens, _gradient, _by_hand)}
         name = payload.get("request")
         if name not in handlers:
             raise BadInput(f"request: expected one of {', '.join(handlers)}, found {name!r}. Choose one of them.")
@@ -313,13 +312,13 @@ def _group(ask: Ask) -> tuple[Group, list[float | None], ObjectiveConfig]:
     if len(traces) != len(rewards):
         words = f"expected one for each of the {len(traces)} rollouts, found {len(rewards)}"
         raise BadInput(f"rewards: {words}. Give as many.")
-    ids = [ask.token_ids(t["token_ids"]) for t in traces]
     rollouts = []
-    for i, (t, given) in enumerate(zip(ids, traces, strict=True)):
+    for i, given in enumerate(traces):
+        ids = ask.token_ids(given["token_ids"])
         # The sampler's log-probs only serve to log its mismatch, which is not asked for here.
-        rollouts.append(Rollout(problem.id, i, t, (0.0,) * len(t), "", Outcome(given["outcome"])))
+        rollouts.append(Rollout(problem.id, i, ids, (0.0,) * len(ids), "", Outcome(given["outcome"])))
     group = Group(problem, ask.prompt("student")[1], tuple(rollouts))
-    ask.check_length(len(group.prompt_ids) + max(map(len, ids), default=0))
+    ask.check_length(len(group.prompt_ids) + max((len(r.token_ids) for r in rollouts), default=0))
     return group, rewards, from_json(ObjectiveConfig, {"advantage": ask.get("advantage", str)})
 
 

@@ -33,22 +33,17 @@ def idle(config: Config) -> dict[str, str]:
     from hdpo.data.problems import BUNDLED
 
     inner: Any = config.train if isinstance(config, SweepConfig) else config
-    model, data = inner.model, inner.data
-    found: dict[str, str] = {}
-    if model.sampler != "vllm":
-        found |= dict.fromkeys(_VLLM, "with --sampler vllm alone")
-    elif model.vllm_url:
-        found["vllm_memory"] = "without --vllm-url, since a server takes its own share"
-    if not is_hub_id(model.model):
-        found["revision"] = "for a model by hub id (owner/name) alone"
-    if inner.prompts.information is not Information.FRACTION:
-        found["fraction"] = "with --information fraction alone"
-    if data.problems.startswith(BUNDLED):
-        why = "for a set that is not bundled: those have their splits"
-        found |= dict.fromkeys(("split_seed", "validation_share"), why)
-    if isinstance(inner, ScanConfig | EvaluateConfig) and not model.adapter:
-        found |= dict.fromkeys(("rank", "alpha", "targets"), "with --adapter, or in a training")
-    return found
+    model, untrained = inner.model, isinstance(inner, ScanConfig | EvaluateConfig)
+    vllm, bundled = model.sampler == "vllm", inner.data.problems.startswith(BUNDLED)
+    table = [
+        (not vllm, "vllm_url vllm_memory", "with --sampler vllm alone"),
+        (vllm and model.vllm_url, "vllm_memory", "without --vllm-url, since a server takes its own share"),
+        (not is_hub_id(model.model), "revision", "for a model by hub id (owner/name) alone"),
+        (inner.prompts.information is not Information.FRACTION, "fraction", "with --information fraction alone"),
+        (bundled, "split_seed validation_share", "for a set that is not bundled: those have their splits"),
+        (untrained and not model.adapter, "rank alpha targets", "with --adapter, or in a training"),
+    ]
+    return {name: why for does_nothing, names, why in table if does_nothing for name in names.split()}
 
 
 def refuse_idle(config: Config, given: Collection[str]) -> None:
