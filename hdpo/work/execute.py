@@ -19,6 +19,7 @@ import traceback
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import mean
 
@@ -107,7 +108,7 @@ def _launch(path: Path, resume: bool, also: Also | None, count: int) -> Ending:
             begun |= now.state is State.RUNNING
             if also is not None and now.state is State.RUNNING:
                 also(Progress(now.phase, now.done, now.total, unit, now.seconds_left))
-        ending = Ending(State.FAILED, _lost(path, count))
+        ending = Ending(State.FAILED, _unexpected(path, None, count))
     finally:
         end_group(group)
         os.close(alive)
@@ -154,7 +155,7 @@ def _attempt(path: Path, resume: bool, also: Also | None, watch: tuple[Path, ...
         except Exception as e:
             with suppress(OSError), (path / "log.txt").open("a", encoding="utf-8") as log:
                 log.write(traceback.format_exc())
-            ending = Ending(State.FAILED, _unexpected(path, e, ranks))
+            ending = Ending(State.FAILED, _unexpected(path, e, ranks.count))
         finally:
             if ranks.first:
                 _settle(path, ending, report)
@@ -177,26 +178,21 @@ def _settle(path: Path, ending: Ending | None, report: Report | None) -> None:
     as killed."""
     ending = ending or Ending(State.STOPPED, f"Ended at once. {where_it_goes_on(path)}")
     last = report.last if report else Progress("", 0, 0)
-    done = last.total if ending.state is State.DONE else last.done
-    facts = {"done": done, "total": last.total, "message": ending.message, "bad_input": ending.bad_input}
+    facts = {"phase": last.phase, "done": last.total if ending.state is State.DONE else last.done, "total": last.total}
     try:
-        RunWriter(path, 0).status(ending.state, phase=last.phase, **facts)
+        RunWriter(path, 0).status(ending.state, **facts, message=ending.message, bad_input=ending.bad_input)
     except HdpoError as e:
         print(f"{ending.message}\n{e}", file=sys.stderr)
 
 
-def _lost(path: Path, count: int) -> str:
-    found = f"Expected {count} processes to go on together, found that one of them ended."
-    return f"{found} log.txt holds the details. {where_it_goes_on(path)}"
-
-
-def _unexpected(path: Path, e: Exception, ranks: Ranks) -> str:
-    if ranks.count > 1 and any(word in str(e) for word in ("gloo", "NCCL", "Connection")):
-        return _lost(path, ranks.count)
-    if isinstance(e, MemoryError) or re.search("out of memory|can't allocate memory", str(e), re.I):
+def _unexpected(path: Path, e: Exception | None, count: int) -> str:
+    """e: what ended one of `count` processes; None where only that is known."""
+    found = f"Expected the run to go on, found {type(e).__name__}: {e}."
+    if e is None or (count > 1 and re.search("gloo|NCCL|Connection", str(e))):
+        found = f"Expected {count} processes to go on together, found that one of them ended."
+    elif isinstance(e, MemoryError) or re.search("out of memory|can't allocate memory", str(e), re.I):
         way_out = "Lower micro-batch-tokens, prompts-per-step or rollouts, then resume."
         return f"The machine's memory was not enough ({type(e).__name__}). {way_out}"
-    found = f"Expected the run to go on, found {type(e).__name__}: {e}."
     return f"{found} log.txt holds the details. {where_it_goes_on(path)}"
 
 
@@ -276,12 +272,11 @@ def _sweep(writer: RunWriter, config: SweepConfig, report: Report, total: int) -
         begun = {}
         for member in arms:
             path, done = report.ranks.agree(_member(writer, member) if report.ranks.first else (writer.path, False))
-            told[path] = Progress("done" if done else "starting", done * member.step.steps, member.step.steps, "steps")
+            told[path] = Progress("done" if done else "starting", done * member.step.steps, member.step.steps)
             if not done:
-                (path / "stop").unlink(missing_ok=True)
                 begun[path] = member
         report("starting", sum(p.done for p in told.values()), total)
-        also = {p: _told_as_sweep(report, p, m, told, total) for p, m in begun.items()}
+        also = {p: partial(_tell_as_sweep, report, told, total, p, m) for p, m in begun.items()}
         endings = in_turn([_attempt(p, True, also[p], (writer.path,), report.ranks) for p in begun])
         if report.ranks.agree(stop_requested(writer.path)):
             raise Stopped("Stopped on request.")
@@ -300,39 +295,23 @@ def _sweep_by_ray(writer: RunWriter, config: SweepConfig, report: Report, total:
     if report.ranks.count > 1:
         words = "expected one process that hands out the members, found several"
         raise BadInput(f"ray: {words}. Start the sweep without a launcher.")
-    made = [(_member(writer, m), m) for m in config.members()]
-    waiting = [path for (path, done), _ in made if not done]
-    for path in waiting:
-        (path / "stop").unlink(missing_ok=True)
-
-    def look(ended: int) -> None:
-        words = f"{len(waiting) - ended} of {len(made)} members on Ray"
-        report(words, sum(Run(path).status().done for (path, _), _ in made), total)
-
-    model = model_of(config)
-    run_members(waiting, config.ray, 0 if model.device == "cpu" else model.processes, look)
-    ends = [(path, m, Run(path).status()) for (path, _), m in made]
+    members = {m: _member(writer, m) for m in config.members()}
+    run_members(dict(members.values()), config, lambda words, done: report(words, done, total))
+    ends = [(path, m, Run(path).status()) for m, (path, _) in members.items()]
     return [f"{p.name} ({_title(m)}): {s.message or s.state.value}" for p, m, s in ends if s.state is not State.DONE]
 
 
-def _told_as_sweep(report: Report, path: Path, member: TrainConfig, told: dict[Path, Progress], total: int) -> Also:
+def _tell_as_sweep(
+    report: Report, told: dict[Path, Progress], total: int, path: Path, member: TrainConfig, p: Progress
+) -> None:
     """One member's progress as the sweep's, counted in steps of all members: its time left is that of the members that
     know theirs, and for each of the others what those take in the mean. told: the newest word of each begun or done."""
-
-    def tell(p: Progress) -> None:
-        told[path] = p
-        took = {m: _took(m) for m in told}
-        known = [took[m] + (q.seconds_left or 0.0) for m, q in told.items() if q.done and took[m]]
-        others = total // member.step.steps - len(known)
-        left = sum(known) + others * mean(known) - sum(took.values()) if known else None
-        report.tell(Progress(f"{_title(member)}: {p.phase}", sum(q.done for q in told.values()), total, "steps", left))
-
-    return tell
-
-
-def _took(path: Path) -> float:
-    """Seconds that a training's steps and evaluations took, over all its attempts."""
-    return sum(row["seconds"] for row in Run(path).metrics("step", "eval"))
+    told[path] = p
+    took = {m: sum(row["seconds"] for row in Run(m).metrics("step", "eval")) for m in told}  # over all attempts
+    known = [took[m] + (q.seconds_left or 0.0) for m, q in told.items() if q.done and took[m]]
+    others = total // member.step.steps - len(known)
+    left = sum(known) + others * mean(known) - sum(took.values()) if known else None
+    report.tell(Progress(f"{_title(member)}: {p.phase}", sum(q.done for q in told.values()), total, "steps", left))
 
 
 def _title(member: TrainConfig) -> str:
@@ -341,13 +320,15 @@ def _title(member: TrainConfig) -> str:
 
 def _member(writer: RunWriter, member: TrainConfig) -> tuple[Path, bool]:
     """The member's run folder, made where there is none yet, and entered in members.json first come first; and
-    whether it is done."""
+    whether it is done. Where it is not, a stop of an earlier attempt is forgotten."""
     book, known = writer.path / "members.json", Run(writer.path).members()
     key = {"lambda": member.objective.lambda_, "seed": member.seed}
     for entry in known:
         path = writer.path.parent / entry["id"]
         if key.items() <= entry.items() and (path / "config.json").exists():
-            return path, _is_done(path)
+            if not (done := _is_done(path)):
+                (path / "stop").unlink(missing_ok=True)
+            return path, done
     command = f"member of {writer.path.name}"
     made = RunWriter.create("train", member, writer.path.parent, f"{Run(writer.path).name}: {_title(member)}", command)
     write_aside(book, json.dumps([*known, {"id": made.path.name, **key}], indent=1))

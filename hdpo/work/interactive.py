@@ -46,7 +46,6 @@ SIDES = ("student", "privileged", "wrong")
 AGAINST = ("drifting", "frozen", "wrong")
 LENS = ("kl", "jsd", "lemma1", "range_bound", "teacher_mass", "student_mass", "mismatch")
 TOPS = 8  # next tokens listed for each side of the lens
-MASS_TOPK = 64  # what the captured masses capture, as JSD_k's default
 SECONDS_BETWEEN_LOOKS = 0.1  # at whether anybody still waits
 
 
@@ -270,8 +269,8 @@ def _lens(ask: Ask) -> dict[str, Any]:
     ask.check_length(max(len(student), len(teacher)))
     teachers = Weights.INITIAL if against == "frozen" else Weights.CURRENT
     ask.emit({"event": "phase", "text": "comparing the two prompts"})
-    lens = Lens(teacher=teachers, topk=MASS_TOPK, tops=TOPS)
-    (found,) = token_gaps(ask.policy, [Pair(ask.problem.id, against, student, teacher)], lens)
+    pair = Pair(ask.problem.id, against, student, teacher)
+    (found,) = token_gaps(ask.policy, [pair], Lens(teacher=teachers, tops=TOPS))
     values = {name: found.values[name].astype(float) for name in LENS}
     if against != "frozen":
         values["mismatch"] *= 0.0  # Proposition 1 (ii): the teacher's weights are the student's own

@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 
-from hdpo.config import SweepConfig, TrainConfig, model_of
+from hdpo.config import ModelConfig, SweepConfig, TrainConfig, model_of
 from hdpo.errors import BadInput, HdpoError
 from hdpo.hub import is_hub_id
 from hdpo.model import fit
@@ -186,20 +186,18 @@ def a_step(config: TrainConfig) -> int:
 
 
 def nearest(config: TrainConfig) -> Timing | None:
-    """The timed run of the same weights, device and length of completions that is most alike: own before recorded, then by the size of the step, then by
-    whether cliffs are tried at all (λ > 0 costs privileged rollouts), by λ, and by the problems."""
-
-    def alike(other: TrainConfig) -> bool:
-        same_model = replace(other.model, adapter="") == replace(config.model, adapter="")
-        return same_model and other.sampling.max_new_tokens == config.sampling.max_new_tokens
-
-    found = [t for run in all_runs() if (t := timed(run)) is not None and alike(t.config)]
+    """The timed run of the same weights, device and length of completions that is most alike: own before recorded, then by
+    the size of the step, by whether cliffs are tried at all (λ > 0 costs privileged rollouts), by the problems, and by λ."""
     lam = config.objective.lambda_
+
+    def pace(c: TrainConfig) -> tuple[ModelConfig, int]:
+        return replace(c.model, adapter=""), c.sampling.max_new_tokens
 
     def distance(t: Timing) -> tuple[float, ...]:
         other, size = t.config.objective.lambda_, abs(math.log(a_step(config) / a_step(t.config)))
         return t.run.recorded, size, (lam > 0) != (other > 0), t.config.data != config.data, abs(lam - other)
 
+    found = [t for run in all_runs() if (t := timed(run)) is not None and pace(t.config) == pace(config)]
     return min(found, key=distance, default=None)
 
 
