@@ -8,6 +8,7 @@ machine reaches in plain matrix products of the model's own shapes.
 import sys
 import tempfile
 import time
+import timeit
 from contextlib import closing
 from pathlib import Path
 from statistics import median
@@ -31,8 +32,8 @@ STEPS = 4  # after a first one that is not counted
 PHASES = ("sample", "verify", "privileged", "update")
 
 
-def bench(config: TrainConfig, steps: int = STEPS) -> dict[str, Any]:
-    """Measure, in seconds: a step and its phases (medians over `steps` steps, and the fastest and slowest of them), an
+def bench(config: TrainConfig) -> dict[str, Any]:
+    """Measure, in seconds: a step and its phases (medians over STEPS of them, and the fastest and slowest), an
     evaluation, the session; floor: what the arithmetic of one step would take at the rate of plain matrix products,
     which gflops is. memory is what this process has held and memory_left what is free, in bytes. Raises BadInput as the
     session itself would."""
@@ -40,26 +41,25 @@ def bench(config: TrainConfig, steps: int = STEPS) -> dict[str, Any]:
         writer = RunWriter.create("train", config, root=Path(folder), command="python -m hdpo bench")
         training = start(writer, config, Report(writer), verifier)
         with closing(training.learner.collector.sampler):
-            rows = [take_step(training, step) for step in range(1, steps + 2)][1:]
+            rows = [take_step(training, step) for step in range(1, STEPS + 2)][1:]
             evaluation = seconds_of_evaluation(training)
-    policy, c = training.learner.policy, config
-    device, whole = policy.device, [r["seconds"] for r in rows]
-    rate, parameters = matrix_rate(policy.causal.config.get_text_config().hidden_size, device), weights_of(policy)
-    on_gpu = device.type == "cuda"
+    policy, whole, c = training.learner.policy, [r["seconds"] for r in rows], config.step
+    device, parameters = policy.device, weights_of(policy)
+    rate = matrix_rate(policy.causal.config.get_text_config().hidden_size, device)
     return {
-        "steps": steps,
+        "steps": STEPS,
         "step": median(whole),
         "step_low": min(whole),
         "step_high": max(whole),
         "phases": {p: median(r[f"seconds_{p}"] for r in rows) for p in PHASES},
         "rollout_tokens_per_s": median(r["tokens_student"] / r["seconds_sample"] for r in rows),
         "evaluation": evaluation,
-        "session": c.step.steps * median(whole) + c.evaluation_count * evaluation,
-        "floor": median(operations(r, parameters, c.step.prompts_per_step) for r in rows) / rate,
+        "session": c.steps * median(whole) + config.evaluation_count * evaluation,
+        "floor": median(operations(r, parameters, c.prompts_per_step) for r in rows) / rate,
         "gflops": rate / 1e9,
         "parameters": parameters,
         "memory": memory_held(device),
-        "memory_left": int(torch.cuda.mem_get_info()[0] if on_gpu else psutil.virtual_memory().available),
+        "memory_left": torch.cuda.mem_get_info()[0] if device.type == "cuda" else psutil.virtual_memory().available,
         "device": str(device),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
@@ -93,12 +93,7 @@ def weights_of(policy: Policy) -> int:
 def matrix_rate(hidden: int, device: torch.device, rows: int = 2048) -> float:
     """Operations a second in (rows, hidden) × (hidden, 4 · hidden), the best of several."""
     a, b = torch.randn(rows, hidden, device=device), torch.randn(hidden, 4 * hidden, device=device)
-    took = []
-    for _ in range(10):
-        began = time.perf_counter()
-        c = a @ b
-        float(c[0, 0])  # waits for a GPU
-        took.append(time.perf_counter() - began)
+    took = timeit.repeat(lambda: float((a @ b)[0, 0]), number=1, repeat=10)  # float() waits for a GPU
     return 2.0 * rows * hidden * 4 * hidden / min(took)
 
 

@@ -7,7 +7,7 @@ import math
 import shlex
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from statistics import median
@@ -118,7 +118,7 @@ def memory_words(config: fit.Config, found: Facts | None) -> list[str]:
     on_gpu, on_cpu = (fit.need(config, found, gpu, arms) for gpu in (True, False))
     if on_gpu is None or on_cpu is None:
         return ["Memory: not known before the model is there."]
-    parts = ", ".join(f"{f.name} {getattr(on_gpu, f.name) / GIB:.2f}" for f in fields(on_gpu))
+    parts = ", ".join(f"{name} {size / GIB:.2f}" for name, size in vars(on_gpu).items())
     here, total = fit.memory_here(model_of(config).device)
     need = on_cpu if here == fit.MAIN else on_gpu
     verdict = "fits" if need.total <= total else "does not fit: lower micro-batch-tokens, or take a smaller model"

@@ -27,9 +27,9 @@ def discard(run: Run) -> list[Run]:
     return [_moved(r, root / TRASH) for r in several]
 
 
-def restore(name: str, root: Path | None = None) -> list[Run]:
+def restore(name: str) -> list[Run]:
     """Take a run back out of the trash. Raises BadInput where there is none of that name."""
-    root = root or runs_root()
+    root = runs_root()
     run = find_run(name, root / TRASH)
     if run.path.parent != root / TRASH:
         raise BadInput(f"run: expected one that was deleted, found {run.id}. `python -m hdpo runs` lists what is here.")

@@ -37,24 +37,23 @@ SPARE_BYTES = 2 << 30  # what must be free beside a job before another process w
 ENGINE = ("hdpo.method.run", "pandas", "pyarrow.parquet")
 
 
-def start(role: str, root: Path | None = None, lifeline: int | None = None) -> subprocess.Popen[bytes]:
+def start(role: str, lifeline: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
     """Start a worker, which finds the same code and the same runs wherever it is started from, and logs beside the runs.
     Harmless where one is there: the second finds it and exits. Raises HdpoError where it cannot start.
 
     lifeline: of the app (`hdpo.processes`). When that is gone the worker ends too, after the work that it has.
     """
-    root = root or runs_root()
+    root = runs_root()
     path = os.pathsep.join(filter(None, (str(HOME), os.environ.get("PYTHONPATH"))))
     # All cores: beside a page that takes a quarter of one, that still is the quicker way. Idle threads sleep.
     env = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "HDPO_RUNS": str(root), "PYTHONPATH": path}
-    command = [sys.executable, "-m", "hdpo.work.worker", role, *["--with-app"] * (lifeline is not None)]
-    stdin = subprocess.DEVNULL if lifeline is None else lifeline
+    command = [sys.executable, "-m", "hdpo.work.worker", role, *["--with-app"] * (lifeline != subprocess.DEVNULL)]
     log = root / "workers" / f"{role}.log"
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as out:
             return subprocess.Popen(
-                command, stdin=stdin, stdout=out, stderr=subprocess.STDOUT, env=env, start_new_session=True
+                command, stdin=lifeline, stdout=out, stderr=subprocess.STDOUT, env=env, start_new_session=True
             )
     except OSError as e:
         words = f"expected to start it with logs in {log.parent}, found '{e.strerror or e}'"
@@ -75,7 +74,7 @@ def trainer(root: Path, idle: float = IDLE, app_gone: Event | None = None) -> in
     signal.signal(signal.SIGTERM, lambda *_: request_stop(run_path))
     jobs.register_worker("training", root, single=False)
     if psutil.virtual_memory().available - job.memory_bytes > SPARE_BYTES:
-        start("trainer", root, None if app_gone is None else sys.stdin.fileno())
+        start("trainer", subprocess.DEVNULL if app_gone is None else sys.stdin.fileno())
     _log_to(run_path / "log.txt")
     ending = execute(run_path, bool(job.payload.get("resume")))
     print(f"{ending.state.value}. {ending.message}")
