@@ -121,9 +121,8 @@ def _launch(path: Path, resume: bool, also: Also | None, count: int) -> Ending:
             _settle(path, ending, None)
     end = Run(path).status()
     if not end.state.ended:  # the ranks found it so, and left it as it was
-        return Ending(
-            State.FAILED, f"{path.name}: another process is at work in it. Wait for it, or stop it.", busy=True
-        )
+        words = "another process is at work in it. Wait for it, or stop it."
+        return Ending(State.FAILED, f"{path.name}: {words}", busy=True)
     return Ending(end.state, end.message, end.bad_input)
 
 

@@ -16,7 +16,7 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -336,27 +336,21 @@ def _connection(root: Path | None) -> Iterator[sqlite3.Connection]:
     path = root / "jobs.sqlite"
     try:
         root.mkdir(parents=True, exist_ok=True)
-        db = sqlite3.connect(path, timeout=LOCKED, isolation_level=None)
-    except (OSError, sqlite3.OperationalError) as e:
-        raise _fault(e, f"to write to {root}", "Choose another folder with HDPO_RUNS.") from e
-    try:
-        db.row_factory, db.text_factory = sqlite3.Row, partial(str, encoding="utf-8", errors="replace")
-        if not db.execute("PRAGMA user_version").fetchone()[0]:
-            db.execute("PRAGMA journal_mode=WAL")
-            db.executescript(_SCHEMA + "PRAGMA user_version=1;")
-        yield db
-    except sqlite3.OperationalError as e:
-        kept = f"Another program has kept {path} for {LOCKED:.0f} s: end it"
-        way = kept if "locked" in str(e) else "Free some space"
-        raise _fault(e, "to read and write the job table", f"{way} and try again.") from e
-    except (sqlite3.DatabaseError, UnicodeDecodeError) as e:
-        raise _fault(e, "the job table", f"Delete {path}: it holds no results, the run folders do.") from e
-    finally:
-        db.close()
-
-
-def _fault(e: Exception, expected: str, way_out: str) -> HdpoError:
-    return HdpoError(f"jobs.sqlite: expected {expected}, found '{e}'. {way_out}")
+        with closing(sqlite3.connect(path, timeout=LOCKED, isolation_level=None)) as db:
+            db.row_factory, db.text_factory = sqlite3.Row, partial(str, encoding="utf-8", errors="replace")
+            if not db.execute("PRAGMA user_version").fetchone()[0]:
+                db.execute("PRAGMA journal_mode=WAL")
+                db.executescript(_SCHEMA + "PRAGMA user_version=1;")
+            yield db
+    except (OSError, sqlite3.DatabaseError, UnicodeDecodeError) as e:
+        expected, way = "the job table", f"Delete {path}: it holds no results, the run folders do."
+        if isinstance(e, OSError) or "unable to open" in str(e):
+            expected, way = f"to write to {root}", "Choose another folder with HDPO_RUNS."
+        elif isinstance(e, sqlite3.OperationalError):
+            kept = f"Another program has kept {path} for {LOCKED:.0f} s: end it"
+            expected = "to read and write the job table"
+            way = f"{kept if 'locked' in str(e) else 'Free some space'} and try again."
+        raise HdpoError(f"jobs.sqlite: expected {expected}, found '{e}'. {way}") from e
 
 
 @contextmanager
