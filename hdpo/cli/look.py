@@ -95,11 +95,12 @@ def looking(args: Any) -> Iterator[tuple[list[Problem], Callable[..., Any]]]:
     config: ScanConfig = config_from(args, ScanConfig())
     check(config)
     prepare_libraries()
+    from hdpo.grading.verify import VerifierPool
     from hdpo.work.interactive import Desk
 
     common: dict[str, Any] = {name: to_json(getattr(config, name)) for name in ("model", "prompts", "sampling")}
     common |= {"checkpoint": args.checkpoint or "", "k": config.rollouts, "seed": config.seed}
-    desk = Desk()
+    desk = Desk(verifier=VerifierPool(grader=config.data.grader))
 
     def ask(request: str, problem: Problem, **fields: Any) -> Any:
         payload = {**common, "request": request, "problem": asdict(problem), **fields}

@@ -14,7 +14,7 @@ from hdpo.work.preflight import changed, idle, refuse_idle
 
 MODEL = ["model", "revision", "adapter", "chat_template", "device", "dtype", "rank", "alpha", "targets"]
 SEVERAL = ["processes", "sampler", "vllm_url", "vllm_memory"]
-DATA = ["problems", "columns", "sources", "limit", "split_seed", "validation_share", "validation_problems"]
+DATA = ["problems", "grader", "columns", "sources", "limit", "split_seed", "validation_share", "validation_problems"]
 STUDENT = ["student", "temperature", "top_p", "max_new_tokens"]
 PRIVILEGED = ["privileged", "information", "fraction"]
 MEASURE = ["eval_problems", "eval_samples", "ks"]
