@@ -62,11 +62,12 @@ def main(arguments: list[str] | None = None) -> None:
             print(path)
         return
     if chosen.command == "card":
-        from hdpo.organism.card import configs, record, run_all, run_scan, write_card
+        from hdpo.organism.card import configs, record, run_all, run_redraws, run_scan, write_card
 
         if not chosen.tables_only:
             run_all(chosen.runs.resolve(), configs())
             run_scan(chosen.runs.resolve())
+            run_redraws(chosen.runs.resolve())
             record(chosen.runs.resolve())
         write_card(chosen.card, chosen.runs.resolve())
         return

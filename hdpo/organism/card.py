@@ -3,6 +3,7 @@
 Every table is computed from run folders, and every run is an ordinary one that the command line could have started.
 """
 
+import itertools
 import json
 import multiprocessing
 import re
@@ -14,7 +15,7 @@ from typing import Any
 
 import torch
 
-from hdpo.config import ScanConfig, SweepConfig, TrainConfig, replace_knobs
+from hdpo.config import EvaluateConfig, ScanConfig, SweepConfig, TrainConfig, replace_knobs
 from hdpo.data.problems import bundled
 from hdpo.errors import BadInput
 from hdpo.evidence import stats
@@ -37,6 +38,7 @@ LAMBDAS = (0.0, 0.3, 3.0)
 SEEDS = {"steep": (0, 1, 2, 3, 4, 5), "gentle": (0, 1, 2)}
 STORIES = "stories"  # the problems of the real model, and how its pair is called
 STEPS = (20, 40, 60)
+REDRAWS = (1000, 1001)  # seeds that nobody's training begins with
 COMMAND = "python -m hdpo.organism card"
 SIDE_BY_SIDE = 2  # runs, each on one thread: so the numbers do not depend on how many there are
 MEASURES = ("pass@1", "pass@8", "cliffs")
@@ -90,7 +92,7 @@ def title(config: TrainConfig) -> str:
     return f"{mix_of(config)}: λ = {config.objective.lambda_:g}, seed {config.seed}"
 
 
-def mix_of(config: TrainConfig | ScanConfig) -> str:
+def mix_of(config: TrainConfig | ScanConfig | EvaluateConfig) -> str:
     return config.data.problems.removeprefix("bundled:")
 
 
@@ -101,6 +103,17 @@ def run_scan(root: Path) -> None:
         execute(RunWriter.create("scan", config, root, "steep validation, K = 8").path, resume=False)
 
 
+def run_redraws(root: Path) -> None:
+    """The untrained model on the validation problems of each mix, as a training of the app's defaults evaluates them, with
+    other seeds: what luck recovers of its cliffs, which every verdict stands beside."""
+    known = {r.load_config() for r in runs_in(root, "evaluate")}
+    for mix, seed in itertools.product(MIXES, REDRAWS):
+        config = replace_knobs(EvaluateConfig(), {"problems": f"bundled:{mix}", "seed": seed})
+        if config not in known:
+            name = f"{mix} validation, untrained, seed {seed}"
+            execute(RunWriter.create("evaluate", config, root, name, COMMAND).path, resume=False)
+
+
 def record(root: Path, into: Path = ASSET_RUNS, mixes: Sequence[str] = tuple(MIXES)) -> None:
     """Copy the finished runs to where the app shows them to everybody, beside those of other mixes. Of the other seeds
     than 0 metrics and evaluations alone are kept, no optimiser state of any, and no adapter of the real model: so all
@@ -109,11 +122,12 @@ def record(root: Path, into: Path = ASSET_RUNS, mixes: Sequence[str] = tuple(MIX
         for shown in into.iterdir() if into.is_dir() else ():
             if shown.name.partition("-")[0] not in mixes:
                 shutil.copytree(shown, aside / shown.name)
-        for run in runs_in(root, "train", "scan"):
+        for run in runs_in(root, "train", "scan", "evaluate"):
             if run.status().state is not State.DONE:
                 continue
-            config, scan = run.load_config(), run.kind == "scan"
-            folder = "scan" if scan else f"lambda-{config.objective.lambda_:g}-seed-{config.seed}"
+            config = run.load_config()
+            folder = {"scan": "scan", "evaluate": f"untrained-seed-{config.seed}"}.get(run.kind, "")
+            folder = folder or f"lambda-{config.objective.lambda_:g}-seed-{config.seed}"
             left_out = ["log.txt", "lock", "stop", "optimiser.safetensors", *(c.name for c in run.checkpoints()[:-1])]
             if config.seed:
                 left_out += ["step-0*", "parts.jsonl", "problems-*", "probe-*", "gap-*"]

@@ -580,7 +580,7 @@ def test_only_differences_are_compared(runs_folder: Path) -> None:
     at.multiselect(key="runs_compare").set_value(ids).run()
     fine(at)
     results, verdicts, table = (d.value for d in at.dataframe[1:])
-    assert results["step"].tolist() == [4, 4] and verdicts["arm"].unique().tolist() == ["λ = 1"]
+    assert results["step"].tolist() == [4, 4] and verdicts["λ"].unique().tolist() == ["1"]
     assert table["setting"].tolist() == ["objective.lambda"] and table.iloc[0, 1:].tolist() == ["0", "1"]
     same = fake_train_run(runs_folder, lam=1.0).name
     at = open_page("runs")

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from hdpo.record.folder import Run
+from hdpo.config import replace_knobs
+from hdpo.data.problems import MIXES, bundled
+from hdpo.method.identity import digest_of_problems
+from hdpo.record.fingerprint import differences
+from hdpo.record.folder import ASSET_RUNS as RECORDED
+from hdpo.record.folder import Run, State, all_runs
+from hdpo.work import jobs
+from hdpo.work.execute import execute
 from tests.fakes import fake_pair, fake_train_run, open_page
 from workbench.data import tradeoff, verdict
 from workbench.data.basis import moments
@@ -51,7 +59,7 @@ def test_the_sentence_names_each_arm_and_luck() -> None:
         said
         == "λ = 0.3 recovered 1 of 2 cliffs and lost 0; λ = 0 recovered 0 of 2 cliffs and lost 1; an untrained redraw recovers 0.5 (mean of 2)."
     )
-    assert "not known" in verdict.sentence([b], [])
+    assert "not measured" in verdict.sentence([b], [])
 
 
 def test_a_finished_pair_ends_with_a_verdict_and_the_way_on(runs_folder: Path) -> None:
@@ -62,6 +70,39 @@ def test_a_finished_pair_ends_with_a_verdict_and_the_way_on(runs_folder: Path) -
     assert re.search(r"λ \\= 0\\\.3 recovered \d+ of \d+ cliffs", words)
     assert any("verdict" in d.value.columns for d in at.dataframe)
     assert any("λ = 0.3" in c.value and "tokens generated" in c.value for c in at.code), "as text, to be copied"
+
+
+@pytest.mark.parametrize("mix", MIXES)
+def test_luck_on_the_bundled_validation_problems_comes_with_the_project(runs_folder: Path, mix: str) -> None:
+    """A default training of the bundled model has luck beside it from the first one on."""
+    runs = [Run(p) for p in sorted(RECORDED.glob(f"{mix}-untrained-*"))]
+    assert len(runs) == 2 and {r.kind for r in runs} == {"evaluate"}
+    trained = Run(RECORDED / f"{mix}-lambda-0-seed-0")
+    default = replace_knobs(trained.load_config(), {"eval_split": "validation"})
+    for run in runs:
+        wanted = replace(
+            trained.fingerprint, split="validation", problems=digest_of_problems(bundled(mix, "validation"))
+        )
+        assert differences(run.fingerprint, wanted) == ((), ()), "made anew with `hdpo.organism card`"
+        assert run.load_config().evaluation == replace(default.evaluation, eval_every=20)
+        assert len(tradeoff.counts(run, 0)) == 240
+
+
+def test_where_luck_is_not_known_one_click_has_it_measured_alike(runs_folder: Path, real_train_run: Path) -> None:
+    """The redraw that is started counts, by its own fingerprint, as the same measurement; nothing is offered beside one."""
+    (runs_folder / real_train_run.name).symlink_to(real_train_run)
+    at = open_page("lambda_lab", lab_run=real_train_run.name)
+    assert "luck recovers was not measured" in "\n".join(m.value for m in at.markdown)
+    at.button(key="lab_luck").click().run()
+    assert not at.exception and not at.error
+    (made,) = (r for r in all_runs(runs_folder) if r.kind == "evaluate")
+    assert "redraw is queued" in "\n".join(c.value for c in at.caption) and "lab_luck" not in {b.key for b in at.button}
+    job = jobs.claim("heavy")
+    assert job is not None and execute(made.path, resume=False).state is State.DONE
+    jobs.finish(job.id, State.DONE)
+    assert not any(differences(made.fingerprint, Run(real_train_run).fingerprint))
+    said = "\n".join(m.value for m in at.run().markdown)
+    assert "untrained redraw recovers" in said and "lab_luck" not in {b.key for b in at.button}
 
 
 def test_each_cliff_of_a_verdict_opens_before_and_after_of_its_pair(runs_folder: Path) -> None:

@@ -124,7 +124,7 @@ def headline(arms: Sequence[Run], step: int) -> str:
     found = [o for run in arms if (o := verdict.outcome(run, names[run.id], step)) is not None]
     if not found:
         return "Before training: the map moves with the first evaluation after it."
-    luck = verdict.by_luck(arms[-1], found[-1].cliffs, catalog.runs_of("train"))
+    luck = verdict.by_luck(arms[-1], found[-1].cliffs, catalog.runs_of(*verdict.REDRAWN))
     return f"By step {step}, on {found[-1].problems} prompts: {verdict.sentence(found, luck)}"
 
 

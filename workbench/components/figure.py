@@ -48,7 +48,7 @@ def show(
     box.markdown(note)
     if facts:
         box.text(facts)
-    box.dataframe(frame, hide_index=True, key=f"{key}-frame", alt=heard)
+    box.dataframe(frame, hide_index=True, key=f"{key}-frame", alt=heard, column_config={"arm": "λ"})
     box.download_button(
         f"Table as CSV ({len(frame)} rows)",
         lambda: frame.to_csv(index=False),

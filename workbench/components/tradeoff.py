@@ -129,7 +129,8 @@ def draw_at(runs: Sequence[Run], moment: Moment, x: str, view: str) -> pd.DataFr
 def final_and_best(runs: Sequence[Run]) -> None:
     """One table over all steps."""
     order = ("arm", "seed", "metric", "final", "final_step", "best", "best_step", "evaluations", "run")
-    st.dataframe(data.best_and_final(runs), hide_index=True, column_order=order, key="tradeoff-best", alt=BEST)
+    found, names = data.best_and_final(runs), {"arm": "λ"}
+    st.dataframe(found, hide_index=True, column_order=order, column_config=names, key="tradeoff-best", alt=BEST)
     st.caption(BEST)
 
 

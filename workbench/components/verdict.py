@@ -6,11 +6,12 @@ from contextlib import suppress
 
 import streamlit as st
 
+from hdpo.config import EvaluateConfig
 from hdpo.errors import HdpoError
 from hdpo.record.folder import Run, State
-from workbench import state
+from workbench import launch, state
 from workbench.components import before_after, picker, session
-from workbench.data import basis, catalog, tradeoff, verdict
+from workbench.data import basis, catalog, estimate, tradeoff, verdict
 
 NOT_COVERED = "Not covered: other base models and problem sets than these; with one seed, training noise; and of twenty intervals about one misses."
 LISTED = 40  # cliffs a list, each a link
@@ -26,12 +27,14 @@ def show(members: list[Run]) -> None:
     outcomes = [o for m in ordered if (o := verdict.outcome(m, names[m.id], step)) is not None]
     if not outcomes:
         return
-    luck = verdict.by_luck(ordered[-1], outcomes[-1].cliffs, catalog.runs_of("train"))
+    luck = verdict.by_luck(ordered[-1], outcomes[-1].cliffs, catalog.runs_of(*verdict.REDRAWN))
     says = verdict.sentence(outcomes, luck)
     changed = tradeoff.differences(members, step, (tradeoff.coverage(members), "pass@1", "cliff"))
     table, facts = tradeoff.verdicts(changed), f"step {step} · {session.facts_of(members)}"
     with st.container(border=True, key="lab-verdict"):
         st.markdown(f"#### {state.escape(says)}", anchors=False)
+        if not luck:
+            offer_redraw(ordered[-1])
         if not table.empty:
             st.dataframe(table, hide_index=True, key="lab-verdicts", alt="What each λ changed against λ = 0")
             st.caption(state.escape(tradeoff.detectable_words(members, step)))
@@ -44,6 +47,29 @@ def show(members: list[Run]) -> None:
         with st.expander("As text"):
             title = ", ".join(m.name for m in ordered)
             st.code(verdict.as_text(title, [says], outcomes, table, facts), language=None, wrap_lines=True)
+
+
+def offer_redraw(run: Run) -> None:
+    """A button that has the untrained model evaluated with another seed, and what became of it."""
+    if (config := verdict.redraw_config(run)) is None:
+        return
+    begun = next((r for r in catalog.runs_of("evaluate", recorded=False) if r.load_config() == config), None)
+    if begun is not None and not (status := begun.status()).state.ended:
+        st.caption(f"The redraw is {status.state.value}: {status.done} of {status.total or '?'} problems.")
+        return
+    seconds = catalog.rows_of(run, "eval")[0].get("seconds")
+    took = f" (about {estimate.words(seconds)})" if seconds else ""
+    help = (
+        "Evaluates the untrained model once more with another seed: what it gets right of these cliffs, it got by luck."
+    )
+    name = f"{run.name}: untrained, seed {config.seed}"
+    st.button(f"Measure what luck recovers{took}", key="lab_luck", help=help, on_click=redraw, args=(config, name))
+
+
+def redraw(config: EvaluateConfig, name: str) -> None:
+    """Callback."""
+    with state.sentences():
+        launch.start_heavy(config, name)
 
 
 def lists(run: Run, found: verdict.Finding) -> None:

@@ -57,7 +57,7 @@ def states(rows: pd.DataFrame) -> pd.Series:
 def redraw(run: Run, frame: pd.DataFrame) -> tuple[int, pd.Series] | None:
     """Seed of an untrained redraw of the same prompts, and how often each of them was right in it; None where there is none."""
     ids = frame["problem_id"].unique()
-    drawn = verdict.redraws(run, list(ids), catalog.runs_of("train"))
+    drawn = verdict.redraws(run, list(ids), catalog.runs_of(*verdict.REDRAWN))
     return next(((seed, counts.loc[ids, "correct"]) for seed, counts in sorted(drawn.items())), None)
 
 

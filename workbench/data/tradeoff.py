@@ -38,7 +38,7 @@ from workbench.data import catalog
 from workbench.data.basis import At, moments, step_of
 
 LOWER = "pass@1, lower levels"
-VERDICTS = ("arm", "against λ = 0", "verdict", "interval (points)", "seeds", "problems")
+VERDICTS = ("λ", "against λ = 0", "verdict", "interval (points)", "seeds", "problems")
 NOT_MEASURED = {"value": float("nan")}
 X_CHOICES = ("pass@1", LOWER, "greedy")
 
@@ -403,9 +403,11 @@ def verdicts(frame: pd.DataFrame) -> pd.DataFrame:
     if frame.empty:
         return pd.DataFrame(columns=list(VERDICTS))
     one_seed = frame["n_seeds"].map(lambda n: "" if n > 1 else ", one seed: training noise is not covered")
+    seeds = [f"{n} (seed{'s' if n > 1 else ''} {s})" for n, s in zip(frame["n_seeds"], frame["seeds"], strict=True)]
     ends = [f"{100 * low:+.1f} to {100 * high:+.1f}" for low, high in zip(frame["low"], frame["high"], strict=True)]
-    table = frame.assign(verdict=frame["words"] + one_seed, **{"interval (points)": ends})
-    return table.rename(columns={"metric": "against λ = 0", "n_problems": "problems"})[list(VERDICTS)]
+    table = frame.assign(verdict=frame["words"] + one_seed, seeds=seeds, **{"interval (points)": ends})
+    table["arm"] = table["arm"].str.removeprefix("λ = ")
+    return table.rename(columns={"arm": "λ", "metric": "against λ = 0", "n_problems": "problems"})[list(VERDICTS)]
 
 
 def detectable_words(runs: Sequence[Run], at: At) -> str:
@@ -423,7 +425,7 @@ def detectable_words(runs: Sequence[Run], at: At) -> str:
     if not words:
         return "Without a λ = 0 run of the same seed, with counts, nothing can be said about what this comparison can detect."
     extra = " One seed: training noise is not in it." if one_seed else ""
-    return f"From how large a true difference on it would show 80 times in 100, where problems and seeds vary as in these pairs: {'; '.join(words)}.{extra}"
+    return f"The smallest true difference that would show here, 80 times in 100: {'; '.join(words)}.{extra}"
 
 
 def told(found: Detectable, metric: str) -> str:

@@ -1,20 +1,24 @@
 """What came out of a finished training: which cliffs it recovered and lost, beside λ = 0 and beside luck, and what it cost.
 
 A cliff is a prompt of which no sample was right before training; it is recovered where at least one is right at the step
-compared. Cliffs heal by luck too: the evaluations before training of runs with other seeds are redraws of the same prompts by
-the same untrained model, free of cost, and stand beside every count. No Streamlit here.
+compared. Cliffs heal by luck too: evaluations of the same untrained model on the same prompts with other seeds, those before a
+training for one, are redraws of them, and stand beside every count. No Streamlit here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from hdpo.record.fingerprint import differences
+from hdpo.config import EvalConfig, EvaluateConfig, ModelConfig, PromptConfig, TrainConfig
+from hdpo.record.fingerprint import MEASURED, UNKNOWN, differences
 from hdpo.record.folder import Run
 from workbench.data import catalog, tradeoff
+
+REDRAWN = ("train", "evaluate")  # kinds of runs that may hold a redraw
+ANOTHER = 1000  # what is added to a seed for a redraw of one's own
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,26 @@ def redraws(run: Run, cliffs: Sequence[str], runs: Sequence[Run]) -> dict[int, p
     return found
 
 
+def redraw_config(run: Run) -> EvaluateConfig | None:
+    """The evaluation that would be a redraw for this training; None for one so old that nothing can be called the same as it."""
+    config: TrainConfig = run.load_config()
+    if UNKNOWN in (getattr(tradeoff.fingerprint(run), name) for name in MEASURED):
+        return None
+    model, plain, unread = config.model, ModelConfig(), EvalConfig()
+    if not model.adapter:
+        model = replace(model, rank=plain.rank, alpha=plain.alpha, targets=plain.targets)
+    read = replace(config.evaluation, eval_every=unread.eval_every, probe_cliffs=unread.probe_cliffs)
+    return EvaluateConfig(
+        model=model,
+        data=config.data,
+        prompts=PromptConfig(student=config.prompts.student),
+        sampling=config.sampling,
+        evaluation=replace(read, eval_split=unread.eval_split),
+        split=config.evaluation.eval_split,
+        seed=config.seed + ANOTHER,
+    )
+
+
 def by_luck(run: Run, cliffs: Sequence[str], runs: Sequence[Run]) -> list[int]:
     """How many of these cliffs had a right sample in each redraw."""
     drawn = redraws(run, cliffs, runs).values()
@@ -79,7 +103,7 @@ def sentence(outcomes: Sequence[Finding], luck: Sequence[int]) -> str:
     drawn = (
         f"an untrained redraw recovers {sum(luck) / len(luck):.1f} (mean of {len(luck)})"
         if luck
-        else "what luck recovers is not known here"
+        else "what luck recovers was not measured"
     )
     return f"{'; '.join(parts)}; {drawn}."
 
@@ -88,7 +112,7 @@ def as_text(title: str, says: Sequence[str], outcomes: Sequence[Finding], verdic
     """The panel as text that can be pasted."""
     lines = [title, *says, ""]
     lines += [
-        f"{r['arm']}, {r['against λ = 0']}: {r['verdict']}, interval {r['interval (points)']}"
+        f"λ = {r['λ']}, {r['against λ = 0']}: {r['verdict']}, interval {r['interval (points)']}"
         for r in verdicts.to_dict("records")
     ]
     lines += [f"{o.label}: {o.tokens:,} tokens generated, {o.seconds:.0f} s of steps" for o in outcomes]
