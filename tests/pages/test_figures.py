@@ -224,7 +224,7 @@ def test_tradeoff_says_what_is_held_equal(pair: list[Run]) -> None:
 def test_tradeoff_says_each_difference_in_words(pair: list[Run]) -> None:
     at = fine(open_page("tradeoff", tradeoff_set=SET))
     table = at.dataframe[-1].value
-    assert table["arm"].unique().tolist() == ["λ = 0.3"]
+    assert table["λ"].unique().tolist() == ["0.3"]
     assert all("one seed: training noise is not covered" in w for w in table["verdict"])
 
 

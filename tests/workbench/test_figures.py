@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 import pytest
 
 from workbench.data import paper
-from workbench.figures import cliffs, gap, live, style, tradeoff
+from workbench.figures import cliffs, gap, headlines, live, style, tradeoff
 
 GROUPS = (
     "mixed",
@@ -515,6 +515,22 @@ def test_an_arm_is_a_path_of_means_with_its_seeds_and_their_intervals_in_one_fra
     assert drawn["base"] == pytest.approx([0.4, 0.5]) and drawn["moments"] == ["step 0", "step 10"]
     assert drawn["x"]["range"] == pytest.approx([0.38, 0.77]), "base, runs and intervals of all moments"
     assert (grpo["symbol"], grpo["dash"]) != (hdpo["symbol"], hdpo["dash"])
+
+
+def test_a_tie_is_no_win_and_no_arm_is_hidden_by_an_equal_one() -> None:
+    tied = points()[lambda p: p["seed"] == 0].assign(x=0.0, y=0.0)
+    assert headlines.arms(tied, NOTHING, "step 10", "pass@1", "pass@8") == (
+        "The same means at step 10 for λ = 0 and λ = 0.3: pass@8 0 %, pass@1 0 %."
+    )
+    half = tied.assign(x=[0.1, 0.2])
+    said = headlines.arms(half, NOTHING, "step 10", "pass@1", "pass@8")
+    assert "coverage λ = 0 and λ = 0.3 alike (pass@8 0 %), accuracy λ = 0.3 (pass@1 20 %)" in said
+    equal = over_k()[lambda t: t["run"] != "b"].assign(value=0.5)
+    assert headlines.curves(equal) == "λ = 0 and λ = 3 have the same mean at every k."
+    under, over = (trace(tradeoff.pass_k_curves(equal), name) for name in ("λ = 0", "λ = 3"))
+    assert under.line.width > over.line.width and under.marker.size > over.marker.size
+    levels = over_k("level").assign(value=0.5)
+    assert headlines.levels(levels, "pass@1").startswith("No λ gains pass@1 over λ = 0")
 
 
 def test_no_base_where_none_was_measured() -> None:

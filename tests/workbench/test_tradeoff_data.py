@@ -119,6 +119,21 @@ def test_arms_are_paired_where_they_learned_from_the_same_problems(runs_folder: 
     assert list(data.paired_runs([same], [base, same])) == [0] and not data.paired_runs([others], [base, others])
 
 
+def test_what_an_arm_cost_stands_beside_what_is_left_at_equal_tokens(runs_folder: Path) -> None:
+    """λ = 0.3 spends twice the tokens: at equal ones it stands at step 10, where λ = 0 stands at step 20."""
+    way = {0: BASE[0], 10: BASE[0], 20: BASE[10]}
+    grpo, hdpo = (write_run(runs_folder, way | more, lambda_=lam) for lam, more in ((0.0, {}), (0.3, {20: BETTER[10]})))
+    for run, peeked in ((grpo, 0), (hdpo, 100)):
+        for step in (10, 20):
+            RunWriter(run.path, 1).metric("step", step, tokens_student=100, tokens_privileged=peeked)
+    ratios, equal = data.costs([grpo, hdpo], 20)
+    assert ratios == {"λ = 0.3": 2.0}
+    assert equal["metric"].tolist() == ["pass@8"]
+    at_ten = data.differences([grpo, hdpo], {grpo.id: 20, hdpo.id: 10}, ["pass@8"])
+    assert equal["value"].tolist() == at_ten["value"].tolist() and equal["value"][0] < 0
+    assert data.costs([grpo, hdpo], 0)[0] == {} and data.costs([hdpo], 20)[0] == {}
+
+
 def test_an_older_run_stands_apart_and_is_said_to_be_unknown(runs_folder: Path, pair: list[Run]) -> None:
     new = with_fingerprint(write_run(runs_folder, BASE, lambda_=0.0))
     sets = data.comparable_sets([new, *pair])

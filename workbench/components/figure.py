@@ -25,6 +25,7 @@ def show(
     frame: pd.DataFrame,
     key: str,
     alt: str = "",
+    more: str = "",
     on_picked: Callable[[], None] | None = None,
 ) -> None:
     """Draw `fig` under its headline; what it is, where it comes from and its table are folded under it.
@@ -32,9 +33,11 @@ def show(
     headline: the number that the figure shows, from `workbench.figures.headlines`; plain text, it may quote run names. note: "What
     this is … What is normal …", our own words (Markdown). facts: n, K, T, seeds, model, by `facts_line`; shown literally, since
     model and run names come from outside. frame: the numbers drawn. key: the same at every rerun, unique on the page. alt: for
-    those who hear the page; headline and note without it. on_picked: called where something in a picture was picked.
+    those who hear the page; headline and note without it. more: what else it says, in plain text under the headline. on_picked: called where something in a picture was picked.
     """
     st.markdown(f"#### {state.escape(headline)}", anchors=False)
+    if more:
+        st.markdown(state.escape(more))
     heard = alt or f"{headline} {note}"
     if isinstance(fig, Picture):
         component(fig.name)(data=fig.data, key=key, on_picked_change=on_picked or (lambda: None))

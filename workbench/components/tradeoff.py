@@ -106,15 +106,24 @@ def draw_at(runs: Sequence[Run], moment: Moment, x: str, view: str) -> pd.DataFr
     """The figure of a view. Returns the paired differences behind it."""
     y, facts, at = data.coverage(runs), f"{moment.words} · {session.facts_of(list(runs))}", moment.at
     changed = data.differences(runs, at, tuple(dict.fromkeys((y, x, "pass@1", "cliff"))))
+    cost = headlines.cost(*data.costs(runs, at)) if view in VIEWS[:2] else ""
     if view == VIEWS[0]:
         table, told = data.points(runs, at, x), moment.so_far
         ways = tradeoff.paths(
             data.paths(runs, list(told.values()), x), list(told), data.x_title(x, runs), f"coverage: {y}"
         )
         says = headlines.arms(table, changed, moment.words, x, y)
-        show(Picture("paths", ways), headline=says, note=MARKS, facts=facts, frame=table, key="tradeoff-points")
+        show(
+            Picture("paths", ways),
+            headline=says,
+            note=MARKS,
+            facts=facts,
+            frame=table,
+            key="tradeoff-points",
+            more=cost,
+        )
     elif view == VIEWS[1]:
-        plane(changed, moment.words, x, y, facts)
+        plane(changed, moment.words, x, y, facts, cost)
     elif view == VIEWS[2]:
         table = data.pass_k_table(runs, at)
         fig, says = tradeoff.pass_k_curves(table), headlines.curves(table)
@@ -134,7 +143,7 @@ def final_and_best(runs: Sequence[Run]) -> None:
     st.caption(BEST)
 
 
-def plane(changed: pd.DataFrame, when: str, x: str, y: str, facts: str) -> None:
+def plane(changed: pd.DataFrame, when: str, x: str, y: str, facts: str, cost: str) -> None:
     """What each λ changed as a figure, the paper's tables as its layer."""
     same = (x, y) == ("pass@1", "pass@8")
     layer = st.toggle(
@@ -147,7 +156,7 @@ def plane(changed: pd.DataFrame, when: str, x: str, y: str, facts: str) -> None:
     theirs = paper.paper_differences() if layer and same else None
     behind = changed if theirs is None else paper.beside(changed, theirs)
     fig, says = tradeoff.difference_plane(changed, x, y, theirs), headlines.changes(changed, when)
-    show(fig, headline=says, note=PLANE, facts=facts, frame=behind, key="tradeoff-plane")
+    show(fig, headline=says, note=PLANE, facts=facts, frame=behind, key="tradeoff-plane", more=cost)
 
 
 def in_words(runs: Sequence[Run], changed: pd.DataFrame, at: At) -> None:

@@ -12,6 +12,7 @@ from hdpo.record.folder import Run, State
 from workbench import launch, state
 from workbench.components import before_after, picker, session
 from workbench.data import basis, catalog, estimate, tradeoff, verdict
+from workbench.figures import headlines
 
 NOT_COVERED = "Not covered: other base models and problem sets than these; with one seed, training noise; and of twenty intervals about one misses."
 LISTED = 40  # cliffs a list, each a link
@@ -35,11 +36,13 @@ def show(members: list[Run]) -> None:
         st.markdown(f"#### {state.escape(says)}", anchors=False)
         if not luck:
             offer_redraw(ordered[-1])
+        if cost := headlines.cost(*tradeoff.costs(members, step)):
+            st.markdown(state.escape(cost))
         if not table.empty:
             st.dataframe(table, hide_index=True, key="lab-verdicts", alt="What each λ changed against λ = 0")
             st.caption(state.escape(tradeoff.detectable_words(members, step)))
-        cost = [f"{o.label}: {o.tokens:,} tokens, {o.seconds:.0f} s of steps" for o in outcomes]
-        st.caption(state.escape(f"{'; '.join(cost)}. {NOT_COVERED} {facts}"))
+        spent = [f"{o.label}: {o.tokens:,} tokens, {o.seconds:.0f} s of steps" for o in outcomes]
+        st.caption(state.escape(f"{'; '.join(spent)}. {NOT_COVERED} {facts}"))
         title = "The cliffs that were recovered and lost, before and after"
         with st.expander(title, key="lab-cliffs", on_change="rerun") as box:
             if box.open:

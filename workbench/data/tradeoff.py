@@ -35,7 +35,7 @@ from hdpo.record.fingerprint import MEASURED, UNKNOWN, Fingerprint, comparison_w
 from hdpo.record.folder import Run
 from hdpo.records import GroupKind
 from workbench.data import catalog
-from workbench.data.basis import At, moments, step_of
+from workbench.data.basis import At, moments, spent, step_of
 
 LOWER = "pass@1, lower levels"
 VERDICTS = ("λ", "against λ = 0", "verdict", "interval (points)", "seeds", "problems")
@@ -336,6 +336,20 @@ def differences(runs: Sequence[Run], at: At, metrics: Sequence[str]) -> pd.DataF
             row = {"metric": metric, "value": e.value, "low": e.low, "high": e.high, "words": verdict_words(e)}
             rows.append({**names, **row, "n_seeds": len(pairs), "n_problems": problems})
     return pd.DataFrame(rows)
+
+
+def costs(runs: Sequence[Run], at: At) -> tuple[dict[str, float], pd.DataFrame]:
+    """Arm → its sampled tokens up to this step, as a multiple of its λ = 0 partners'; and the differences in coverage where
+    all have sampled as many as the most frugal run had by then. Empty before training, and where something else than the
+    step is held equal."""
+    pairs = paired_arms(runs)
+    if not isinstance(at, int) or not at or not pairs:
+        return {}, pd.DataFrame()
+    by_then = {run.id: spent(run, "tokens").get(at, 0) for run in runs}
+    sums = {arm: [sum(by_then[p[side].id] for p in of.values()) for side in (0, 1)] for arm, of in pairs.items()}
+    equal = moments(runs, "tokens").get(min(by_then.values()))
+    changed = differences(runs, equal, (coverage(runs),)) if equal is not None else pd.DataFrame()
+    return {arm: ours / theirs for arm, (ours, theirs) in sums.items() if theirs}, changed
 
 
 def paired_arms(runs: Sequence[Run]) -> dict[str, dict[int, tuple[Run, Run]]]:

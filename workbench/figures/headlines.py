@@ -8,7 +8,7 @@ This file is long: one sentence a figure, in one voice.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
@@ -336,13 +336,46 @@ def arms(points: pd.DataFrame, differences: pd.DataFrame, when: str, x: str, y: 
     if len(means) == 1:
         arm, at = means.index[0], means.iloc[0]
         return f"{arm} at {when}: {x} {per_cent(at['x'])}, {y} {per_cent(at['y'])}; another λ beside it would make a comparison."
-    wide, sharp = means["y"].idxmax(), means["x"].idxmax()
-    rows = differences[(differences["arm"] == wide) & (differences["metric"] == y)] if len(differences) else differences
-    gain = f"; {points_of(rows.iloc[0])} points against λ = 0" if len(rows) else ""
-    most = f"{y} {per_cent(means.loc[wide, 'y'])}{gain}"
-    return (
-        f"Highest means at {when}: coverage {wide} ({most}), accuracy {sharp} ({x} {per_cent(means.loc[sharp, 'x'])})."
+    wide, sharp = leading(means["y"]), leading(means["x"])
+    most, finest = f"{y} {per_cent(means['y'].max())}", f"{x} {per_cent(means['x'].max())}"
+    if len(wide) == len(sharp) == len(means):
+        return f"The same means at {when} for {joined(wide)}: {most}, {finest}."
+    rows = (
+        differences[differences["arm"].isin(wide) & (differences["metric"] == y)] if len(differences) else differences
     )
+    gain = f"; {points_of(rows.iloc[0])} points against λ = 0" if len(rows) and len(wide) == 1 else ""
+    return f"Highest means at {when}: coverage {together(wide)} ({most}{gain}), accuracy {together(sharp)} ({finest})."
+
+
+def cost(ratios: Mapping[str, float], equal: pd.DataFrame) -> str:
+    """What each arm's λ cost in tokens, and what it gains where they are held equal. Both of `tradeoff.costs`.
+
+    >>> cost({"λ = 0.3": 1.42}, pd.DataFrame())
+    'The cost by then, in tokens of λ = 0: 1.4 × with λ = 0.3.'
+    """
+    if not ratios:
+        return ""
+    times = [f"{ratio:.1f} × with {arm}" for arm, ratio in ratios.items()]
+    gains = [f"{points_of(row)} with {row['arm']}" for _, row in equal.iterrows()]
+    left = f" At equal tokens {equal['metric'].iloc[0]}, in points: {joined(gains)}." if gains else ""
+    return f"The cost by then, in tokens of λ = 0: {joined(times)}.{left}"
+
+
+def leading(means: pd.Series) -> list[str]:
+    """Whose mean is highest, all of them where several share it.
+
+    >>> leading(pd.Series({"λ = 0": 0.5, "λ = 0.3": 0.5, "λ = 3": 0.1}))
+    ['λ = 0', 'λ = 0.3']
+    """
+    return [str(name) for name in means.index[means >= means.max() - 1e-9]]
+
+
+def together(names: Sequence[str]) -> str:
+    """
+    >>> together(["λ = 0"]), together(["λ = 0", "λ = 3"])
+    ('λ = 0', 'λ = 0 and λ = 3 alike')
+    """
+    return f"{joined(names)} alike" if len(names) > 1 else names[0]
 
 
 def curves(table: pd.DataFrame) -> str:
@@ -350,9 +383,11 @@ def curves(table: pd.DataFrame) -> str:
     if table.empty:
         return "No counts by problem at this step."
     means = table.pivot_table(index="k", columns="arm", values="value", sort=False)
-    leaders = means.idxmax(axis=1)
     if means.shape[1] < 2:
         return f"{means.columns[0]}: pass@1 {per_cent(means.iloc[0, 0])}, pass@{means.index[-1]} {per_cent(means.iloc[-1, 0])}."
+    leaders = means.apply(lambda row: together(leading(row)), axis=1)
+    if (means.max(axis=1) - means.min(axis=1)).max() < 1e-9:
+        return f"{joined(list(means.columns))} have the same mean at every k."
     runs = leaders.ne(leaders.shift()).cumsum()
     parts = []
     for _, part in leaders.groupby(runs):
@@ -372,4 +407,6 @@ def levels(table: pd.DataFrame, metric: str) -> str:
         return f"{metric} is highest at level {best} ({per_cent(means.iloc[:, 0].max())}) and lowest at level {worst} ({per_cent(means.iloc[:, 0].min())})."
     gains = means.drop(columns=0.0).sub(means[0.0], axis=0).stack()
     level, lam = gains.idxmax()
+    if gains.max() < 5e-3:
+        return f"No λ gains {metric} over λ = 0 at any level (means; no interval)."
     return f"The largest gain in {metric} over λ = 0 lies at level {level}: {100 * gains.max():+.0f} points with λ = {lam:g} (means; no interval)."

@@ -118,8 +118,12 @@ def arm_lines(
 ) -> list[dict[str, Any]]:
     """A line of means for each arm over column `x`; one seed carries its interval, several are drawn as faint marks."""
     traces: list[dict[str, Any]] = []
-    for name, look, rows in arms(table):
-        means, rows = rows.groupby(x, sort=True)["value"].mean(), rows.sort_values(x)
+    drawn = [(name, look, rows, rows.groupby(x, sort=True)["value"].mean()) for name, look, rows in arms(table)]
+    for i, (name, look, rows, means) in enumerate(drawn):
+        rows = rows.sort_values(x)
+        over = sum(
+            means.equals(later) for *_, later in drawn[i + 1 :]
+        )  # lines that hide this one: it shows around them
         one = rows["run"].nunique() == 1
         bars = rows.assign(y=rows["value"], y_low=rows["low"], y_high=rows["high"])
         same = {"type": "scatter", "legendgroup": name, **where}
@@ -130,8 +134,8 @@ def arm_lines(
             "mode": "lines+markers",
             "name": style.safe(name),
             "showlegend": legend,
-            "line": {"color": look.colour, "dash": look.dash, "width": 2},
-            "marker": {"symbol": look.symbol, "size": 8},
+            "line": {"color": look.colour, "dash": look.dash, "width": 2 + 4 * over},
+            "marker": {"symbol": look.symbol, "size": 8 + 7 * over},
             "hovertemplate": f"{x} %{{x}}: %{{y:.1%}}<extra>{style.safe(name)}</extra>",
         }
         seeds = {

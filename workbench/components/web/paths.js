@@ -20,14 +20,15 @@ function plane(data, now, width) {
   const svg = mark("svg", { width, height, role: "img", "aria-label": data.alt })
   svg.append(...grid(data, across, up, width, height))
   const labels = []
-  data.arms.forEach((arm) => {
+  data.arms.forEach((arm, i) => {
     const look = { stroke: arm.colour, "stroke-dasharray": DASHES[arm.dash] || "", fill: "none" }
     arm.seeds.forEach((seed) => svg.append(trail(seed.at, now, across, up, { ...look, "stroke-width": 1, opacity: 0.35 })))
     arm.seeds.forEach((seed) => cross(svg, seed, now, across, up, arm))
     svg.append(trail(arm.mean, now, across, up, { ...look, "stroke-width": 3 }))
     if (!arm.mean[now]) return
     const [x, y] = [across(arm.mean[now][0]), up(arm.mean[now][1])]
-    svg.append(glyph(arm.symbol, x, y, 7, arm.colour, `${arm.name}: ${percent(arm.mean[now][0])}, ${percent(arm.mean[now][1])}`))
+    const over = data.arms.slice(i + 1).filter(({ mean }) => mean[now] && near([x, y], [across(mean[now][0]), up(mean[now][1])]))
+    svg.append(glyph(arm.symbol, x, y, 7 + 5 * over.length, arm.colour, `${arm.name}: ${percent(arm.mean[now][0])}, ${percent(arm.mean[now][1])}`))
     labels.push({ x, y, arm })
   })
   if (data.base) svg.append(glyph("hexagon-open", across(data.base[0]), up(data.base[1]), 8, "currentColor", "base model"))
@@ -38,6 +39,9 @@ function plane(data, now, width) {
   })
   return svg
 }
+
+// Marks that would hide each other: the lower one is drawn larger and shows around the upper.
+const near = (a, b) => Math.hypot(a[0] - b[0], a[1] - b[1]) < 4
 
 // Words at marks that stand close together go one below the other.
 function apart(labels) {
