@@ -56,7 +56,9 @@ st.caption(
     "Every prompt is sampled K times. Where no rollout is correct all rewards are equal, every advantage is zero, and GRPO learns "
     "nothing, however hard the prompt or however promising the model: a cliff."
 )
-if found is not None:
-    next_step("watch the model peek at this prompt", "side_by_side", **group.side_params(found))
+if arms:
+    there = {"side_problem": opened} if opened else {}
+    next_step("watch the model peek at it", "side_by_side", **cliff_map.side_params(arms[-1]), **there)
 else:
-    next_step("watch the model peek at a cliff", "side_by_side")
+    words = "watch the model peek at this prompt" if opened else "watch the model peek at a cliff"
+    next_step(words, "side_by_side", **group.side_params(run.load_config(), opened))

@@ -122,9 +122,8 @@ else:
     names = catalog.labels(found)
     with pick:
         chosen = state.linked_choice("Run", names, "gap_run", first=gap_data.first_choice(found).id)
-    beside = more.multiselect(
-        "Draw beside it", [i for i in names if i != chosen], format_func=names.get, key="gap_beside", **state.LINKED
-    )
+    with more:
+        beside = state.linked_choices("Draw beside it", names, "gap_beside", without=chosen)
     run = next(r for r in found if r.id == chosen)
     partners = [r for r in found if r.id in beside]
     follow([run, *partners], lambda: draw(run, partners))

@@ -7,10 +7,10 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from hdpo.config import SweepConfig, TrainConfig, to_json
-from hdpo.record.folder import State
+from hdpo.record.folder import Run, State
 from workbench import forms, launch, state
-from workbench.components import by_hand, fetching, session, verdict
-from workbench.data import catalog, estimate
+from workbench.components import by_hand, columns, fetching, session, verdict
+from workbench.data import catalog, estimate, tradeoff
 from workbench.data.glossary import meaning
 
 SET_UP, WATCH = "Set up", "Watch"
@@ -26,21 +26,33 @@ def show(run_id: str) -> None:
 
 
 def before_start(config: TrainConfig, pair: SweepConfig | None) -> None:
-    """Time, memory, what can be detected; then the exact config and command."""
+    """Time, memory, what can be detected; then the exact command and config."""
     alone, memory = estimate.duration(config), estimate.memory_bytes(pair or config)
     time = f"alone about {estimate.words(alone.seconds)}" if alone.seconds else "not known"
     if alone.seconds and pair:
         time += f", as {kind_of(pair)} {estimate.words(estimate.duration(pair).seconds)}"
+    time += " on the machine that recorded it" if alone.elsewhere else ""
     held = f"{memory / 1e9:.1f} GB" if memory else "not known"
     st.markdown(f"**Time:** {state.escape(time)} · **Memory:** {held}")
     seeds = len(pair.seeds) if pair else 1
     st.caption(state.escape(f"{alone.source} {estimate.detectable(config, seeds)}"))
-    st.code(launch.command_of(config), language=None, wrap_lines=True)
+    st.code(launch.command_of(pair or config), language=None, wrap_lines=True)
     with st.expander("The config that will run"):
-        st.code(json.dumps(to_json(config), indent=1, ensure_ascii=False), language="json", height=420)
         if pair:
-            st.caption(f"As {kind_of(pair)}:")
-            st.code(launch.command_of(pair), language=None, wrap_lines=True)
+            st.caption("Alone:")
+            st.code(launch.command_of(config), language=None, wrap_lines=True)
+        st.code(json.dumps(to_json(config), indent=1, ensure_ascii=False), language="json", height=420)
+
+
+def about_problems(config: TrainConfig, ready: bool) -> None:
+    """What a file comes to, beside the buttons: the columns that are wanted, how many problems, and whether they are enough."""
+    if not ready:
+        st.info(columns.WANTED)
+    elif (counted := estimate.sides(config)) is not None:
+        if few := estimate.too_few(config, counted):
+            st.warning(state.escape(f"{estimate.sides_words(counted)}. {few}"))
+        elif not config.data.problems.startswith("bundled:"):
+            st.caption(state.escape(f"{estimate.sides_words(counted)}."))
 
 
 def kind_of(pair: SweepConfig) -> str:
@@ -57,10 +69,11 @@ def set_up() -> None:
     with right:
         buttons = st.container(horizontal=True)
         more, seeds = forms.arms_setting("lab_")
-    config = forms.train_form("lab_", lam)
+    told = st.container()
+    config, ready = forms.train_form("lab_", lam)
     fetching.offer(config.model.model, "lab_fetch")
     with recorded:
-        session.ghost(config)
+        expected = session.ghost(config)
     chosen: TrainConfig | SweepConfig | None = None
     pair = forms.as_pair(config, more, seeds) if lam or more else None
     with buttons:
@@ -71,13 +84,24 @@ def set_up() -> None:
             chosen = both()
         if state.at_once("Start alone", lambda: show(start(config)), "lab_", "lab_start"):
             chosen = config
-    state.say_refusal()
+    with told, state.sentences():
+        state.say_refusal()
+        about_problems(config, ready)
     before_start(config, pair)
     by_hand.show()
     state.link_box("lab")
+    if expected:
+        to_gap("what the recorded pair did to the gap", expected)
     if chosen is not None:  # a widget's value can only be set before it is drawn: from the next rerun on
         st.session_state["lab_next"] = start(chosen)
         st.rerun()
+
+
+def to_gap(words: str, members: list[Run]) -> None:
+    """On to Gap with the run of the largest λ, and all others of its family beside it."""
+    *others, run = sorted(members, key=lambda m: tradeoff.settings(m)["lambda_"])
+    beside = {"gap_beside": ",".join(m.id for m in others)} if others else {}
+    state.next_step(words, "gap", gap_run=run.id, **beside)
 
 
 def watch(which: DeltaGenerator, beside: DeltaGenerator) -> None:
@@ -90,13 +114,8 @@ def watch(which: DeltaGenerator, beside: DeltaGenerator) -> None:
     with which:
         run_id = state.linked_choice("Run", names, "lab_run", first=active.id if active else session.first_run(found))
     run = next(r for r in found if r.id == run_id)
-    others = beside.multiselect(
-        "Draw beside it",
-        [i for i in names if i != run_id],
-        format_func=lambda i: names[i],
-        key="lab_beside",
-        **state.LINKED,
-    )
+    with beside:
+        others = state.linked_choices("Draw beside it", names, "lab_beside", without=run_id)
     with st.container(horizontal=True):
         view = st.segmented_control(
             "View",
@@ -114,8 +133,10 @@ def watch(which: DeltaGenerator, beside: DeltaGenerator) -> None:
     if members:
         verdict.show(members)
         if all(m.status().state is State.DONE for m in members):
-            state.next_step("what it did to the gap", "gap", gap_run=members[-1].id)
+            to_gap("what it did to the gap", members)
             state.next_step("coverage against accuracy", "tradeoff")
+        elif pair := session.recorded_pair(members[0].load_config()):
+            to_gap("meanwhile, what the recorded pair did to the gap", pair)
 
 
 if following := st.session_state.pop("lab_next", ""):

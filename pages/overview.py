@@ -5,7 +5,7 @@ import streamlit as st
 from hdpo.config import ModelConfig
 from workbench import home, state
 from workbench.components import gradient
-from workbench.data import catalog
+from workbench.data import catalog, exports
 from workbench.data.glossary import meaning
 
 NEXT = (
@@ -40,7 +40,7 @@ for page, title, words in NEXT:
         st.caption(words)
 
 st.subheader("Recent runs")
-recent = catalog.runs_frame().head(5)
+recent = exports.in_families(catalog.runs_frame()).head(5)
 if recent.empty:
     st.caption("No run yet. What you start in the λ lab, or from a terminal with `python -m hdpo train`, appears here.")
 PLACES = {"train": ("lambda_lab", "lab_run"), "sweep": ("lambda_lab", "lab_run"), "scan": ("cliffs", "cliffs_scan")}

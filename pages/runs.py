@@ -4,11 +4,11 @@ import streamlit as st
 
 from workbench import state
 from workbench.components import run_list
-from workbench.data import catalog
+from workbench.data import catalog, exports
 
 st.title("Runs")
 run_list.undo()
-everything = catalog.runs_frame()
+everything = exports.in_families(catalog.runs_frame())
 if everything.empty:
     st.info("No run yet. What you start in the λ lab, or from a terminal with python -m hdpo train, appears here.")
 else:
@@ -18,6 +18,7 @@ else:
     else:
         st.caption(f"{len(shown)} of {len(everything)} runs. Tick one to open it below, two or more to compare them.")
         run_list.table(shown)
+    run_list.in_trash()
     runs = run_list.run_of(everything)
     labels = catalog.labels(runs.values())
     whole = set(everything.loc[everything["kind"] != "damaged", "id"])

@@ -34,4 +34,4 @@ st.caption(
     "One prompt, twice: the problem alone, and the problem with its ground truth y\\*. The weights are the same. Privileged rollouts "
     "with a correct answer (R = 1) are what HDPO distils on a cliff."
 )
-next_step("train on such prompts, with λ = 0 beside it", "lambda_lab")
+next_step("train on such prompts, with λ = 0 beside it", "lambda_lab", **side_setup.lab_params(setup))

@@ -25,7 +25,7 @@ def choose(runs: list[Run], key: str) -> list[Run]:
         wanted = st.pills(
             "Runs with", arms, selection_mode="multi", default=arms, key=f"tradeoff_arms_{key}", **state.LINKED
         )
-        out = st.multiselect("Leave out", list(names), format_func=names.get, key=f"tradeoff_out_{key}", **state.LINKED)
+        out = state.linked_choices("Leave out", names, f"tradeoff_out_{key}")
     kept = set(facts[facts["arm"].isin(wanted)]["run"]) - set(out)
     return [run for run in runs if run.id in kept]
 

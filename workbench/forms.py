@@ -8,7 +8,7 @@ This file is long: one widget a kind of setting.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from enum import Enum
 from pathlib import Path
@@ -22,6 +22,7 @@ from hdpo.errors import BadInput
 from hdpo.hub import is_hub_id
 from hdpo.model.defaults import following
 from hdpo.presets import PRESETS, SHIPPED
+from workbench.components import columns
 from workbench.state import LINKED, escape
 
 LAMBDAS = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
@@ -101,12 +102,22 @@ def hint(k: Knob) -> str:
     return f"{k.help}. Default: {words(k.default) or 'empty'}.{paper} Flag: {k.flag}"
 
 
+def with_typed(key: str, options: Sequence[str]) -> list[str]:
+    """The options of a list that takes typed values, with the one that is typed or linked now."""
+    typed = st.session_state.get(key) or st.query_params.get(key)
+    return [*options, typed] if typed and typed not in options else list(options)
+
+
 def setting(k: Knob, prefix: str) -> Any:
     """The widget of one knob and its value, plain (an enum's value, not the enum). Key and URL name: prefix + name."""
     shared: dict[str, Any] = {"key": prefix + k.name, "help": hint(k), **LINKED}
     if k.name == "problems":
         return st.selectbox(
-            label(k.name), BUNDLED, accept_new_options=True, placeholder="or the path of a file", **shared
+            label(k.name),
+            with_typed(shared["key"], BUNDLED),
+            accept_new_options=True,
+            placeholder="or the path of a file",
+            **shared,
         )
     if k.options:
         options = [words(o) for o in k.options]
@@ -195,8 +206,9 @@ def settings(wanted: Iterable[Knob], prefix: str) -> dict[str, Any]:
     return values
 
 
-def train_form(prefix: str, lam: float) -> TrainConfig:
-    """The λ lab's form but for λ: presets, the settings that matter, all others in an expander. Raises BadInput."""
+def train_form(prefix: str, lam: float) -> tuple[TrainConfig, bool]:
+    """The λ lab's form but for λ: presets, the settings that matter, all others in an expander; and whether all columns of a
+    file are known that are needed. Raises BadInput."""
     default = TrainConfig()
     known = {k.name: k for k in knobs(default)}
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -212,6 +224,7 @@ def train_form(prefix: str, lam: float) -> TrainConfig:
                 help=f"{preset.help[:1].upper()}{preset.help[1:]}. λ stays.{told}",
             )
     values = settings((known[name] for name in MAIN), prefix)
+    ready = columns.choose(values["problems"] or BUNDLED[0], f"{prefix}columns")
     with st.expander("All other settings"):
         for section, title in SECTIONS.items():
             rest = [k for k in known.values() if k.path[0] == section and k.name not in (*MAIN, "lambda_")]
@@ -220,7 +233,7 @@ def train_form(prefix: str, lam: float) -> TrainConfig:
                 values |= settings(rest, prefix)
     config = settled(replace_knobs(default, {"lambda_": lam, **values}))
     st.caption(escape(changed_words(config)))
-    return config
+    return config, ready
 
 
 def changed_words(config: TrainConfig) -> str:

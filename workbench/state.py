@@ -134,6 +134,32 @@ def linked_choice(title: str, options: Mapping[str, str], key: str, first: str =
     return str(chosen)
 
 
+def linked_choices(title: str, names: Mapping[str, str], key: str, without: str = "", **look: Any) -> list[str]:
+    """As `linked_choice`, of several ids or none: in the URL they stand with commas between. without: an id that is not on
+    offer here, and is dropped without a word."""
+    options = {i: name for i, name in names.items() if i != without}
+    linked, held = st.query_params.get(key, ""), st.session_state.get(key) or []
+    new = linked != st.session_state.get(f"{key}-linked", "")
+    wanted = [i for i in linked.split(",") if i] if new else list(held)
+    kept = [i for i in wanted if i in options]
+    if kept != held or key not in st.session_state:
+        st.session_state[key] = kept
+    chosen = st.multiselect(
+        title, list(options), format_func=lambda i: options.get(i, i), key=key, persist_state="session", **look
+    )
+    if gone := [i for i in wanted if i not in names]:
+        words = f"{title}: {', '.join(gone)} is not here: it was deleted, or the link comes from elsewhere."
+        st.session_state.setdefault("lost", {})[key] = words
+    now = ",".join(chosen)
+    if linked != now:
+        if now:
+            st.query_params[key] = now
+        else:
+            st.query_params.pop(key, None)
+    st.session_state[f"{key}-linked"] = now
+    return chosen
+
+
 def say_lost() -> None:
     """What links and the session named that is not here, since the last drawing."""
     for words in st.session_state.pop("lost", {}).values():

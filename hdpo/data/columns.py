@@ -7,7 +7,7 @@ it is. A column inside an object is written with a point: reward_model.ground_tr
 import itertools
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -91,7 +91,7 @@ def _recognise(of: Source) -> tuple[Rows, bool, bool]:
     if of.mapping is None and not found.issuperset(REQUIRED):
         known = f"known by name (a text: {', '.join(NAMES['text'])}; an answer: {', '.join(NAMES['answer'])})"
         none = f"{of.name} has the columns {columns}, which are none that are {known}"
-        raise BadInput(f"{none}. Name them, for example {EXAMPLE}.")
+        raise BadInput(f"{none}. Name them with --columns, for example {example_of([row for _, row in head])}.")
     mapping = of.mapping or {}
     unknown, absent = sorted(mapping.keys() - NAMES), [field for field in REQUIRED if mapping and field not in mapping]
     if unknown or absent:
@@ -101,6 +101,47 @@ def _recognise(of: Source) -> tuple[Rows, bool, bool]:
     if missing := ", ".join(sorted(column for field, column in mapping.items() if field not in found)):
         raise BadInput(f"{of.name} has no column {missing}; its columns are {columns}. Mend the mapping, as {EXAMPLE}.")
     return itertools.chain(head, of.rows), worked or solved, worked
+
+
+class Offer(NamedTuple):
+    """Which column of a set may be which field: its columns, and ours → its, of the fields that are known by name."""
+
+    columns: tuple[str, ...]
+    known: dict[str, str]
+
+
+def offer(rows: Iterable[Row]) -> Offer:
+    """Of a set's first rows.
+
+    >>> offer([{"Question": "1+1", "Result": 2, "Level": 1}])
+    Offer(columns=('Question', 'Result', 'Level'), known={'text': 'Question', 'level': 'Level'})
+    """
+    columns = list(dict.fromkeys(column.strip() for row in rows for column in row))
+    at = {column.lower(): column for column in columns}
+    known = {}
+    for field, names in NAMES.items():
+        if name := next((n for n in names if n.partition(".")[0] in at), ""):
+            outer, point, inner = name.partition(".")
+            known[field] = f"{at[outer]}{point}{inner}"
+    return Offer(tuple(dict.fromkeys([*columns, *known.values()])), known)
+
+
+def example_of(rows: Sequence[Row]) -> str:
+    """A mapping with this set's own columns: of those not known by name the two with the longest cells for text and solution,
+    in their order, the last one for the answer.
+
+    >>> example_of([{"Nr": 1, "Aufgabe": "How many?", "Weg": "1+1=2 so 2", "Ergebnis": "2"}])
+    'text=Aufgabe,solution=Weg,answer=Ergebnis'
+    """
+    columns, known = offer(rows)
+    free = [c for c in columns if c not in known.values() and not set(c) & set(",=")]
+    length = {c: sum(len(str(row.get(c, ""))) for row in rows) for c in free}
+    answer = known.get("answer") or next(reversed(free), "")
+    long = sorted((c for c in free if c != answer), key=lambda c: -length[c])
+    left = [f for f in ("text", "solution") if f not in known]
+    guessed = dict(zip(left, sorted(long[: len(left)], key=free.index), strict=False)) | {"answer": answer}
+    found = {f: c for f in ("text", "solution", "answer") if (c := known.get(f) or guessed.get(f))}
+    return ",".join(f"{field}={column}" for field, column in found.items()) if len(found) > 1 else EXAMPLE
 
 
 def cells(row: Row, mapping: Mapping[str, str] | None) -> Row:

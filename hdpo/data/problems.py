@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hdpo.assets import ASSETS
-from hdpo.config import Information, ProblemConfig, TrainConfig
+from hdpo.config import Information, ProblemConfig, TrainConfig, replace_knobs
 from hdpo.data.columns import REQUIRED, WORDS, Fields, Source, fields_of
 from hdpo.data.hub import hub_rows
 from hdpo.data.readers import file_rows
@@ -33,6 +33,7 @@ ASIDE = {
     "renamed": "with a repeated id, renamed",
 }
 TOLD = 20  # sentences on rows left out that a run keeps
+MOST_COUNTED = 20_000  # problems of a set that are counted before anything is started
 _HALF = re.compile(r"[\ud800-\udfff]")
 
 
@@ -120,6 +121,15 @@ def training_problems(config: TrainConfig) -> tuple[ProblemFile, ProblemFile]:
         way = "Give --information answer, name their column (--columns …,solution=worked), or train with --lambda 0."
         raise BadInput(f"problems: {none}. {way}")
     return train, held_out
+
+
+def sides(config: TrainConfig) -> tuple[int, int]:
+    """How many problems a session would train on and hold out, each counted up to MOST_COUNTED. Raises BadInput as
+    `training_problems` does."""
+    limit = min(config.data.limit or MOST_COUNTED, MOST_COUNTED)
+    counted = replace_knobs(config, {"limit": limit, "eval_problems": limit})
+    train, held_out = training_problems(counted)
+    return len(train.problems), len(held_out.problems)
 
 
 def bundled(mix: str, split: str) -> tuple[Problem, ...]:

@@ -403,7 +403,7 @@ class Run:
                 found.append(str(e))
         for name in ("metrics.jsonl", "rollouts/parts.jsonl"):
             if broken := files.broken_lines(self.path / name):
-                found.append(f"{name}: {broken} line(s) cannot be read and are left out.")
+                found.append(f"{name}: {broken} line{'s' * (broken > 1)} left out, which cannot be read.")
         log, book = self.path / "metrics.jsonl", self.path / "members.json"
         if not log.is_file() and (log.exists() or (self.status().done and not book.exists())):
             found.append("metrics.jsonl: expected the run's rows, found no such file. What was measured is lost.")

@@ -16,7 +16,9 @@ from typing import Any
 import psutil
 
 from hdpo.config import ModelConfig, SweepConfig, TrainConfig, model_of
+from hdpo.data.problems import BUNDLED, MOST_COUNTED, sides
 from hdpo.errors import BadInput, HdpoError
+from hdpo.evidence.stats import FEWEST
 from hdpo.hub import is_hub_id
 from hdpo.model import fit
 from hdpo.model.find import Facts, cached, known
@@ -24,6 +26,7 @@ from hdpo.presets import PRESETS
 from hdpo.record.folder import Run, all_runs
 
 GIB = 1 << 30
+ENOUGH = 20  # problems to hold out of a small file
 
 
 def plan(config: fit.Config, preset: str | None, command: str) -> dict[str, Any]:
@@ -100,10 +103,16 @@ def work_words(config: fit.Config) -> list[str]:
     c: Any = max(members, key=peeked_a_step) if members else config
     lines = [f"Problems: {c.data.problems}" + (f", {c.data.limit:,} at most" if c.data.limit else "")]
     if isinstance(c, TrainConfig):
+        evaluated = c.evaluation.eval_problems
+        if not (is_hub_id(c.data.problems) or is_hub_id(c.data.validation_problems)):
+            counted = sides(c)
+            evaluated = min(evaluated, counted[1])
+            lines[0] += f": {sides_words(counted)}"
+            lines += [few] if (few := too_few(c, counted)) else []
         s, e, new, peeked = c.step, c.evaluation, c.sampling.max_new_tokens, peeked_a_step(c)
         most = f"at most {(a_step(c) + peeked) * new:,} sampled tokens"
         drawn = f"{s.rollouts} rollouts, and up to {peeked} privileged ones, of at most {new:,} tokens"
-        measured = f"{c.evaluation_count:,} evaluations of {e.eval_problems:,} problems × {e.eval_samples}"
+        measured = f"{c.evaluation_count:,} evaluations of {evaluated:,} problems × {e.eval_samples}"
         lines += [f"Step: {s.prompts_per_step} prompts × {drawn}: {most}.", f"Run: {s.steps:,} steps, {measured}."]
     if members:
         whole, peeking = work(config), sum(map(bool, map(peeked_a_step, members)))
@@ -111,6 +120,35 @@ def work_words(config: fit.Config) -> list[str]:
         who = f"{len(members)} members, of which {peeking} draw privileged rollouts"
         lines.append(f"Sweep: {who}: in all their steps at most {most}.")
     return lines
+
+
+def sides_words(counted: tuple[int, int]) -> str:
+    """
+    >>> sides_words((58, 4)), sides_words((20_000, 1_023))
+    ('58 to train on, 4 held out', 'at least 20,000 to train on, 1,023 held out')
+    """
+    train, held_out = (f"{'at least ' * (n >= MOST_COUNTED)}{n:,}" for n in counted)
+    return f"{train} to train on, {held_out} held out"
+
+
+def too_few(config: TrainConfig, counted: tuple[int, int]) -> str:
+    """What to do where so few problems are evaluated that no difference can be told; "" where they are enough.
+
+    >>> too_few(TrainConfig(), (58, 4)), too_few(TrainConfig(), (400, 240))
+    ('4 problems held out are too few to tell a difference: it takes 8. Give more.', '')
+    """
+    measured = min(counted[1], config.evaluation.eval_problems)
+    if measured >= FEWEST:
+        return ""
+    if counted[1] >= FEWEST:
+        return (
+            f"{measured} evaluated problems are too few to tell a difference: it takes {FEWEST}. Raise --eval-problems."
+        )
+    way, whole = "Give more.", sum(counted)
+    if not (config.data.validation_problems or config.data.problems.startswith(BUNDLED)) and whole >= 2 * FEWEST:
+        share = min(0.5, math.ceil(20 * ENOUGH / whole) / 20)
+        way = f"A validation share of {share:g} (--validation-share) would hold out about {share * whole:.0f}."
+    return f"{measured} problems held out are too few to tell a difference: it takes {FEWEST}. {way}"
 
 
 def memory_words(config: fit.Config, found: Facts | None) -> list[str]:
@@ -135,10 +173,12 @@ def memory_words(config: fit.Config, found: Facts | None) -> list[str]:
 
 @dataclass(frozen=True)
 class Duration:
-    """seconds: of the whole session, None where no run has been timed; source: a sentence on where it comes from."""
+    """seconds: of the whole session, None where no run has been timed; source: a sentence on where it comes from;
+    elsewhere: measured on the machine that recorded the project's runs."""
 
     seconds: float | None
     source: str
+    elsewhere: bool = False
 
 
 @dataclass(frozen=True)
@@ -167,7 +207,7 @@ def duration(config: TrainConfig | SweepConfig) -> Duration:
         source += ", on the machine that recorded it"
     if size != f"{last.prompts_per_step} × {last.rollouts}":
         source += "; scaled by prompts × rollouts"
-    return Duration(sum(map(session_seconds, members, timings)), f"{source}.")
+    return Duration(sum(map(session_seconds, members, timings)), f"{source}.", run.recorded)
 
 
 def session_seconds(config: TrainConfig, timing: Timing) -> float:

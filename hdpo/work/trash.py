@@ -7,7 +7,7 @@ from hdpo.errors import BadInput, Busy
 from hdpo.processes import held
 from hdpo.record.export import members
 from hdpo.record.files import writing
-from hdpo.record.folder import Run, State, find_run, runs_root
+from hdpo.record.folder import Run, State, all_runs, find_run, runs_root
 from hdpo.work import jobs
 
 TRASH = ".trash"
@@ -25,6 +25,14 @@ def discard(run: Run) -> list[Run]:
         if r.id in pending or held(r.path) or r.status().state in (State.RUNNING, State.UNHEARD):
             raise Busy(f"{r.id} waits or is at work. Stop it first: python -m hdpo runs stop {r.id}")
     return [_moved(r, root / TRASH) for r in several]
+
+
+def deleted() -> list[Run]:
+    """What lies in the trash, newest first; a sweep stands for its members."""
+    trash = runs_root() / TRASH
+    found = [r for r in all_runs(trash) if r.path.parent == trash] if trash.is_dir() else []
+    parts = {m.id for r in found for _, m in members(r)}
+    return [r for r in found if r.id not in parts]
 
 
 def restore(name: str) -> list[Run]:

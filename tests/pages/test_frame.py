@@ -26,7 +26,7 @@ from hdpo.work import jobs
 from tests.conftest import REPOSITORY, needs_model
 from tests.fakes import fake_pair, fake_scan_run, fake_train_run, figures, open_page, shares, step_row
 from workbench import forms, launch, state
-from workbench.data import silence
+from workbench.data import catalog, exports, silence
 
 MINE = ("overview", "lambda_lab", "runs")
 NASTY = "![x](http://example.org/a.png) <b>$x$</b> :red[y] `z`"
@@ -47,6 +47,10 @@ def shown(at: AppTest) -> str:
     """All words of a page but the code blocks."""
     parts = (*at.title, *at.subheader, *at.markdown, *at.caption, *at.info, *at.warning, *at.error, *at.text, *at.html)
     return "\n".join(str(p.value) for p in parts)
+
+
+def command(at: AppTest, kind: str = "train") -> str:
+    return next(c.value for c in at.code if c.value.startswith(f"python -m hdpo {kind}"))
 
 
 def newest(root: Path) -> Run:
@@ -227,7 +231,7 @@ def test_the_form_shows_the_exact_command_and_config(runs_folder: Path) -> None:
     at.number_input(key="lab_steps").set_value(20)
     at.selectbox(key="lab_teacher").set_value("frozen").run()
     fine(at)
-    assert at.code[0].value == "python -m hdpo train --lambda 1 --teacher frozen --steps 20"
+    assert command(at) == "python -m hdpo train --lambda 1 --teacher frozen --steps 20"
     shown_config = json.loads(next(c.value for c in at.code if c.value.startswith("{")))
     wanted = replace_knobs(TrainConfig(), {"lambda_": 1.0, "steps": 20, "teacher": "frozen"})
     assert shown_config["objective"]["lambda_"] == 1.0 and shown_config["step"]["steps"] == 20
@@ -280,9 +284,7 @@ def test_a_link_restores_the_form(runs_folder: Path) -> None:
         "lambda_lab", lab_lambda="3", lab_steps="7", lab_problems="bundled:gentle", lab_learning_rate="0.002"
     )
     fine(at)
-    assert (
-        at.code[0].value == "python -m hdpo train --problems bundled:gentle --lambda 3 --steps 7 --learning-rate 0.002"
-    )
+    assert command(at) == "python -m hdpo train --problems bundled:gentle --lambda 3 --steps 7 --learning-rate 0.002"
     assert any("lab_lambda=3" in c.value and "lab_steps=7" in c.value for c in at.code), "the copyable link"
 
 
@@ -331,9 +333,9 @@ def test_a_preset_changes_what_it_says_and_what_was_chosen_stays(runs_folder: Pa
     at = open_page("lambda_lab", lab_lambda="1", lab_steps="7")
     at.button(key="lab_quick").click().run()
     fine(at)
-    assert at.code[0].value == "python -m hdpo train --lambda 1 --steps 7 --prompts-per-step 16"
+    assert command(at) == "python -m hdpo train --lambda 1 --steps 7 --prompts-per-step 16"
     at.button(key="lab_bundled").click().run()
-    assert at.code[0].value == "python -m hdpo train --lambda 1"
+    assert command(at) == "python -m hdpo train --lambda 1"
 
 
 def test_another_preset_takes_back_what_the_one_before_it_set_and_nobody_changed(monkeypatch) -> None:
@@ -528,7 +530,7 @@ def test_the_list_has_every_run(runs_folder: Path) -> None:
     at = open_page("runs", runs_run=scan.name)
     fine(at)
     own = at.dataframe[0].value.query("origin == 'yours'").sort_values("kind")  # made within one second
-    assert own["kind"].tolist() == ["scan", "train"] and own["lambda"].tolist()[1] == 3.0
+    assert own["kind"].tolist() == ["scan", "train"] and own["lambda"].tolist() == ["", "3"]
     assert at.code[0].value == "python -m hdpo scan --split validation --rollouts 4"
 
 
@@ -554,6 +556,38 @@ def test_a_run_is_deleted_with_its_members_and_taken_back(runs_folder: Path) -> 
     at.button(key="runs_undo").click().run()
     fine(at)
     assert len(list(runs_folder.glob("*/config.json"))) == 3 and at.selectbox(key="runs_run").value == pair.name
+
+
+def test_a_tick_stays_with_its_run_and_the_trash_has_a_way_back_in_any_session(runs_folder: Path) -> None:
+    first, second, third = (fake_train_run(runs_folder, seed=s).name for s in range(3))
+    at = open_page("runs", runs_run=first)
+    listed = at.dataframe[0].value["name"].tolist()
+    at.session_state["runs-ticked"] = [second]
+    at.button(key="runs_delete").click().run()
+    fine(at)
+    names = at.dataframe[0].value["name"].tolist()
+    assert len(names) == len(listed) - 1
+    assert names[at.session_state["runs_table"]["selection"]["rows"][0]] == Run(runs_folder / second).name
+    at.selectbox(key="runs_run").select(second).run()
+    at.button(key="runs_delete").click().run()
+    assert at.session_state["runs_table"]["selection"]["rows"] == []
+    at = open_page("runs")
+    assert "2 in the trash" in [e.label for e in at.expander]
+    at.button(key=f"runs-back-{second}").click().run()
+    fine(at)
+    assert (runs_folder / second).is_dir() and at.selectbox(key="runs_run").value == second
+    assert "1 in the trash" in [e.label for e in at.expander] and (runs_folder / third).is_dir()
+
+
+def test_a_sweep_stands_before_its_members_and_a_scan_has_its_share_of_cliffs(runs_folder: Path) -> None:
+    scan, pair = fake_scan_run(runs_folder), fake_pair(runs_folder, lam=3.0)
+    frame = catalog.runs_frame()
+    shown = exports.in_families(frame.sample(frac=1.0, random_state=3))
+    at = shown["id"].tolist().index(pair.name)
+    assert set(shown["id"][at + 1 : at + 3]) == {m["id"] for m in Run(pair).members()}
+    listed = exports.listing(shown).assign(id=shown["id"]).set_index("id")
+    assert listed.loc[pair.name, "lambda"] == "0, 3" and listed.loc[pair.name, "steps"] == 60
+    assert listed.loc[scan.name, "cliffs"] == pytest.approx(1 / 3)
 
 
 def test_a_run_at_work_is_not_deleted(runs_folder: Path) -> None:

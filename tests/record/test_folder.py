@@ -54,7 +54,7 @@ def test_a_value_without_an_interval_is_no_damage(writer) -> None:
     writer.metric("probe", 0, on="own", n_traces=1, kl={"value": 0.3, "low": None, "high": None})
     writer.metric("probe", 1, on="own", n_traces=1, kl={"value": 0.3})
     run = Run(writer.path)
-    assert [m["step"] for m in run.metrics("probe")] == [0] and "1 line(s)" in run.damage()[0]
+    assert [m["step"] for m in run.metrics("probe")] == [0] and "1 line left out" in run.damage()[0]
 
 
 def test_rows_beyond_the_checkpoint_are_superseded(writer) -> None:

@@ -60,7 +60,7 @@ LINES = {
 def test_a_damaged_row_is_left_out_and_counted(run, line) -> None:
     with (run.path / "metrics.jsonl").open("a") as f:
         f.write(line + "\n")
-    assert "1 line(s) cannot be read" in seen(run)
+    assert "1 line left out, which cannot be read" in seen(run)
     assert [r["step"] for r in run.metrics("step")] == [1] and len(run.metrics()) == 2
 
 

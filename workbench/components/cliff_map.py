@@ -170,6 +170,12 @@ def across() -> str:
     return str(st.session_state.get("cliffs_across") or "level")
 
 
+def side_params(run: Run) -> dict[str, str]:
+    """The query parameters with which Side by side opens the problems that a training evaluates, answered by its newest
+    checkpoint where it kept one."""
+    return picker.source_params("side", source_of(run)) | ({"side_model": run.id} if run.checkpoints() else {})
+
+
 def open_prompt(arms: Sequence[Run], problem_id: str) -> None:
     """A prompt of a training: its text, what it did at each step, and where to read the model on it."""
     problem, run = problems_of(arms[-1]).get(problem_id), arms[-1]
@@ -177,10 +183,10 @@ def open_prompt(arms: Sequence[Run], problem_id: str) -> None:
         st.info(f"The text of {escape(problem_id)} is not here: its problem file is gone or has changed.")
     else:
         picker.problem_text(problem)
-        params = picker.source_params("side", source_of(run)) | {"side_problem": problem_id}
-        kept = {"side_model": run.id} if run.checkpoints() else {}
+        params = side_params(run) | {"side_problem": problem_id}
+        kept = "side_model" in params
         words = "Read it side by side, answered by its newest checkpoint" if kept else "Read it side by side"
-        st.page_link(page("side_by_side"), label=words, icon=":material/compare_arrows:", query_params=params | kept)
+        st.page_link(page("side_by_side"), label=words, icon=":material/compare_arrows:", query_params=params)
     found = fates.history(fates.over_steps(arms), problem_id)
     st.dataframe(found, hide_index=True, height="content", alt="Right samples of this prompt at each evaluated step")
     st.caption("An evaluation keeps counts, not texts: Side by side draws rollouts anew. A scan keeps them.")

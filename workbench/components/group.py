@@ -64,7 +64,7 @@ def show_group(group: OpenGroup, scale: OpenGroup | None) -> None:
         page("side_by_side"),
         label="Read it side by side with the privileged prompt",
         icon=":material/compare_arrows:",
-        query_params=side_params(group),
+        query_params=side_params(group.config, group.problem.id),
     )
     if group.rows.empty:
         st.info(f"This prompt has no rollouts: {group.row['kind']}.")
@@ -167,19 +167,21 @@ def gradient_payload(group: OpenGroup, form: str, rewards: tuple[float | None, .
     }
 
 
-def side_params(group: OpenGroup) -> dict[str, str]:
-    """The query parameters with which Side by side opens this prompt, model and sampling; defaults stay out."""
-    config, plain = group.config, SamplingConfig()
+def side_params(config: ScanConfig, problem_id: str | None = None) -> dict[str, str]:
+    """The query parameters with which Side by side opens a scan's problems, one of them where it is named, with its model and
+    sampling; defaults stay out."""
+    plain = SamplingConfig()
     # A scan of a run's checkpoint names the folder runs/<id>/checkpoints/step-N as its adapter.
     run = catalog.run_by_id(Path(config.model.adapter).parent.parent.name) if config.model.adapter else None
     params = picker.source_params("side", scans.source_of(config)) | {
-        "side_problem": group.problem.id,
+        "side_problem": problem_id or "",
         "side_temperature": f"{config.sampling.temperature:g}",
         "side_max_new_tokens": str(config.sampling.max_new_tokens),
         "side_model": run.id if run else config.model.model,
     }
     # Streamlit takes each default out of the URL again, one step of the browser's history each.
     defaults = picker.source_params("side", picker.ProblemSource(ProblemConfig(), "validation")) | {
+        "side_problem": "",
         "side_temperature": f"{plain.temperature:g}",
         "side_max_new_tokens": str(plain.max_new_tokens),
         "side_model": picker.BUNDLED,

@@ -7,7 +7,7 @@ accident. What a link says is looked up among what exists; only what is no run's
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,10 @@ from hdpo.hub import is_hub_id
 from hdpo.presets import SHIPPED, brought, wording_of
 from hdpo.record.folder import Run
 from hdpo.records import Problem
-from workbench.components import fetching
+from workbench.components import columns, fetching
 from workbench.components.rollouts import printable, raw_text
 from workbench.data import catalog
-from workbench.forms import whole
+from workbench.forms import whole, with_typed
 from workbench.state import LINKED, escape, linked_choice
 
 BUNDLED = "bundled"
@@ -76,12 +76,6 @@ def id_in(text: str) -> str:
     return found[1] if found else text
 
 
-def with_typed(key: str, options: Sequence[str]) -> list[str]:
-    """The options of a list that takes typed values, with the one that is typed or linked now."""
-    typed = st.session_state.get(key) or st.query_params.get(key)
-    return [*options, typed] if typed and typed not in options else list(options)
-
-
 def model_picker(page: str) -> ModelChoice:
     """Choose the weights. Key: <page>_model. Raises BadInput where the chosen run cannot be read."""
     runs = {run.id: run for run in catalog.runs_of("train") if run.checkpoints()}
@@ -126,16 +120,19 @@ def problem_source(page: str) -> ProblemSource:
     splits = ("validation", "train", "test") if bundled else FILE_SPLITS
     key = f"{page}_split" if bundled else f"{page}_side"
     split = st.selectbox("Split", splits, key=key, **LINKED)
-    columns = ""
+    text = ""
     if not bundled:
-        columns = st.text_input(
+        ready = columns.choose(problems, f"{page}_columns")
+        text = st.text_input(
             "Columns",
             key=f"{page}_columns",
             **LINKED,
             placeholder="text=question,solution=answer,answer=final",
             help="Only for a file whose columns are not known by name.",
         )
-    return ProblemSource(ProblemConfig(problems=problems, columns=columns.strip()), split)
+        if not ready:
+            raise BadInput(columns.WANTED)
+    return ProblemSource(ProblemConfig(problems=problems, columns=text.strip()), split)
 
 
 def source_params(page: str, source: ProblemSource) -> dict[str, str]:

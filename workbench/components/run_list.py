@@ -18,12 +18,14 @@ from workbench.data import basis, catalog, exports, tradeoff
 SHARE = st.column_config.NumberColumn(format="percent")
 COLUMNS: dict[str, Any] = {
     "lambda": "λ",
+    "note": st.column_config.TextColumn(width="medium"),
     "pass@1": SHARE,
     "pass@8": SHARE,
     "cliffs": SHARE,
     "curve": st.column_config.LineChartColumn("pass@8 over steps", y_min=0, y_max=1),
     "created": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm"),
 }
+LISTED = 20  # runs of the trash
 PLACES = {  # the pages that a run of a kind fits, with the setting that takes it there
     "scan": (("Cliffs", "cliffs", "cliffs_scan"),),
     "train": (("the λ lab", "lambda_lab", "lab_run"), ("Gap", "gap", "gap_run"), ("Tradeoff", "tradeoff", "")),
@@ -45,8 +47,13 @@ def find(everything: pd.DataFrame) -> pd.DataFrame:
 def table(frame: pd.DataFrame) -> None:
     """The list; one ticked row is opened below, two or more are compared."""
 
+    ids = frame["id"].tolist()
+    rows = [ids.index(i) for i in st.session_state.get("runs-ticked", []) if i in ids]  # by id: rows come, go and move
+    st.session_state["runs_table"] = {"selection": {"rows": rows, "columns": [], "cells": []}}
+
     def choose() -> None:
-        ticked = frame["id"].iloc[st.session_state["runs_table"]["selection"]["rows"]].tolist()
+        ticked = [ids[row] for row in st.session_state["runs_table"]["selection"]["rows"]]
+        st.session_state["runs-ticked"] = ticked
         if len(ticked) == 1:
             st.session_state["runs_run"] = ticked[0]
         st.session_state["runs_compare"] = ticked if len(ticked) > 1 else []
@@ -106,7 +113,10 @@ def name_and_note(run: Run) -> None:
 def discard(run: Run) -> None:
     """Callback: into the trash, a sweep with its members."""
     with state.sentences():
-        st.session_state["runs_deleted"] = [r.id for r in trash.discard(run)]
+        gone = [r.id for r in trash.discard(run)]
+        st.session_state["runs_deleted"] = gone
+        for key in ("runs-ticked", "runs_compare"):
+            st.session_state[key] = [i for i in st.session_state.get(key) or [] if i not in gone]
         st.session_state.pop("runs_run", None)
         st.query_params.pop("runs_run", None)
 
@@ -116,25 +126,32 @@ def undo() -> None:
     if ids := st.session_state.get("runs_deleted"):
         with st.container(horizontal=True, vertical_alignment="center"):
             st.text(f"{ids[0]} lies in the trash{f', with its {len(ids) - 1} members' if len(ids) > 1 else ''}.")
-            st.button("Take it back", key="runs_undo", on_click=restore)
+            st.button("Take it back", key="runs_undo", on_click=restore, args=(ids[0],))
 
 
-def restore() -> None:
+def in_trash() -> None:
+    """What was deleted, whoever did, and the way back."""
+    if found := trash.deleted():
+        with st.expander(f"{len(found)} in the trash", type="compact"):
+            for run in found[:LISTED]:
+                with st.container(horizontal=True, vertical_alignment="center"):
+                    st.text(run.name)
+                    st.button("Take it back", key=f"runs-back-{run.id}", on_click=restore, args=(run.id,))
+            if len(found) > LISTED:
+                st.caption(f"And {len(found) - LISTED} older ones, which `python -m hdpo runs restore` takes back.")
+
+
+def restore(name: str) -> None:
+    """Callback."""
+    st.session_state.pop("runs_deleted", None)
     with state.sentences():
-        (back, *_) = trash.restore(st.session_state.pop("runs_deleted")[0])
+        (back, *_) = trash.restore(name)
         st.session_state["runs_run"] = back.id
 
 
 def compare(runs: dict[str, Run], labels: dict[str, str]) -> None:
     """What several runs came to, what it is worth where it can be compared, and the settings in which they differ."""
-    ids = st.multiselect(
-        "Compare",
-        list(runs),
-        format_func=lambda i: labels[i],
-        key="runs_compare",
-        placeholder="two runs or more",
-        **state.LINKED,
-    )
+    ids = state.linked_choices("Compare", {i: labels[i] for i in runs}, "runs_compare", placeholder="two runs or more")
     if len(several := [runs[i] for i in ids]) < 2:
         return
     if len(found := exports.results(several)):

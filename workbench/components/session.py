@@ -43,8 +43,9 @@ def first_run(found: list[Run]) -> str:
     """What to watch where nothing else is said: the newest own run, or the recorded one with the default λ and problems."""
     frame = catalog.runs_frame().set_index("id").loc[[r.id for r in found]]
     own = frame[~frame["recorded"]]
-    if not own.empty:
-        return str(own.index[0])
+    if not own.empty:  # with all of its family, where it has one that can be chosen
+        newest = own.iloc[0]
+        return str(newest["sweep"] if newest["sweep"] in own.index else own.index[0])
     default = TrainConfig()
     alike = frame[(frame["lambda"] == default.objective.lambda_) & (frame["problems"] == default.data.problems)]
     return str(alike.index[0]) if not alike.empty else found[0].id
@@ -86,7 +87,7 @@ def progress(run: Run) -> Status:
     status = run.status()
     badge(run, status)
     if not status.state.ended:
-        left = "" if status.seconds_left is None else f", about {estimate.words(status.seconds_left)} left"
+        left = left_words(status)
         count = f" ({status.done} of {status.total})" if status.total else ""
         phase = launch.queue_words(run) if status.state is State.QUEUED else status.phase
         share = min(1.0, status.done / status.total) if status.total else 0.0
@@ -103,6 +104,12 @@ def progress(run: Run) -> Status:
     return status
 
 
+def left_words(status: Status) -> str:
+    """The time left, from a twentieth of the way on: the first steps are no measure of the others."""
+    known = status.seconds_left is not None and 20 * status.done >= (status.total or math.inf)
+    return f", about {estimate.words(status.seconds_left or 0.0)} left" if known else ""
+
+
 def sign() -> None:
     """On every page, while something runs or waits: what, how far, the time left, and a way to stop it."""
     run = launch.running_run()
@@ -112,7 +119,7 @@ def sign() -> None:
     def tick() -> None:
         with state.sentences():
             status = run.status()
-            left = "" if status.seconds_left is None else f", {estimate.words(status.seconds_left)} left"
+            left = left_words(status)
             share = min(1.0, status.done / status.total) if status.total else 0.0
             symbol = SYMBOLS[status.state][0]
             st.progress(share, text=state.escape(f"{symbol} {run.name}: {status.done} of {status.total or '?'}{left}"))
@@ -183,9 +190,10 @@ def draw(run: Run, others: list[Run], view: str) -> None:
         step_rollouts.browse(members)
         return
     steps = together(catalog.steps_frame, members)
-    for member, rows in ((m, catalog.steps_frame(m)) for m in members):
-        if sentence := silence.about_problems(catalog.rows_of(member, "data", "gold")):
+    for sentence in dict.fromkeys(silence.about_problems(catalog.rows_of(m, "data", "gold")) for m in members):
+        if sentence:
             st.caption(state.escape(sentence))
+    for member, rows in ((m, catalog.steps_frame(m)) for m in members):
         for sentence in silence.sentences(rows):
             st.warning(state.escape(f"{catalog.label(member)}: {sentence}" if len(members) > 1 else sentence))
     if steps.empty:  # three empty figures would cost a browser as much as three full ones, and the first step its cores
@@ -236,20 +244,35 @@ def cliff_counts(members: list[Run]) -> str:
     return "".join(parts)
 
 
-def ghost(config: TrainConfig) -> None:
-    """What a recorded run of the nearest λ did, beside λ = 0 and the same seed: what to expect before anything is started."""
+def recorded_pair(config: TrainConfig) -> list[Run]:
+    """The recorded run of the nearest λ on the same problems, else on the default ones, behind λ = 0 of the same seed."""
+    default = TrainConfig()
     runs = [(r, tradeoff.settings(r)) for r in catalog.runs_of("train", recorded=True)]
-    runs = [(r, s) for r, s in runs if s["seed"] == TrainConfig().seed]
-    same = [(r, s) for r, s in runs if s["problems"] == config.data.problems]
-    by_lambda = {s["lambda_"]: r for r, s in same or runs}
-    if not by_lambda:
-        return
-    near = min(by_lambda, key=lambda lam: abs(math.log10(lam + 0.01) - math.log10(config.objective.lambda_ + 0.01)))
-    members = [by_lambda[lam] for lam in sorted({0.0, near} & set(by_lambda))]
-    facts = tradeoff.settings(members[-1])
-    words = f"● recorded: {facts['problems']}, seed {facts['seed']}; of its λ the nearest to yours is {near:g}"
-    st.badge(state.escape(words), color="gray")
-    evaluations(members, max(tradeoff.settings(m)["steps"] for m in members), MAIN)
+    runs = [(r, s) for r, s in runs if s["seed"] == default.seed]
+    for problems in (config.data.problems, default.data.problems):
+        if by_lambda := {s["lambda_"]: r for r, s in runs if s["problems"] == problems}:
+            wanted = config.objective.lambda_
+            near = min(by_lambda, key=lambda lam: abs(math.log10(lam + 0.01) - math.log10(wanted + 0.01)))
+            return [by_lambda[lam] for lam in sorted({0.0, near} & set(by_lambda))]
+    return []
+
+
+def ghost(config: TrainConfig) -> list[Run]:
+    """What the recorded pair did: what to expect before anything is started; of other problems only folded. Returns its runs."""
+    if not (members := recorded_pair(config)):
+        return []
+    facts, planned = tradeoff.settings(members[-1]), max(tradeoff.settings(m)["steps"] for m in members)
+    words = (
+        f"recorded: {facts['problems']}, seed {facts['seed']}; of its λ the nearest to yours is {facts['lambda_']:g}"
+    )
+    if facts["problems"] == config.data.problems:
+        st.badge(state.escape(f"● {words}"), color="gray")
+        evaluations(members, planned, MAIN)
+        return members
+    with st.expander(state.escape(f"Other problems than yours, {words}"), key="lab-ghost", on_change="rerun") as box:
+        if box.open:
+            evaluations(members, planned, MAIN)
+    return members
 
 
 def panel(what: Panel, frame: pd.DataFrame, facts: str, planned: int) -> None:

@@ -9,7 +9,16 @@ from typing import Any
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from hdpo.config import Information, ModelConfig, PromptConfig, SamplingConfig, ScanConfig, knobs, to_json
+from hdpo.config import (
+    Information,
+    ModelConfig,
+    ProblemConfig,
+    PromptConfig,
+    SamplingConfig,
+    ScanConfig,
+    knobs,
+    to_json,
+)
 from hdpo.data.prompts import pick_other
 from hdpo.errors import BadInput
 from hdpo.records import Problem
@@ -97,6 +106,14 @@ def choose(which: DeltaGenerator, folded: DeltaGenerator, trained: bool) -> Setu
     other = other_problem(prompts.information, third, problem, pool, seed)
     sides = ("student", "privileged", *(() if third == NONE else ("wrong",)))
     return Setup(source, problem, model, prompts, sampling, count, seed, greedy, sides, other)
+
+
+def lab_params(setup: Setup) -> dict[str, str]:
+    """The query parameters with which the λ lab trains this model on these problems; defaults stay out."""
+    data, plain = setup.source.config, ProblemConfig()
+    params = {"lab_problems": data.problems, "lab_columns": data.columns, "lab_model": setup.model.config.model}
+    defaults = {"lab_problems": plain.problems, "lab_columns": plain.columns, "lab_model": ModelConfig().model}
+    return {name: value for name, value in params.items() if value != defaults[name]}
 
 
 def third_help() -> str:

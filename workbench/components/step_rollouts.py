@@ -19,7 +19,8 @@ def browse(members: list[Run]) -> None:
     member = members[0]
     if len(members) > 1:
         names = catalog.labels(members)
-        chosen = st.selectbox("Of the run", list(names), format_func=lambda i: names[i], key="lab_member")
+        most = max(range(len(members)), key=lambda i: members[i].load_config().objective.lambda_)  # it peeks
+        chosen = st.selectbox("Of the run", list(names), most, format_func=lambda i: names[i], key="lab_member")
         member = next(m for m in members if m.id == chosen)
     steps = catalog.rollout_steps(member)
     if not steps:

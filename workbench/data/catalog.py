@@ -197,12 +197,10 @@ def frozen_facts(path: str, at: Stamp) -> dict[str, Any]:
         "model": train.model.model,
         "seed": getattr(config, "seed", None),
     }
+    if frozen["kind"] in ("train", "sweep"):
+        facts |= {"teacher": train.objective.teacher.value, "steps": train.step.steps}
     if frozen["kind"] == "train":
-        facts |= {
-            "lambda": config.objective.lambda_,
-            "teacher": config.objective.teacher.value,
-            "steps": config.step.steps,
-        }
+        facts["lambda"] = config.objective.lambda_
     return facts
 
 
@@ -216,10 +214,11 @@ def local_time(seconds: Any) -> datetime | None:
 
 @lru_cache(maxsize=5000)
 def last_eval(path: str, at: Stamp) -> dict[str, Any]:
-    """The newest pass@k and share of cliffs of a run, and pass@8 at each evaluation ('curve'); empty without one."""
+    """The newest pass@k and share of cliffs of a run, and pass@8 at each evaluation ('curve'); of a scan its share of cliffs."""
     rows = [r for r in Run(Path(path)).metrics("eval") if isinstance(r.get("pass_at"), dict)]
     if not rows:
-        return {}
+        groups = [r.get("group") for r in Run(Path(path)).metrics("scan_group")]
+        return {"cliffs": groups.count("cliff") / len(groups)} if groups else {}
     curve = [r["pass_at"]["8"]["value"] for r in rows if "8" in r["pass_at"]]
     cliffs = rows[-1].get("cliff") or {}
     last = {f"pass@{k}": v["value"] for k, v in rows[-1]["pass_at"].items()}

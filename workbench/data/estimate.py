@@ -8,14 +8,37 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hdpo.config import SweepConfig, TrainConfig, knobs
+import streamlit as st
+
+from hdpo.config import SweepConfig, TrainConfig, knobs, replace_knobs
+from hdpo.data import problems
 from hdpo.evidence import stats
+from hdpo.hub import is_hub_id
 from hdpo.model import fit
 from hdpo.record.folder import Run
-from hdpo.work.plan import duration, words
+from hdpo.work.plan import duration, sides_words, too_few, words
 from workbench.data import catalog, tradeoff
 
-__all__ = ["detectable", "duration", "memory_bytes", "words"]
+__all__ = ["detectable", "duration", "memory_bytes", "sides", "sides_words", "too_few", "words"]
+
+
+# --- problems -----------------------------------------------------------------------------------------------
+
+
+def sides(config: TrainConfig) -> tuple[int, int] | None:
+    """How many problems are trained on and held out; None of a hub set, which is not asked for. Raises BadInput."""
+    data = config.data
+    files = [s for s in (data.problems, data.validation_problems) if s]
+    if any(map(is_hub_id, files)):
+        return None
+    matters = ("information", "eval_split") + ("lambda_",) * (not config.objective.lambda_)
+    read = {k.name: k.default for k in knobs(config) if k.name in matters or k.path[0] == "data"}
+    return _sides(replace_knobs(TrainConfig(), read), [catalog.stamp(f) for f in files])
+
+
+@st.cache_data(show_spinner="Counting the problems", max_entries=20)
+def _sides(config: TrainConfig, at: list[catalog.Stamp]) -> tuple[int, int]:
+    return problems.sides(config)
 
 
 # --- memory -------------------------------------------------------------------------------------------------
@@ -43,14 +66,14 @@ def detectable(config: TrainConfig, seeds: int = 1) -> str:
         )
     counts, run = found
     planned, shows = config.evaluation, []
-    problems = min(planned.eval_problems, len(counts))
+    measured = min(planned.eval_problems, len(counts))
     for k in dict.fromkeys((min(planned.ks), max(planned.ks))):
         spread, pairs = tradeoff.varied_before(before, f"pass@{k}") or (stats.Spread(), ASSUMED)
-        shown = stats.detectable_difference(counts, planned.eval_samples, k, seeds, problems, spread)
+        shown = stats.detectable_difference(counts, planned.eval_samples, k, seeds, measured, spread)
         shows.append(tradeoff.told(shown, f"pass@{k}"))
     extra = " Training noise, of which one seed knows nothing, is not in it." if seeds == 1 else ""
     return (
-        f"The smallest true rise that two such sessions on {problems} problems × {planned.eval_samples} samples show 80 times in "
+        f"The smallest true rise that two such sessions on {measured} problems × {planned.eval_samples} samples show 80 times in "
         f"100: {', '.join(shows)}. It assumes that problems and trainings vary as in {pairs}.{extra} "
         f"From the baseline in {run.name} ({run.load_config().evaluation.eval_split} problems)."
     )

@@ -28,7 +28,23 @@ def listing(frame: pd.DataFrame) -> pd.DataFrame:
         .map(lambda recorded: "recorded" if recorded else "yours")
         .where(frame["sweep"] == "", "part of a sweep")
     )
-    return frame.assign(origin=origin)[LISTED]
+    return frame.assign(origin=origin, **{"lambda": lambdas(frame)})[LISTED]
+
+
+def lambdas(frame: pd.DataFrame) -> pd.Series:
+    """λ as text; of a sweep those of its members."""
+    known = frame["lambda"].map(lambda v: "" if pd.isna(v) else f"{v:g}")
+    of_members = frame.sort_values("lambda").groupby("sweep")["lambda"].unique()
+    told = {sweep: ", ".join(f"{v:g}" for v in values) for sweep, values in of_members.items() if sweep}
+    return known.where(known != "", frame["id"].map(told).fillna(""))
+
+
+def in_families(frame: pd.DataFrame) -> pd.DataFrame:
+    """The list of runs with each sweep before its members, where the newest of them stood."""
+    family = frame["sweep"].where(frame["sweep"].isin(frame["id"]), frame["id"])
+    first = pd.Series(range(len(frame)), frame.index).groupby(family).transform("min")
+    order = pd.DataFrame({"first": first, "member": family != frame["id"]})
+    return frame.loc[order.sort_values(["first", "member"], kind="stable").index]
 
 
 def chosen(frame: pd.DataFrame, text: str, kinds: Sequence[str], states: Sequence[str]) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import pandas as pd
 from hdpo.config import TrainConfig
 from hdpo.model.find import known
 from hdpo.record.folder import Run
-from workbench.data import catalog
+from workbench.data import catalog, tradeoff
 
 NAMES = {
     ("privileged", "kl_drifting"): "KL privileged, drifting",
@@ -25,8 +25,11 @@ def runs_with_probe(runs: Iterable[Run]) -> list[Run]:
 
 
 def first_choice(runs: Sequence[Run]) -> Run:
-    """The newest own run; without one, the first recorded run with the default λ and problem mix."""
-    usual = TrainConfig()
+    """The newest own run, or its partner with λ > 0; without one, the first recorded run with the default λ and problem mix."""
+    usual, own = TrainConfig(), [r for r in runs if not r.recorded]
+    if own and not tradeoff.settings(own[0])["lambda_"]:
+        treated = [r for r in own if tradeoff.settings(r)["lambda_"]]
+        return next((run for run, _ in tradeoff.paired_runs(treated, own[:1]).values()), own[0])
     for run in runs:
         config = run.load_config()
         same = (config.data.problems, config.objective.lambda_) == (usual.data.problems, usual.objective.lambda_)

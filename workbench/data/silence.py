@@ -71,7 +71,7 @@ def about_rollouts(steps: pd.DataFrame) -> list[str]:
         "doubtful through a grader error": last["groups_doubtful_grader"],
     }
     words = [
-        f"{count:.0f} prompt(s) of the last step {what}: counted, not used."
+        f"{many(int(count), 'prompt')} of the last step {what}: counted, not used."
         for what, count in left_out.items()
         if count > 0
     ]
@@ -87,13 +87,13 @@ def about_problems(rows: Sequence[Mapping[str, Any]]) -> str:
     """What reading the problems left out, and why; "" where nothing was. rows: the kinds `data` and `gold`.
 
     >>> about_problems([{"kind": "data", "read": 9, "duplicates": 1, "skipped": 0}, {"kind": "gold", "ungradable": 2}])
-    'Problems: 9 read, 1 duplicate(s) left out, 2 with a gold answer that cannot be parsed left out.'
+    'Problems: 9 read, 1 duplicate left out, 2 with a gold answer that cannot be parsed left out.'
     """
     data = next((r for r in rows if r["kind"] == "data"), {})
     gold = next((r for r in rows if r["kind"] == "gold"), {})
     left_out = [
-        f"{data.get('duplicates', 0)} duplicate(s) left out",
-        f"{data.get('skipped', 0)} row(s) skipped",
+        f"{many(data.get('duplicates', 0), 'duplicate')} left out",
+        f"{many(data.get('skipped', 0), 'row')} skipped",
         f"{gold.get('ungradable', 0)} with a gold answer that cannot be parsed left out",
     ]
     words = [w for w in left_out if not w.startswith("0 ")]
@@ -101,6 +101,14 @@ def about_problems(rows: Sequence[Mapping[str, Any]]) -> str:
         return ""
     first = " ".join(data.get("skipped_first", [])[:3])
     return f"Problems: {data.get('read', 0)} read, {', '.join(words)}.{' ' + first if first else ''}"
+
+
+def many(n: int, word: str) -> str:
+    """
+    >>> many(1, "row"), many(2, "row")
+    ('1 row', '2 rows')
+    """
+    return f"{n} {word}{'' if n == 1 else 's'}"
 
 
 def streak(holds: pd.Series) -> int:
