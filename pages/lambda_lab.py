@@ -8,8 +8,8 @@ from streamlit.delta_generator import DeltaGenerator
 
 from hdpo.config import SweepConfig, TrainConfig, to_json
 from hdpo.record.folder import Run, State
-from workbench import forms, launch, state
-from workbench.components import by_hand, columns, fetching, session, verdict
+from workbench import columns, forms, launch, state
+from workbench.components import by_hand, fetching, session, verdict
 from workbench.data import catalog, estimate, tradeoff
 from workbench.data.glossary import meaning
 

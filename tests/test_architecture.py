@@ -26,7 +26,7 @@ FLOORS = [
 ]
 APP_FLOORS = [
     {"workbench.workers", "workbench.state"},
-    {"workbench.forms"},
+    {"workbench.columns", "workbench.forms"},
     {"workbench.data", "workbench.figures"},
     {"workbench.launch"},
     {"workbench.components"},

@@ -22,7 +22,7 @@ from hdpo.errors import BadInput
 from hdpo.hub import is_hub_id
 from hdpo.model.defaults import following
 from hdpo.presets import PRESETS, SHIPPED
-from workbench.components import columns
+from workbench import columns
 from workbench.state import LINKED, escape
 
 LAMBDAS = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)

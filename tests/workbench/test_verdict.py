@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from hdpo.config import replace_knobs
-from hdpo.data.problems import MIXES, bundled
+from hdpo.data.problems import bundled
 from hdpo.method.identity import digest_of_problems
+from hdpo.organism.problems import MIXES
 from hdpo.record.fingerprint import differences
 from hdpo.record.folder import ASSET_RUNS as RECORDED
 from hdpo.record.folder import Run, State, all_runs

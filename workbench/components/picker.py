@@ -23,7 +23,8 @@ from hdpo.hub import is_hub_id
 from hdpo.presets import SHIPPED, brought, wording_of
 from hdpo.record.folder import Run
 from hdpo.records import Problem
-from workbench.components import columns, fetching
+from workbench import columns
+from workbench.components import fetching
 from workbench.components.rollouts import printable, raw_text
 from workbench.data import catalog
 from workbench.forms import whole, with_typed

@@ -15,7 +15,6 @@ from hdpo.data.columns import REQUIRED, WORDS, Offer, offer
 from hdpo.data.readers import file_rows
 from hdpo.errors import HdpoError
 from hdpo.hub import is_hub_id
-from workbench.data import catalog
 
 WANTED = "Choose the columns of this file: which holds the problem text, and which the gold answer?"
 LOOKED_AT = 100  # rows
@@ -65,11 +64,11 @@ def offered(problems: str) -> Offer | None:
     if problems.startswith("bundled:") or is_hub_id(problems):
         return None
     try:
-        return _offered(problems, catalog.stamp(Path(problems)))
-    except HdpoError:
+        return _offered(problems, Path(problems).stat().st_mtime_ns)
+    except (HdpoError, OSError):
         return None
 
 
 @st.cache_data(show_spinner=False, max_entries=20)
-def _offered(problems: str, at: catalog.Stamp) -> Offer:
+def _offered(problems: str, at: int) -> Offer:
     return offer([row for _, row in itertools.islice(file_rows(Path(problems)), LOOKED_AT)])
