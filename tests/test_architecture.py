@@ -25,8 +25,8 @@ FLOORS = [
     {"hdpo.cli", "hdpo.organism"},
 ]
 APP_FLOORS = [
-    {"workbench.workers", "workbench.state"},
-    {"workbench.columns", "workbench.forms"},
+    {"workbench.workers", "workbench.state", "workbench.columns"},
+    {"workbench.forms"},
     {"workbench.data", "workbench.figures"},
     {"workbench.launch"},
     {"workbench.components"},
