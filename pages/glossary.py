@@ -6,6 +6,34 @@ from hdpo.assets import ASSETS
 from workbench import home, state
 from workbench.data.glossary import TERMS
 
+QUESTIONS = (
+    (
+        "Why is there no gradient on a cliff?",
+        "All rewards are the same, so every advantage is zero, and the gradient is weighted by them.",
+        "cliffs",
+    ),
+    (
+        "What is privileged?",
+        "The same weights with the worked solution in the prompt; no larger teacher is needed.",
+        "side_by_side",
+    ),
+    (
+        "Why only R = 1?",
+        "A rollout that peeked and still ends wrong would be taught as if it were right.",
+        "side_by_side",
+    ),
+    (
+        "What does λ cost?",
+        "Tokens and seconds for the peeks, and where it is large accuracy: pass@8 rises, pass@1 falls back.",
+        "tradeoff",
+    ),
+    (
+        "Was it luck?",
+        "An untrained redraw tells what luck recovers, intervals over problems and seeds what may be noise.",
+        "lambda_lab",
+    ),
+)
+
 st.title("Glossary")
 home.formula()
 st.markdown(
@@ -19,6 +47,12 @@ for title, name, key in (
     if (text := ASSETS / name).is_file():
         with st.expander(title, key=key, on_change="rerun", bind="query-params"):
             st.markdown(text.read_text(encoding="utf-8"))
+st.subheader("Five questions")
+for question, answer, page in QUESTIONS:
+    words, link = st.columns([9, 1.3], vertical_alignment="center")
+    words.markdown(f"**{question}** {answer}")
+    link.page_link(state.page(page), label="see it")
+st.subheader("Terms")
 for term in TERMS.values():
     words, place, link = st.columns([7, 2, 1.3], vertical_alignment="center")
     words.markdown(f"**{state.escape(term.name)}**: {state.escape(term.words)}")

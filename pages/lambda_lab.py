@@ -9,7 +9,7 @@ from streamlit.delta_generator import DeltaGenerator
 from hdpo.config import SweepConfig, TrainConfig, to_json
 from hdpo.record.folder import Run, State
 from workbench import columns, forms, launch, state
-from workbench.components import by_hand, fetching, session, verdict
+from workbench.components import by_hand, fetching, picker, session, verdict
 from workbench.data import catalog, estimate, tradeoff
 from workbench.data.glossary import meaning
 
@@ -46,11 +46,12 @@ def before_start(config: TrainConfig, pair: SweepConfig | None) -> None:
 
 def about_problems(config: TrainConfig, ready: bool) -> None:
     """What a file comes to, beside the buttons: the columns that are wanted, how many problems, and whether they are enough."""
+    picker.few_words(config.model.model, config.data.problems)
     if not ready:
         st.info(columns.WANTED)
     elif (counted := estimate.sides(config)) is not None:
         if few := estimate.too_few(config, counted):
-            st.warning(state.escape(f"{estimate.sides_words(counted)}. {few}"))
+            st.warning(state.escape(f"{estimate.sides_words(counted)}: {few}"))
         elif not config.data.problems.startswith("bundled:"):
             st.caption(state.escape(f"{estimate.sides_words(counted)}."))
 
@@ -109,10 +110,12 @@ def watch(which: DeltaGenerator, beside: DeltaGenerator) -> None:
     if not found:
         st.info("No training yet. Set one up: the default session takes about two minutes.")
         return
-    active = launch.running_run()
+    active = launch.running_run()  # which may be a scan
     names = catalog.labels(found)
     with which:
-        run_id = state.linked_choice("Run", names, "lab_run", first=active.id if active else session.first_run(found))
+        run_id = state.linked_choice(
+            "Run", names, "lab_run", first=active.id if active and active.id in names else session.first_run(found)
+        )
     run = next(r for r in found if r.id == run_id)
     with beside:
         others = state.linked_choices("Draw beside it", names, "lab_beside", without=run_id)
@@ -144,7 +147,8 @@ if following := st.session_state.pop("lab_next", ""):
 
 heading, part, which, beside = st.columns([2.6, 3, 3, 3], vertical_alignment="bottom")
 heading.title("λ lab", help=meaning("λ", "L_GRPO", "L_JSD", "cliff", "privileged"))
-watching = "lab_run" in st.query_params or launch.running_run() is not None
+running = launch.running_run()
+watching = "lab_run" in st.query_params or (running is not None and running.kind in ("train", "sweep"))
 mode = part.segmented_control(
     "Part",
     [SET_UP, WATCH],

@@ -24,4 +24,5 @@ else:
     whole = set(everything.loc[everything["kind"] != "damaged", "id"])
     run_list.compare({i: run for i, run in runs.items() if i in whole}, labels)
     run_list.one(runs[state.linked_choice("Run", labels, "runs_run")], labels)
-state.next_step("start another one", "lambda_lab")
+state.next_step("why it works, in five questions", "glossary")
+st.page_link(state.page("lambda_lab"), label="Start another run")

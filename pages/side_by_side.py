@@ -32,6 +32,6 @@ else:
     sides.show_prompts(setup)
 st.caption(
     "One prompt, twice: the problem alone, and the problem with its ground truth y\\*. The weights are the same. Privileged rollouts "
-    "with a correct answer (R = 1) are what HDPO distils on a cliff."
+    "with a correct answer (R = 1) are what HDPO distils on a cliff; one that ends wrong although it peeked would teach the error."
 )
 next_step("train on such prompts, with λ = 0 beside it", "lambda_lab", **side_setup.lab_params(setup))

@@ -141,7 +141,7 @@ def example_of(rows: Sequence[Row]) -> str:
     left = [f for f in ("text", "solution") if f not in known]
     guessed = dict(zip(left, sorted(long[: len(left)], key=free.index), strict=False)) | {"answer": answer}
     found = {f: c for f in ("text", "solution", "answer") if (c := known.get(f) or guessed.get(f))}
-    return ",".join(f"{field}={column}" for field, column in found.items()) if len(found) > 1 else EXAMPLE
+    return ",".join(f"{field}={column}" for field, column in found.items()) if found.keys() >= {*REQUIRED} else EXAMPLE
 
 
 def cells(row: Row, mapping: Mapping[str, str] | None) -> Row:

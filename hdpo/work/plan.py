@@ -107,8 +107,8 @@ def work_words(config: fit.Config) -> list[str]:
         if not (is_hub_id(c.data.problems) or is_hub_id(c.data.validation_problems)):
             counted = sides(c)
             evaluated = min(evaluated, counted[1])
-            lines[0] += f": {sides_words(counted)}"
-            lines += [few] if (few := too_few(c, counted)) else []
+            few = too_few(c, counted)
+            lines[0] += f": {sides_words(counted)}{f': {few}' if few else ''}"
         s, e, new, peeked = c.step, c.evaluation, c.sampling.max_new_tokens, peeked_a_step(c)
         most = f"at most {(a_step(c) + peeked) * new:,} sampled tokens"
         drawn = f"{s.rollouts} rollouts, and up to {peeked} privileged ones, of at most {new:,} tokens"
@@ -135,20 +135,18 @@ def too_few(config: TrainConfig, counted: tuple[int, int]) -> str:
     """What to do where so few problems are evaluated that no difference can be told; "" where they are enough.
 
     >>> too_few(TrainConfig(), (58, 4)), too_few(TrainConfig(), (400, 240))
-    ('4 problems held out are too few to tell a difference: it takes 8. Give more.', '')
+    ('too few to tell a difference, it takes 8. Give more.', '')
     """
     measured = min(counted[1], config.evaluation.eval_problems)
     if measured >= FEWEST:
         return ""
     if counted[1] >= FEWEST:
-        return (
-            f"{measured} evaluated problems are too few to tell a difference: it takes {FEWEST}. Raise --eval-problems."
-        )
+        return f"{measured} are evaluated, too few to tell a difference, it takes {FEWEST}. Raise --eval-problems."
     way, whole = "Give more.", sum(counted)
     if not (config.data.validation_problems or config.data.problems.startswith(BUNDLED)) and whole >= 2 * FEWEST:
         share = min(0.5, math.ceil(20 * ENOUGH / whole) / 20)
         way = f"A validation share of {share:g} (--validation-share) would hold out about {share * whole:.0f}."
-    return f"{measured} problems held out are too few to tell a difference: it takes {FEWEST}. {way}"
+    return f"too few to tell a difference, it takes {FEWEST}. {way}"
 
 
 def memory_words(config: fit.Config, found: Facts | None) -> list[str]:

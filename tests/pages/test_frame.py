@@ -21,11 +21,12 @@ from hdpo.config import SweepConfig, TrainConfig, knobs, replace_knobs
 from hdpo.presets import PRESETS
 from hdpo.record.files import write_aside
 from hdpo.record.folder import ASSET_RUNS as RECORDED
-from hdpo.record.folder import Run, RunWriter, State
+from hdpo.record.folder import Run, RunWriter, State, Status
 from hdpo.work import jobs
 from tests.conftest import REPOSITORY, needs_model
 from tests.fakes import fake_pair, fake_scan_run, fake_train_run, figures, open_page, shares, step_row
 from workbench import forms, launch, state
+from workbench.components import session
 from workbench.data import catalog, exports, silence
 
 MINE = ("overview", "lambda_lab", "runs")
@@ -519,6 +520,12 @@ def test_sentences_about_a_silence(changes: dict[str, float], lam: float, words:
     found = silence.sentences(pd.DataFrame(rows))
     assert (found == []) if words == "" else any(words in f for f in found)
     assert silence.sentences(pd.DataFrame(rows)[:0]) == []
+
+
+@pytest.mark.parametrize(("done", "left"), [(0, None), (2, None), (3, ", about 20 s left")])
+def test_the_first_steps_do_not_say_how_long_the_others_take(done: int, left: str | None) -> None:
+    status = Status(State.RUNNING, done=done, total=60, seconds_left=20.0)
+    assert session.left_words(status) == (left or "")
 
 
 # --- Runs -------------------------------------------------------------------------------------------------

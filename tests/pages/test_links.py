@@ -97,7 +97,11 @@ def test_columns_are_chosen_of_those_the_file_has_and_its_size_is_told_before_th
     held = sum(place_of(f"What is {i} + {i + 1}?", 42) < 0.05 for i in range(60))
     assert 0 < held < 8, "or this file cannot show what few are"
     (told,) = (w.value for w in at.warning)
-    assert f"{60 - held} to train on, {held} held out" in told and "validation share of 0\\.35" in told
+    assert (
+        f"{60 - held} to train on, {held} held out" in told
+        and "too few" in told
+        and "validation share of 0\\.35" in told
+    )
     again = open_page("lambda_lab", lab_problems=str(odd), lab_columns=COLUMNS, lab_validation_share="0.35")
     assert not again.warning and again.selectbox(key="lab_columns-text").value == "Aufgabe"
     again.button(key="lab_pair").click().run()

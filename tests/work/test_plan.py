@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 
 from hdpo.config import ScanConfig, SweepConfig, TrainConfig, knobs, replace_knobs
+from hdpo.data.problems import sides
 from hdpo.errors import BadInput
 from hdpo.model import fit
 from hdpo.model.find import KNOWN, facts, find
 from hdpo.model.fit import Need, check_fits, need
 from hdpo.model.policy import load_policy
 from hdpo.presets import PRESETS, settings_of
+from hdpo.work import plan as plans
 from hdpo.work.plan import plan
 from tests.engine import random_model
 
@@ -140,3 +142,16 @@ def test_a_plans_commands_can_be_pasted() -> None:
 def test_the_models_of_the_presets_are_known_by_heart() -> None:
     named = {p.settings["model"] for p in PRESETS.values() if "model" in p.settings}
     assert named == set(KNOWN)
+
+
+def test_the_plan_counts_a_file_and_says_where_it_holds_out_too_few(tmp_path: Path) -> None:
+    file = tmp_path / "mine.csv"
+    file.write_text("question,solution,answer\n" + "".join(f"What is {i}+{i}?,{i}+{i},{2 * i}\n" for i in range(62)))
+    few = replace_knobs(TrainConfig(), {"problems": str(file)})
+    train, held_out = sides(few)
+    assert train + held_out == 62 and 0 < held_out < 8
+    said = "\n".join(plans.work_words(few))
+    assert f"{train} to train on, {held_out} held out: too few" in said and "--validation-share" in said
+    assert f"evaluations of {held_out} problems × 16" in said
+    more = replace_knobs(few, {"validation_share": 0.35})
+    assert "too few" not in "\n".join(plans.work_words(more)) and sides(more)[1] >= 8

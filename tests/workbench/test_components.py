@@ -341,7 +341,7 @@ def test_a_problem_is_found_by_search_and_by_link(tmp_path: Path) -> None:
     ("content", "words"),
     [
         (None, "There is no file"),
-        ('{"text": "a", "solution": "b"}\n', "Name them with --columns, for example"),
+        ('{"text": "a", "solution": "b"}\n', "columns, for example text=problem,"),
         ('{"text": "a", "solution": "b", "answer": "1"}\n{"te', "Line 2"),
         ("", "no rows"),
     ],

@@ -104,6 +104,7 @@ def draw_scan(run: Run, listed: set[str], opened: str | None) -> None:
         problems=f"{config.data.problems} {config.split}",
     )
     says = headlines.regimes(cliffs.count_regimes(scan["group"]))
+    picker.few_words(config.model.model, config.data.problems)
     draw(cliffs.cliff_map(frame, across()), says, STILL, facts, table, (listed, opened))
 
 

@@ -96,7 +96,7 @@ def lens_tokens(lens: Lens, fork: int | None) -> list[StripToken]:
         classes = f"g{grade(value, lens.measure)}" + (" parts" if i == fork else "")
         p, lists = (r["teacher_p"][i], r["student_p"][i]), (r["teacher_top"][i], r["student_top"][i])
         least = tuple(top[-1][1] for top in lists)
-        facts = f"JSD {r['jsd'][i]:.4f} nats · KL {r['kl'][i]:.4f} nats · bounds {r['range_bound'][i]:.3g}, {r['lemma1'][i]:.3g}"
+        facts = f"JSD {r['jsd'][i]:.4f} nats · KL {r['kl'][i]:.4f} nats"
         title, says = f"Token {i + 1} of {len(r['piece'])}, '{piece_word(piece)}':", likely_words(*p, least)
         tokens.append(
             StripToken(piece_text(piece), classes, label, title, says, facts, p, least, rivals(piece, *lists))

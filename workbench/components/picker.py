@@ -23,7 +23,7 @@ from hdpo.hub import is_hub_id
 from hdpo.presets import SHIPPED, brought, wording_of
 from hdpo.record.folder import Run
 from hdpo.records import Problem
-from workbench import columns
+from workbench import columns, state
 from workbench.components import fetching
 from workbench.components.rollouts import printable, raw_text
 from workbench.data import catalog
@@ -164,6 +164,16 @@ def _read(problems: str, split: str, columns: str, at: catalog.Stamp) -> Problem
             f"problems: expected a bundled set or a file here, found the hub id {problems!r}. Pages ask nobody outside: scan or train with it, or save a part of it as a file."
         )
     return load_problems(ProblemConfig(problems=problems, columns=columns, limit=MOST_READ), split)
+
+
+def few_words(model: str, problems: str) -> None:
+    """What to expect of the bundled model on problems that it was not raised on; nothing for another model or its own sets."""
+    if model == BUNDLED and not problems.startswith(BUNDLED_PREFIX):
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            st.caption(
+                "The bundled model was raised on few words: on other problems nearly all are cliffs.", width="content"
+            )
+            st.page_link(state.page("glossary"), label="Model card", query_params={"glossary_card": "true"})
 
 
 def show_reading(counts: Mapping[str, Any]) -> None:

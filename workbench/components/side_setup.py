@@ -99,6 +99,7 @@ def choose(which: DeltaGenerator, folded: DeltaGenerator, trained: bool) -> Setu
     if not trained:
         with right:
             model = picker.model_picker(PAGE)
+            picker.few_words(model.config.model, source.config.problems)
             third = st.selectbox("Third column", THIRD, key="side_third", **LINKED, help=third_help())
     with folded:
         sampling, count, seed, greedy = sampling_settings()

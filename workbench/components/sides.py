@@ -19,7 +19,11 @@ from workbench.data import explore
 from workbench.figures import sides as says
 from workbench.state import escape, link_box
 
-TITLES = {"student": "Without the solution", "privileged": "With it", "wrong": "Control: a wrong one"}
+TITLES = {
+    "student": "Without the solution (student)",
+    "privileged": "With it (privileged)",
+    "wrong": "Control: a wrong one",
+}
 RECORDED = ASSETS / "side_by_side.json"  # the question of a first visit, and what the model wrote
 
 

@@ -102,6 +102,8 @@ def sentence(outcomes: Sequence[Finding], luck: Sequence[int]) -> str:
     ]
     drawn = (
         f"an untrained redraw recovers {sum(luck) / len(luck):.1f} (mean of {len(luck)})"
+        if len(luck) > 1
+        else f"an untrained redraw recovers {luck[0]}"
         if luck
         else "what luck recovers was not measured"
     )

@@ -29,12 +29,12 @@ function plane(data, now, width) {
     const [x, y] = [across(arm.mean[now][0]), up(arm.mean[now][1])]
     const over = data.arms.slice(i + 1).filter(({ mean }) => mean[now] && near([x, y], [across(mean[now][0]), up(mean[now][1])]))
     svg.append(glyph(arm.symbol, x, y, 7 + 5 * over.length, arm.colour, `${arm.name}: ${percent(arm.mean[now][0])}, ${percent(arm.mean[now][1])}`))
-    labels.push({ x, y, arm })
+    labels.push({ x, y, arm, r: 5 * over.length })
   })
   if (data.base) svg.append(glyph("hexagon-open", across(data.base[0]), up(data.base[1]), 8, "currentColor", "base model"))
-  apart(labels).forEach(({ x, y, arm }) => {
+  apart(labels).forEach(({ x, y, arm, r }) => {
     const right = x > width - 160
-    const place = { x: x + (right ? -14 : 14), y: y + 5, "text-anchor": right ? "end" : "start", class: "name" }
+    const place = { x: x + (right ? -14 - r : 14 + r), y: y + 5, "text-anchor": right ? "end" : "start", class: "name" }
     svg.append(mark("text", place, arm.short))
   })
   return svg
