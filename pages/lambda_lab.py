@@ -98,6 +98,12 @@ def set_up() -> None:
         st.rerun()
 
 
+def settings_of(run: Run) -> TrainConfig:
+    """Of a training, or of a sweep's members but for λ and seed."""
+    config = run.load_config()
+    return config.train if isinstance(config, SweepConfig) else config
+
+
 def to_gap(words: str, members: list[Run]) -> None:
     """On to Gap with the run of the largest λ, and all others of its family beside it."""
     *others, run = sorted(members, key=lambda m: tradeoff.settings(m)["lambda_"])
@@ -118,7 +124,9 @@ def watch(which: DeltaGenerator, beside: DeltaGenerator) -> None:
         )
     run = next(r for r in found if r.id == run_id)
     with beside:
-        others = state.linked_choices("Draw beside it", names, "lab_beside", without=run_id)
+        ids = state.linked_choices("Draw beside it", names, "lab_beside", without=run_id)
+    # A sweep stands for its members.
+    others = [m for r in found if r.id in ids for m in (session.family(r) if r.kind == "sweep" else [r])]
     with st.container(horizontal=True):
         view = st.segmented_control(
             "View",
@@ -131,14 +139,14 @@ def watch(which: DeltaGenerator, beside: DeltaGenerator) -> None:
         )
         session.buttons(run, "lab")
         state.link_box("lab")
-    session.watch(run, [r for r in found if r.id in others], view)
-    members = list({r.path: r for r in [*session.family(run), *(r for r in found if r.id in others)]}.values())
+    session.watch(run, others, view)
+    members = list({r.path: r for r in [*session.family(run), *others]}.values())
     if members:
         verdict.show(members)
         if all(m.status().state is State.DONE for m in members):
             to_gap("what it did to the gap", members)
             state.next_step("coverage against accuracy", "tradeoff")
-        elif pair := session.recorded_pair(members[0].load_config()):
+        elif pair := session.recorded_pair(settings_of(members[0])):
             to_gap("meanwhile, what the recorded pair did to the gap", pair)
 
 

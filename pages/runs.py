@@ -18,11 +18,11 @@ else:
     else:
         st.caption(f"{len(shown)} of {len(everything)} runs. Tick one to open it below, two or more to compare them.")
         run_list.table(shown)
-    run_list.in_trash()
     runs = run_list.run_of(everything)
     labels = catalog.labels(runs.values())
     whole = set(everything.loc[everything["kind"] != "damaged", "id"])
     run_list.compare({i: run for i, run in runs.items() if i in whole}, labels)
     run_list.one(runs[state.linked_choice("Run", labels, "runs_run")], labels)
+run_list.in_trash()
 state.next_step("why it works, in five questions", "glossary")
 st.page_link(state.page("lambda_lab"), label="Start another run")

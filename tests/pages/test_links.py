@@ -168,6 +168,15 @@ def test_a_pair_goes_to_its_gap_with_its_lambda_0(runs_folder: Path) -> None:
     assert at.selectbox(key="gap_run").value == hdpo
 
 
+def test_a_sweep_beside_a_run_is_no_obstacle(runs_folder: Path) -> None:
+    run, pair = fake_train_run(runs_folder), fake_pair(runs_folder, lam=3.0)
+    at = open_page("lambda_lab", lab_run=run.name, lab_beside=pair.name)
+    assert not at.exception and not at.error
+    members = [m["id"] for m in Run(pair).members()]
+    (there,) = links(at, "what it did to the gap")
+    assert there["gap_run"] == members[1] and set(there["gap_beside"].split(",")) == {members[0], run.name}
+
+
 def test_the_chain_goes_on_before_and_while_a_training_runs(runs_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hdpo.record.folder.ASSET_RUNS", RECORDED)
     there = {"gap_run": "steep-lambda-0.3-seed-0", "gap_beside": "steep-lambda-0-seed-0"}
