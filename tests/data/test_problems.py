@@ -253,7 +253,7 @@ def test_validation_problems_of_their_own_are_held_out_of_train(tmp_path):
     rows = [{"text": f"{n}+1?", "solution": "s", "answer": n + 1} for n in range(10)]
     mine = ProblemConfig(
         str(jsonl(tmp_path / "mine.jsonl", rows)),
-        str(jsonl(tmp_path / "apart.jsonl", [*rows[:3], {"text": "new?", "answer": 1}])),
+        validation_problems=str(jsonl(tmp_path / "apart.jsonl", [*rows[:3], {"text": "new?", "answer": 1}])),
     )
     train, validation, both = (load_problems(mine, split) for split in ("train", "validation", "all"))
     assert [p.text for p in train.problems] == [row["text"] for row in rows[3:]] and train.overlap == 3
