@@ -13,7 +13,7 @@ from workbench.components import by_hand, fetching, session, verdict
 from workbench.data import catalog, estimate
 from workbench.data.glossary import meaning
 
-SET_UP, WATCH = "Set up", "Watch"
+SET_UP, BY_HAND, WATCH = PARTS = "Set up", "By hand", "Watch"
 
 
 def start(config: TrainConfig | SweepConfig) -> str:
@@ -73,7 +73,6 @@ def set_up() -> None:
             chosen = config
     state.say_refusal()
     before_start(config, pair)
-    by_hand.show()
     state.link_box("lab")
     if chosen is not None:  # a widget's value can only be set before it is drawn: from the next rerun on
         st.session_state["lab_next"] = start(chosen)
@@ -124,17 +123,25 @@ if following := st.session_state.pop("lab_next", ""):
 heading, part, which, beside = st.columns([2.6, 3, 3, 3], vertical_alignment="bottom")
 heading.title("λ lab", help=meaning("λ", "L_GRPO", "L_JSD", "cliff", "privileged"))
 watching = "lab_run" in st.query_params or launch.running_run() is not None
+first = BY_HAND if "lab_hand" in st.query_params else WATCH if watching else SET_UP
 mode = part.segmented_control(
     "Part",
-    [SET_UP, WATCH],
-    default=WATCH if watching else SET_UP,
+    PARTS,
+    default=first,
     required=True,
     key="lab_mode",
     label_visibility="collapsed",
 )
+if mode == BY_HAND:
+    st.query_params.pop("lab_run", None)
+    st.query_params["lab_hand"] = "true"
+    by_hand.show()
+    state.link_box("lab")
+else:
+    st.query_params.pop("lab_hand", None)
 if mode == WATCH:
     watch(which, beside)
-else:
+elif mode == SET_UP:
     set_up()
 st.caption(
     "One run of HDPO: GRPO, and on the cliffs λ times the distillation of what the model can do once it has seen the solution. λ = 0 is exactly GRPO."

@@ -33,24 +33,20 @@ NOTE = (
 
 
 def show() -> None:
-    """The expander; nothing is asked for while it is folded."""
-    box = st.expander("λ by hand", key="lab_hand", on_change="rerun", bind="query-params")
-    if not box.open:
-        return
-    with box, state.sentences():
-        words = "Without it GRPO's gradient is 0: this cliff alone is the batch."
-        mixed = st.toggle("A mixed prompt in the batch as well", key="lab_hand_mixed", help=words, **state.LINKED)
-        asked = request.ask_once("by-hand", question(mixed))
+    """The picture under its toggle, in a fragment of its own."""
+    words = "Without it GRPO's gradient is 0: this cliff alone is the batch."
+    mixed = st.toggle("A mixed prompt in the batch as well", key="lab_hand_mixed", help=words, **state.LINKED)
+    asked = request.ask_once("by-hand", question(mixed))
 
-        def draw() -> None:
-            if asked.error:
-                st.error(state.escape(asked.error))
-            elif asked.result is None:
-                st.caption(state.escape(request.waiting_words(asked)))
-            else:
-                picture(asked.payload, asked.result)
+    def draw() -> None:
+        if asked.error:
+            st.error(state.escape(asked.error))
+        elif asked.result is None:
+            st.caption(state.escape(request.waiting_words(asked)))
+        else:
+            picture(asked.payload, asked.result)
 
-        request.watch([asked], draw)
+    request.watch([asked], draw)
 
 
 def question(mixed: bool) -> dict[str, Any]:
