@@ -48,7 +48,9 @@ def draw(run: Run, others: list[Run]) -> None:
     """How far the gap came over training, where on one trace it lies, and the rest folded."""
     steps, probe = catalog.table_steps(run, "gap"), session.together(catalog.probe_frame, [run, *others])
     facts = session.facts_of([run, *others], gap_data.probe_words(catalog.probe_frame(run)))
-    drawn = probe[probe["on"] == "privileged"] if stage.on() and len(probe) else probe  # two lines are read from the last row
+    drawn = (
+        probe[probe["on"] == "privileged"] if stage.on() and len(probe) else probe
+    )  # two lines are read from the last row
     fig, says = gap.over_training(drawn, gap_data.noise_of(run)), headlines.gap(probe)
     aloud = headlines.gap_left(probe)
     show(fig, headline=says, aloud=aloud, note=OVER, facts=facts, frame=probe, key="gap-over")

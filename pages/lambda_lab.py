@@ -9,7 +9,7 @@ from streamlit.delta_generator import DeltaGenerator
 from hdpo.config import SweepConfig, TrainConfig, to_json
 from hdpo.record.folder import State
 from workbench import forms, launch, state
-from workbench.components import by_hand, fetching, session, verdict
+from workbench.components import by_hand, fetching, session, stage, verdict
 from workbench.data import catalog, estimate
 from workbench.data.glossary import meaning
 
@@ -52,6 +52,8 @@ def set_up() -> None:
     st.query_params.pop("lab_run", None)  # or the link to this form would open a run
     recorded = st.container()
     left, right = st.columns([3, 2], vertical_alignment="bottom")
+    if stage.on():  # a hall sees the slider and its button first
+        recorded = st.container()
     with left:
         lam = forms.lambda_setting("lab_")
     with right:
@@ -124,14 +126,7 @@ heading, part, which, beside = st.columns([2.6, 3, 3, 3], vertical_alignment="bo
 heading.title("λ lab", help=meaning("λ", "L_GRPO", "L_JSD", "cliff", "privileged"))
 watching = "lab_run" in st.query_params or launch.running_run() is not None
 first = BY_HAND if "lab_hand" in st.query_params else WATCH if watching else SET_UP
-mode = part.segmented_control(
-    "Part",
-    PARTS,
-    default=first,
-    required=True,
-    key="lab_mode",
-    label_visibility="collapsed",
-)
+mode = part.segmented_control("Part", PARTS, default=first, required=True, key="lab_mode", label_visibility="collapsed")
 if mode == BY_HAND:
     st.query_params.pop("lab_run", None)
     st.query_params["lab_hand"] = "true"

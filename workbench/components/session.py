@@ -263,7 +263,9 @@ def evaluation_words(members: list[Run], evals: pd.DataFrame) -> tuple[str, str]
     same for a lecture hall: of a pair coverage alone."""
     steps = list(basis.moments(members, "steps"))
     step, wide = steps[-1] if steps and steps[-1] else None, tradeoff.coverage(members)
-    paired = tradeoff.differences(members, step, (wide, "pass@1", "cliff")) if step and len(members) > 1 else pd.DataFrame()
+    paired = (
+        tradeoff.differences(members, step, (wide, "pass@1", "cliff")) if step and len(members) > 1 else pd.DataFrame()
+    )
     one = paired[paired["metric"] == wide] if len(paired) else paired
     return headlines.evaluations(evals, paired, f"step {step}"), headlines.one_change(one, f"step {step}")
 

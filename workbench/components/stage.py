@@ -92,9 +92,11 @@ def begin(page: str) -> None:
         st.session_state["stage"] = linked
         # what a link says itself goes before what the station would show; a bound setting is written by its key alone
         st.session_state.update({k: v for k, v in own.settings().items() if k not in st.query_params or held})
-    if name := st.session_state.get("stage", ""):
-        if STATIONS[NAMES.index(name)].page != page:  # a link led elsewhere: to the station there, or off the stage
-            name = st.session_state["stage"] = nearest(page)
+    name = st.session_state.get("stage", "")
+    if (
+        name and STATIONS[NAMES.index(name)].page != page
+    ):  # a link led elsewhere: to the station there, or off the stage
+        name = st.session_state["stage"] = nearest(page)
     if name:
         st.query_params["stage"] = name
         st.html(f"<style>{CSS.read_text(encoding='utf-8').replace('SCALE', f'{scale():g}')}</style>")

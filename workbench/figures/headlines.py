@@ -267,7 +267,8 @@ def by_hand(steps: pd.DataFrame, lam: float, size: float) -> str:
     )
     grpo = "GRPO alone moves nothing" if at["norm_grpo"][lam] == 0 else f"GRPO alone takes it to {alone}"
     was, now = (f"{at[f'mean_logp_{when}'][lam]:.2f}".replace("-", "−") for when in ("before", "after"))
-    trace = f"The whole trace goes from {was} to {now} nats a token."
+    moves = "goes" if at["mean_logp_after"][lam] >= at["mean_logp_before"][lam] else "falls, by too long a step,"
+    trace = f"The whole trace {moves} from {was} to {now} nats a token."
     return f"Right token {before}: a step of α = {size:g} at λ = {lam:g} takes it to {both}; {grpo}. {trace}"
 
 
@@ -303,7 +304,7 @@ def gap_left(probe: pd.DataFrame) -> str:
         until = max(until, int(last["step"]))
         if last["step"] > first["step"] and first["value"] > 0:
             parts.append(with_label(per_cent(last["value"] / first["value"]), label))
-    return f"Of the gap before training is left at step {until}: {joined(parts)}." if parts else ""
+    return f"What is left of the gap at step {until}: {joined(parts)}." if parts else ""
 
 
 def trace(tokens: pd.DataFrame, before: int, after: int) -> str:

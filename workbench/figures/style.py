@@ -219,11 +219,14 @@ def dressed(height: int) -> dict[str, Any]:
     }
 
 
-STAGE = 1.45  # from TEXT to the 20 pixels that the last row of a lecture hall reads, on 1920 × 1080; also in `web/stage.js`
+STAGE = (
+    1.45  # from TEXT to the 20 pixels that the last row of a lecture hall reads, on 1920 × 1080; also in `web/stage.js`
+)
 
 
 def enlarged(fig: go.Figure, scale: float = STAGE) -> go.Figure:
-    """The same figure for a lecture hall: texts, margins and height, not its marks."""
+    """The same figure for a lecture hall: texts and margins, not its marks. The page's own zoom makes its room larger; there is a
+    little more height to fill."""
     layout = fig.to_dict()["layout"]
 
     def grow(node: Any) -> Any:
@@ -232,7 +235,7 @@ def enlarged(fig: go.Figure, scale: float = STAGE) -> go.Figure:
         return [grow(v) for v in node] if isinstance(node, list | tuple) else node
 
     layout = grow(layout)
-    layout["height"] = round(layout["height"] * scale)
+    layout["height"] = round(layout["height"] * 1.2)
     layout["margin"] = {side: round(room * scale) for side, room in layout["margin"].items()}
     return go.Figure({"data": fig.data, "layout": layout})
 
