@@ -235,7 +235,7 @@ def enlarged(fig: go.Figure, scale: float = STAGE) -> go.Figure:
         return [grow(v) for v in node] if isinstance(node, list | tuple) else node
 
     layout = grow(layout)
-    layout["height"] = round(layout["height"] * 1.2)
+    layout["height"] = round(layout["height"] * 1.1)
     layout["margin"] = {side: round(room * scale) for side, room in layout["margin"].items()}
     return go.Figure({"data": fig.data, "layout": layout})
 
