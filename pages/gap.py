@@ -5,7 +5,7 @@ import streamlit as st
 
 from hdpo.record.folder import Run
 from workbench import state
-from workbench.components import lens, session
+from workbench.components import lens, session, stage
 from workbench.components.figure import show
 from workbench.components.follow import badges, follow
 from workbench.data import catalog
@@ -48,8 +48,12 @@ def draw(run: Run, others: list[Run]) -> None:
     """How far the gap came over training, where on one trace it lies, and the rest folded."""
     steps, probe = catalog.table_steps(run, "gap"), session.together(catalog.probe_frame, [run, *others])
     facts = session.facts_of([run, *others], gap_data.probe_words(catalog.probe_frame(run)))
-    fig = gap.over_training(probe, gap_data.noise_of(run))
-    show(fig, headline=headlines.gap(probe), note=OVER, facts=facts, frame=probe, key="gap-over")
+    drawn = (
+        probe[probe["on"] == "privileged"] if stage.on() and len(probe) else probe
+    )  # two lines are read from the last row
+    fig, says = gap.over_training(drawn, gap_data.noise_of(run)), headlines.gap(probe)
+    aloud = headlines.gap_left(probe)
+    show(fig, headline=says, aloud=aloud, note=OVER, facts=facts, frame=probe, key="gap-over")
     badges([run, *others])
     if steps:
         by_token(run, steps, facts)

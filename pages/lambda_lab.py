@@ -9,11 +9,11 @@ from streamlit.delta_generator import DeltaGenerator
 from hdpo.config import SweepConfig, TrainConfig, to_json
 from hdpo.record.folder import Run, State
 from workbench import columns, forms, launch, state
-from workbench.components import by_hand, fetching, picker, session, verdict
+from workbench.components import by_hand, fetching, picker, session, stage, verdict
 from workbench.data import catalog, estimate, tradeoff
 from workbench.data.glossary import meaning
 
-SET_UP, WATCH = "Set up", "Watch"
+SET_UP, BY_HAND, WATCH = PARTS = "Set up", "By hand", "Watch"
 
 
 def start(config: TrainConfig | SweepConfig) -> str:
@@ -65,6 +65,8 @@ def set_up() -> None:
     st.query_params.pop("lab_run", None)  # or the link to this form would open a run
     recorded = st.container()
     left, right = st.columns([3, 2], vertical_alignment="bottom")
+    if stage.on():  # a hall sees the slider and its button first
+        recorded = st.container()
     with left:
         lam = forms.lambda_setting("lab_")
     with right:
@@ -89,7 +91,6 @@ def set_up() -> None:
         state.say_refusal()
         about_problems(config, ready)
     before_start(config, pair)
-    by_hand.show()
     state.link_box("lab")
     if expected:
         to_gap("what the recorded pair did to the gap", expected)
@@ -157,17 +158,18 @@ heading, part, which, beside = st.columns([2.6, 3, 3, 3], vertical_alignment="bo
 heading.title("λ lab", help=meaning("λ", "L_GRPO", "L_JSD", "cliff", "privileged"))
 running = launch.running_run()
 watching = "lab_run" in st.query_params or (running is not None and running.kind in ("train", "sweep"))
-mode = part.segmented_control(
-    "Part",
-    [SET_UP, WATCH],
-    default=WATCH if watching else SET_UP,
-    required=True,
-    key="lab_mode",
-    label_visibility="collapsed",
-)
+first = BY_HAND if "lab_hand" in st.query_params else WATCH if watching else SET_UP
+mode = part.segmented_control("Part", PARTS, default=first, required=True, key="lab_mode", label_visibility="collapsed")
+if mode == BY_HAND:
+    st.query_params.pop("lab_run", None)
+    st.query_params["lab_hand"] = "true"
+    by_hand.show()
+    state.link_box("lab")
+else:
+    st.query_params.pop("lab_hand", None)
 if mode == WATCH:
     watch(which, beside)
-else:
+elif mode == SET_UP:
     set_up()
 st.caption(
     "One run of HDPO: GRPO, and on the cliffs λ times the distillation of what the model can do once it has seen the solution. λ = 0 is exactly GRPO."

@@ -38,7 +38,11 @@ def open_page(page: str, **query: str) -> AppTest:
 def figures(at: AppTest) -> dict[str, Any]:
     """The figures of a page, by their key, as they were sent to the browser: plotly's data and layout, a picture's data."""
     plots = {figure_key(e.proto.id): json.loads(e.proto.spec) for e in at.get("plotly_chart")}
-    pictures = [e.proto for e in at.get("bidi_component") if e.proto.component_name not in ("hdpo_theme", "hdpo_save")]
+    pictures = [
+        e.proto
+        for e in at.get("bidi_component")
+        if e.proto.component_name not in ("hdpo_theme", "hdpo_save", "hdpo_stage")
+    ]
     return plots | {figure_key(p.id): json.loads(p.json) for p in pictures}
 
 

@@ -5,6 +5,7 @@ It fails on any exception that a page shows, on any traceback in the server's lo
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
@@ -73,6 +74,7 @@ UNREAD = """([smallest, faintest]) => {
   }
   return found
 }"""
+SCROLLED = "document.querySelector('[data-testid=stMain]').scrollTop"
 PATIENCE = 120_000  # milliseconds; a cold worker on a busy machine
 
 
@@ -210,7 +212,7 @@ def test_a_figure_is_saved_as_it_stands(page: sync_api.Page, server: str, name: 
 def test_the_stage_leads_through_its_stations_by_keys_alone(page: sync_api.Page, server: str) -> None:
     page.emulate_media(color_scheme="light")
     page.set_viewport_size({"width": 1920, "height": 1080})
-    visit(page, server, "cliffs")
+    visit(page, server, "glossary")
     page.locator(".st-key-stage_on button").first.wait_for(timeout=PATIENCE)
     page.keyboard.press("s")
     bar = page.get_by_text(re.compile(r"^\d of \d · "))
@@ -218,17 +220,50 @@ def test_the_stage_leads_through_its_stations_by_keys_alone(page: sync_api.Page,
         bar.filter(has_text=f"{number} of {len(stage.STATIONS)} · {station.idea}").wait_for(timeout=PATIENCE)
         settled(page)
         assert f"stage={station.name}" in page.url and not page.get_by_test_id("stSidebar").is_visible()
+        assert page.evaluate(SCROLLED) == 0, "a station begins at its top"
         if station.page in DRAWN and station.name != "filter":  # a list of rollouts has no figure
             page.locator(FIGURE).locator("text").first.wait_for(timeout=PATIENCE)
             assert page.evaluate(UNREAD, [ON_STAGE, FAINTEST]) == []
-        page.keyboard.press("ArrowRight")
+        page.mouse.wheel(0, 900)
+        page.keyboard.press("PageDown" if number % 2 else "ArrowRight")  # a clicker's key, and the keyboard's
     page.keyboard.press("s")
     page.get_by_test_id("stSidebar").wait_for(timeout=PATIENCE)
     page.get_by_text("Dark").click()
     page.get_by_text("Light").wait_for(timeout=PATIENCE)
     settled(page)
     assert "stage=" not in page.url and "tradeoff" in page.url
+    assert page.locator(".paths .name").count() == 3, "the recorded runs, whatever was trained here"
     page.evaluate("localStorage.clear()")
+
+
+def test_the_stage_fits_a_small_projector_and_keeps_its_keys_after_a_click(page: sync_api.Page, server: str) -> None:
+    page.set_viewport_size({"width": 1280, "height": 720})
+    for name in ("cliff", "map", "lambda", "gap", "tradeoff"):
+        visit(page, server, f"?stage={name}")
+        page.locator(FIGURE).locator("text").first.wait_for(timeout=PATIENCE)
+        bar = page.locator(".st-key-stage-bar").bounding_box()
+        assert bar is not None and bar["y"] + bar["height"] <= 720
+        for _ in range(40):  # a figure below may be drawn before the first one is
+            if (end := bottom(page.locator(FIGURE).first)) <= bar["y"]:
+                break
+            page.wait_for_timeout(250)
+        assert end <= bar["y"], f"{name}: the figure ends at {end}, under the bar"
+    visit(page, server, "?stage=filter")
+    track = page.locator(".st-key-lab_step [role=group] > div").first.bounding_box()
+    assert track is not None
+    page.mouse.click(track["x"] + 0.6 * track["width"], track["y"] + track["height"] / 2)
+    settled(page)
+    page.locator(".st-key-lab_prompt input").click()
+    page.get_by_role("option").nth(1).click()
+    settled(page)
+    page.keyboard.press("ArrowRight")
+    page.wait_for_url(re.compile("stage=lambda"), timeout=PATIENCE)
+    page.keyboard.press("s")
+
+
+def bottom(place: sync_api.Locator) -> float:
+    box = place.bounding_box()
+    return box["y"] + box["height"] if box else math.inf
 
 
 def test_side_by_side_opens_on_its_rollouts_and_the_lens_is_walked_by_arrow_keys(

@@ -135,7 +135,11 @@ BAD_FILES = [
     ("lists.jsonl", b'{"text": "1?", "solution": "2", "answer": ["2"]}\n', "Line 1 .* has a list as its gold answer"),
     ("steps.jsonl", b'{"text": {"a": 1}, "answer": 2}\n', "has an object as its problem text"),
     ("cut.parquet", b"PAR1 and then nothing", "cut.parquet cannot be read as Parquet"),
-    ("other.jsonl", b'{"prompt": "1?", "target": "2"}\n', "columns prompt, target, .* for example text=prompt,answer=target"),
+    (
+        "other.jsonl",
+        b'{"prompt": "1?", "target": "2"}\n',
+        "columns prompt, target, .* for example text=prompt,answer=target",
+    ),
     ("question.csv", b"question,reply\n1+1?,2\n", "columns question, reply"),
     ("set.xlsx", b"PK", r"set.xlsx should end in .jsonl, .json, .csv, .tsv, .parquet .*; convert"),
     ("set.parquet.gz", b"PK", r"set.parquet.gz should end in"),

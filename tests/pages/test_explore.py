@@ -361,6 +361,18 @@ def test_a_first_visit_shows_the_recorded_rollouts_until_something_else_is_asked
     assert "Roll out" in at.info[0].value and not any("recorded" in m.value for m in at.markdown)
 
 
+def test_rolling_out_again_says_that_it_did_and_with_which_seed(runs_folder: Path, desk: Any) -> None:
+    at = open_page("side_by_side", side_problem=sides.recorded().payload["problem"]["id"])
+    at.button(key="side_start").click().run()
+    answer_all(desk, at)
+    assert any("seed 0: the recorded ones again" in m.value for m in at.markdown)
+    at.button(key="side_again").click().run()
+    answer_all(desk, at)
+    assert not errors(at) and sorted(j.payload["seed"] for j in asked("rollouts")) == [0, 1]
+    assert at.number_input(key="side_seed").value == 1 and at.query_params["side_seed"] == "1"
+    assert any("written here" in m.value and "seed 1" in m.value and "again" not in m.value for m in at.markdown)
+
+
 def test_another_problem_takes_the_rollouts_of_the_last_one_away(runs_folder: Path, desk: Any) -> None:
     at = side()
     at.button(key="side_start").click().run()

@@ -201,7 +201,7 @@ def test_lambda_by_hand_measures_a_recorded_cliff_once_it_is_opened(runs_folder:
     needs_model()
     from hdpo.work.interactive import Desk
 
-    assert not asked_by_hand(open_page("lambda_lab")), "folded, nothing is asked"
+    assert not asked_by_hand(open_page("lambda_lab")), "elsewhere nothing is asked"
     at = open_page("lambda_lab", lab_hand="true")
     (job,) = asked_by_hand(at)
     found = Desk().answer(job.payload, lambda _: None, lambda: False)
@@ -425,7 +425,8 @@ def test_the_rollouts_of_a_step(runs_folder: Path) -> None:
     assert at.selectbox(key="lab_prompt").value == first["problem_id"], "a cliff comes first"
     codes = [c.value for c in at.code]
     assert first["problem"] in codes and first["text"] in codes
-    assert "Privileged rollouts" in shown(at), "this cliff was tried"
+    assert "With it (privileged)" in shown(at), "this cliff was tried"
+    assert "Without the solution 0 of" in shown(at), "the filter in one sentence"
     at.select_slider(key="lab_step").set_value(1).run()
     fine(at)
 

@@ -572,3 +572,22 @@ def test_the_papers_tables_are_the_papers() -> None:
     assert table.loc[("Table 3", "drifting", 0.01), ["pass@1", "pass@4", "pass@8"]].tolist() == [0.6499, 0.7783, 0.8213]
     # drifting λ = .01: +.0043 in Table 1, −.0010 in Table 3
     assert paper.replication_spread()["pass@8"] == pytest.approx(0.0053)
+
+
+def test_what_is_left_of_the_gap_for_a_hall() -> None:
+    assert headlines.gap_left(probe("λ = 0.3")) == "What is left of the gap at step 10: 1100 % with λ = 0.3."
+    assert headlines.gap_left(probe(at=(0,))) == "" == headlines.gap_left(pd.DataFrame())
+
+
+def test_one_difference_for_a_hall() -> None:
+    row = {"metric": "pass@8", "arm": "λ = 0.3", "value": 0.2, "low": 0.1, "high": 0.3}
+    words = "Against λ = 0 at step 60: pass@8 +20.0 (+10.0 to +30.0) points with λ = 0.3."
+    assert headlines.one_change(pd.DataFrame([row]), "step 60") == words
+    assert headlines.one_change(pd.DataFrame(), "step 60") == ""
+
+
+@pytest.mark.parametrize(("after", "words"), [(-0.2, "trace goes from"), (-3.5, "trace falls, by too long a step,")])
+def test_a_step_that_breaks_the_trace_is_not_praised(after: float, words: str) -> None:
+    both = {"token_before": 0.016, "norm_grpo": 0.1, "mean_logp_before": -0.29, "size": 100.0}
+    rows = [{**both, "lambda": lam, "token_after": 0.05, "mean_logp_after": after} for lam in (0.0, 0.3)]
+    assert words in headlines.by_hand(pd.DataFrame(rows), 0.3, 100.0)

@@ -22,7 +22,7 @@ from workbench.figures import headlines, style
 
 LAMBDAS = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0)
 SIZES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
-START = (0.3, 100.0)  # where the sliders stand, and what the headline tells
+START = {False: (0.3, 100.0), True: (3.0, 10.0)}  # where the sliders begin, by whether a mixed prompt is in the batch
 NOTE = (
     "What this is: the gradient of each term with respect to the LoRA weights, and one accepted privileged trace, read under the "
     "prompt without the solution before and after one step θ − α∇L, which is measured and taken back: each bar is the probability of "
@@ -33,24 +33,20 @@ NOTE = (
 
 
 def show() -> None:
-    """The expander; nothing is asked for while it is folded."""
-    box = st.expander("λ by hand", key="lab_hand", on_change="rerun", bind="query-params")
-    if not box.open:
-        return
-    with box, state.sentences():
-        words = "Without it GRPO's gradient is 0: this cliff alone is the batch."
-        mixed = st.toggle("A mixed prompt in the batch as well", key="lab_hand_mixed", help=words, **state.LINKED)
-        asked = request.ask_once("by-hand", question(mixed))
+    """The picture under its toggle, in a fragment of its own."""
+    words = "Without it GRPO's gradient is 0: this cliff alone is the batch."
+    mixed = st.toggle("A mixed prompt in the batch as well", key="lab_hand_mixed", help=words, **state.LINKED)
+    asked = request.ask_once("by-hand", question(mixed))
 
-        def draw() -> None:
-            if asked.error:
-                st.error(state.escape(asked.error))
-            elif asked.result is None:
-                st.caption(state.escape(request.waiting_words(asked)))
-            else:
-                picture(asked.payload, asked.result)
+    def draw() -> None:
+        if asked.error:
+            st.error(state.escape(asked.error))
+        elif asked.result is None:
+            st.caption(state.escape(request.waiting_words(asked)))
+        else:
+            picture(asked.payload, asked.result)
 
-        request.watch([asked], draw)
+    request.watch([asked], draw)
 
 
 def question(mixed: bool) -> dict[str, Any]:
@@ -82,9 +78,15 @@ def picture(payload: dict[str, Any], found: dict[str, Any]) -> None:
         T=payload["sampling"]["temperature"],
         model=payload["model"]["model"],
     )
-    says, about = headlines.by_hand(frame, *START), NOTE + meaning("L_GRPO", "L_JSD")
+    start = START[payload["beside"] is not None]
+    says, about = headlines.by_hand(frame, *start), NOTE + meaning("L_GRPO", "L_JSD")
     figure.show(
-        Picture("by_hand", data_of(found)), headline=says, note=about, facts=facts, frame=frame, key="lab-by-hand"
+        Picture("by_hand", data_of(found, start)),
+        headline=says,
+        note=about,
+        facts=facts,
+        frame=frame,
+        key="lab-by-hand",
     )
 
 
@@ -107,13 +109,13 @@ def frame_of(found: dict[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def data_of(found: dict[str, Any]) -> dict[str, Any]:
+def data_of(found: dict[str, Any], start: tuple[float, float] = START[False]) -> dict[str, Any]:
     """What the script draws; probabilities in the place of log-probabilities."""
     before = [math.exp(x) for x in found["before"]]
     return {
         "lambdas": [{"value": lam, "colour": style.lambda_look(lam).colour} for lam in LAMBDAS],
         "sizes": list(SIZES),
-        "at": [LAMBDAS.index(START[0]), SIZES.index(START[1])],
+        "at": [LAMBDAS.index(start[0]), SIZES.index(start[1])],
         "grpo": found["grpo"],
         "jsd": found["jsd"],
         "sums": found["sums"],

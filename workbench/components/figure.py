@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from workbench import state
+from workbench.components import stage
 from workbench.components.web import Picture, component
 from workbench.figures import style
 
@@ -26,6 +27,7 @@ def show(
     key: str,
     alt: str = "",
     more: str = "",
+    aloud: str = "",
     on_picked: Callable[[], None] | None = None,
 ) -> None:
     """Draw `fig` under its headline; what it is, where it comes from and its table are folded under it.
@@ -33,16 +35,17 @@ def show(
     headline: the number that the figure shows, from `workbench.figures.headlines`; plain text, it may quote run names. note: "What
     this is … What is normal …", our own words (Markdown). facts: n, K, T, seeds, model, by `facts_line`; shown literally, since
     model and run names come from outside. frame: the numbers drawn. key: the same at every rerun, unique on the page. alt: for
-    those who hear the page; headline and note without it. more: what else it says, in plain text under the headline. on_picked: called where something in a picture was picked.
+    those who hear the page; headline and note without it. more: what else it says, in plain text under the headline. aloud: the
+    headline of a lecture hall, where that is shorter. on_picked: called where something in a picture was picked.
     """
-    st.markdown(f"#### {state.escape(headline)}", anchors=False)
+    st.markdown(f"#### {state.escape(aloud if aloud and stage.on() else headline)}", anchors=False)
     if more:
         st.markdown(state.escape(more))
     heard = alt or f"{headline} {note}"
     if isinstance(fig, Picture):
         component(fig.name)(data=fig.data, key=key, on_picked_change=on_picked or (lambda: None))
     else:
-        fig = style.enlarged(fig) if st.session_state.get("stage") else fig
+        fig = style.enlarged(fig, stage.scale()) if stage.on() else fig
         st.plotly_chart(fig, key=key, theme="streamlit", config=CONFIG, alt=heard)
     # Only an open table is sent: a live figure redraws every second.
     box = st.expander("About this figure", key=f"{key}-about", on_change="rerun", type="compact")

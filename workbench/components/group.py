@@ -83,19 +83,20 @@ def edit_rewards(group: OpenGroup, scale: OpenGroup | None) -> None:
     """Which rollouts have reward 1, the advantages that follow, the gradient that is measured, the rollouts."""
     actual = [i + 1 for i, r in enumerate(group.rewards) if r == 1.0]
     graded = [i + 1 for i, r in enumerate(group.rewards) if r is not None]
-    left, right = st.columns([3, 1], vertical_alignment="bottom")
     # The key holds run and prompt: another prompt starts from its own rewards.
-    chosen = left.pills(
+    chosen = st.pills(
         "Rollouts with reward 1: edit it, and ask what if",
         graded,
         default=actual,
         selection_mode="multi",
         key=f"cliffs-rewards-{group.run.id}-{group.problem.id}",
     )
+    left, right = st.columns(2, vertical_alignment="bottom")
     form = right.selectbox("Advantage", [a.value for a in Advantage], key="cliffs_advantage", **LINKED)
     rewards = tuple(None if r is None else float(i + 1 in chosen) for i, r in enumerate(group.rewards))
     edited = rewards != group.rewards
-    rollouts.reward_squares(rewards)
+    with left:
+        rollouts.reward_squares(rewards)
     show_gradients(group, form, rewards if edited else None, scale)
     cards = rollouts.cards_of(group.rows, advantages(rewards, Advantage(form)))
     by_hand = [None if a == b else a for a, b in zip(rewards, group.rewards, strict=True)]
@@ -111,17 +112,15 @@ def show_gradients(
     if edited is not None:
         asked["edited"] = request.ask_once("gradient-edited", gradient_payload(group, form, edited))
     if scale is not None and scale.problem.id != group.problem.id:
-        words = f"mixed {scale.row['correct']:.0f} of {scale.row['graded']:.0f}"
+        words = f"mixed, {scale.row['correct']:.0f} of {scale.row['graded']:.0f}"
         asked[words] = request.ask_once("gradient-mixed", gradient_payload(scale, form, scale.rewards))
 
-    st.caption("Measured gradient norm of the group")
+    st.markdown("Measured gradient norm of the group")
 
     def draw() -> None:
         for column, (title, question) in zip(st.columns(len(asked)), asked.items(), strict=True):
             with column:
                 show_norm(title, question)
-                if title.startswith("mixed"):
-                    st.caption("A mixed prompt of this scan, for scale.")
 
     request.watch(list(asked.values()), draw)
 

@@ -35,6 +35,7 @@ class Request:
     texts: dict[tuple[str, int], str] = field(default_factory=dict)
     result: dict[str, Any] | None = None
     error: str = ""
+    seconds: float = 0.0  # from the question to its answer, as they were read here
 
     @property
     def pending(self) -> bool:
@@ -49,7 +50,7 @@ class Request:
         elif kind == "phase":
             self.phase = str(event["text"])
         elif kind == "done":
-            self.result = event["result"]
+            self.result, self.seconds = event["result"], time.time() - self.asked
         elif kind == "error":
             self.error = str(event["text"])
 

@@ -108,7 +108,7 @@ def rollout_card(card: Card) -> None:
                 st.badge(f"✎ reward {card.edited:.0f}, edited; the verifier says: {card.outcome.value}", color="gray")
         st.html(facts_html(card))
         if card.note:
-            st.caption(card.note)
+            st.text(card.note)
         raw_text(card.text, "(an empty completion)")
 
 

@@ -75,7 +75,7 @@ def existing(run: Run, sibling: str) -> Run | None:
 
 def badge(run: Run, status: Status) -> None:
     symbol, colour = SYMBOLS[status.state]
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"badge-{run.id}"):
         st.badge(f"{symbol} {status.state.value}", color=colour)  # type: ignore[arg-type]
         if run.recorded:
             st.badge("recorded, comes with the project", color="gray")
@@ -225,10 +225,11 @@ def gap(members: list[Run], steps: pd.DataFrame, planned: int) -> None:
 
 def evaluations(members: list[Run], planned: int, metrics: tuple[str, ...]) -> None:
     """Held-out measures over the steps, under what they say."""
-    frame, fig, says = evaluated(evaluations_of(members), members, planned, metrics)
+    frame, fig, says, aloud = evaluated(evaluations_of(members), members, planned, metrics)
     if metrics == MAIN:
         st.html(f'<div class="counts">{cliff_counts(members)}</div>')
-    figure.show(fig, headline=says, note=PASS_NOTE, facts=facts_of(members), frame=frame, key="lab-pass")
+    facts = facts_of(members)
+    figure.show(fig, headline=says, aloud=aloud, note=PASS_NOTE, facts=facts, frame=frame, key="lab-pass")
 
 
 def cliff_counts(members: list[Run]) -> str:
@@ -280,13 +281,16 @@ def panel(what: Panel, frame: pd.DataFrame, facts: str, planned: int) -> None:
     figure.show(fig, headline=what.says(frame), note=what.note, facts=facts, frame=frame, key=f"lab-{what.key}")
 
 
-def evaluation_words(members: list[Run], evals: pd.DataFrame) -> str:
-    """Against λ = 0 at the last step that all of them have evaluated, where there is a pair; else from the base to now."""
+def evaluation_words(members: list[Run], evals: pd.DataFrame) -> tuple[str, str]:
+    """Against λ = 0 at the last step that all of them have evaluated, where there is a pair; else from the base to now. Then the
+    same for a lecture hall: of a pair coverage alone."""
     steps = list(basis.moments(members, "steps"))
-    step = steps[-1] if steps and steps[-1] else None
-    metrics = (tradeoff.coverage(members), "pass@1", "cliff")
-    paired = tradeoff.differences(members, step, metrics) if step and len(members) > 1 else pd.DataFrame()
-    return headlines.evaluations(evals, paired, f"step {step}")
+    step, wide = steps[-1] if steps and steps[-1] else None, tradeoff.coverage(members)
+    paired = (
+        tradeoff.differences(members, step, (wide, "pass@1", "cliff")) if step and len(members) > 1 else pd.DataFrame()
+    )
+    one = paired[paired["metric"] == wide] if len(paired) else paired
+    return headlines.evaluations(evals, paired, f"step {step}"), headlines.one_change(one, f"step {step}")
 
 
 def evaluations_of(members: list[Run]) -> list[tuple[str, str, list[Any]]]:
@@ -300,11 +304,11 @@ def evaluations_of(members: list[Run]) -> list[tuple[str, str, list[Any]]]:
 @st.cache_resource(show_spinner=False, max_entries=20)
 def evaluated(
     key: list[tuple[str, str, list[Any]]], _members: list[Run], planned: int, metrics: tuple[str, ...]
-) -> tuple[pd.DataFrame, go.Figure, str]:
+) -> tuple[pd.DataFrame, go.Figure, str, str]:
     """The evaluations as a frame, drawn and in words, until there is another one: a look comes each second, they come each
     few minutes. Took a third of a look; nothing of it is ever changed."""
     frame = together(catalog.evals_frame, _members)
-    return frame, live.pass_at(frame, metrics, planned), evaluation_words(_members, frame)
+    return frame, live.pass_at(frame, metrics, planned), *evaluation_words(_members, frame)
 
 
 def together(read: Callable[[Run], pd.DataFrame], members: list[Run]) -> pd.DataFrame:

@@ -57,20 +57,38 @@ def roll_out(setup: Setup) -> request.Request | None:
     if held is not None and held["problem"]["id"] != setup.problem.id:
         forget()  # never one problem's rollouts under another's name
     with st.container(horizontal=True, vertical_alignment="center"):
-        if st.button("Roll out", type="primary", key="side_start"):
+        new = st.button("Roll out", type="primary", key="side_start")
+        if "side_asked" in st.session_state and not setup.greedy:
+            new |= st.button("Draw again", key="side_again", on_click=next_seed, args=(setup.seed,))
+        if new:
             request.drop("rollouts")
             st.session_state["side_asked"] = question
         link_box("side")
         st.caption(escape(setup.line), width="content")
         asked, kept = st.session_state.get("side_asked"), recorded()
-        if asked is None and request.canonical(kept.payload) == request.canonical(question):
+        same = request.canonical(kept.payload) == request.canonical(question)
+        if asked is None and same:
             st.badge("recorded: these rollouts come with the project", color="gray")
             return kept
-    if asked is None:
-        return None
+        if asked is None:
+            return None
+        answer = request.ask_once("rollouts", asked)
+        if answer.result is not None and not answer.error:
+            again = ": the recorded ones again" if texts(answer) == texts(kept) else ""
+            st.badge(f"written here in {answer.seconds:.1f} s, seed {asked['seed']}{again}", color="blue")
     if request.canonical(asked) != request.canonical(question):
         st.caption("The settings have changed since these rollouts were asked for: roll out again to use them.")
-    return request.ask_once("rollouts", asked)
+    return answer
+
+
+def texts(asked: request.Request) -> list[list[str]]:
+    """What each side wrote."""
+    return [[r["text"] for r in (asked.result or {})[side]["rollouts"]] for side in asked.payload["sides"]]
+
+
+def next_seed(seed: int) -> None:
+    """Callback: before the page is drawn, since a widget's value can be set no later."""
+    st.session_state["side_seed"] = seed + 1
 
 
 def recorded() -> request.Request:

@@ -7,9 +7,12 @@ import streamlit as st
 
 from hdpo.record.folder import Run
 from hdpo.records import Outcome
-from workbench.components.rollouts import cards_of, raw_text, rollout_list
+from workbench.components.rollouts import cards_of, grouped, raw_text, rollout_list
 from workbench.data import catalog
+from workbench.data.explore import acceptance, graded
+from workbench.figures import headlines
 from workbench.figures.cliffs import REGIMES
+from workbench.state import escape
 
 KINDS = [kind.value for kind in REGIMES]
 
@@ -28,24 +31,40 @@ def browse(members: list[Run]) -> None:
             "No rollouts are kept here yet: those of a step appear when it is finished, and recorded runs come without."
         )
         return
-    step = st.select_slider("Step", steps, steps[-1], key="lab_step") if len(steps) > 1 else steps[0]
+    pick, regime, prompt = st.columns([3, 3, 4], vertical_alignment="bottom")
+    step = pick.select_slider("Step", steps, steps[-1], key="lab_step") if len(steps) > 1 else steps[0]
     frame = catalog.step_rollouts(member, step)
     groups = group_labels(frame)
-    kinds = st.pills("Regime", KINDS, selection_mode="multi", key="lab_kinds")
+    kinds = regime.pills("Regime", KINDS, selection_mode="multi", key="lab_kinds")
     wanted = [i for i in groups if not kinds or frame.loc[frame["problem_id"] == i, "kind"].iloc[0] in kinds]
     if not wanted:
         st.caption("No prompt of this step is of that kind.")
         return
-    chosen_id = st.selectbox("Prompt", wanted, format_func=lambda i: groups[i], key="lab_prompt")
-    rows = frame[frame["problem_id"] == chosen_id]
+    chosen_id = prompt.selectbox("Prompt", wanted, format_func=lambda i: groups[i], key="lab_prompt")
+    group(frame[frame["problem_id"] == chosen_id])
+
+
+def group(rows: pd.DataFrame) -> None:
+    """The problem, what the filter made of it, and both sides' rollouts, equal ones once."""
     raw_text(str(rows.iloc[0]["problem"]))
-    for role in ("student", "privileged"):
-        some = rows[rows["role"] == role]
-        if not some.empty:
-            st.subheader(
-                "Student's rollouts" if role == "student" else "Privileged rollouts (those correct are distilled)"
-            )
-            rollout_list(cards_of(some), columns=2)
+    student, peeks = (rows[rows["role"] == role] for role in ("student", "privileged"))
+    says = headlines.filtered(str(rows.iloc[0]["kind"]), graded(outcomes_of(student)), outcomes_of(peeks))
+    st.markdown(f"#### {escape(says)}", anchors=False)
+    if peeks.empty:
+        rollout_list(grouped(cards_of(student)), columns=2)
+        return
+    notes = [acceptance(Outcome(r["outcome"]), int(r["tokens"]))[1] for r in peeks.to_dict("records")]
+    left, right = st.columns(2)
+    with left:
+        st.markdown("**Without the solution (student)**")
+        rollout_list(grouped(cards_of(student)))
+    with right:
+        st.markdown("**With it (privileged)**")
+        rollout_list(grouped(cards_of(peeks, notes=notes)))
+
+
+def outcomes_of(rows: pd.DataFrame) -> list[Outcome]:
+    return [Outcome(o) for o in rows["outcome"]]
 
 
 def group_labels(frame: pd.DataFrame) -> dict[str, str]:

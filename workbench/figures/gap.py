@@ -43,12 +43,12 @@ def over_training(probe: pd.DataFrame, noise: float | None = None) -> go.Figure:
     rows = probe[probe["metric"] == "kl_drifting"] if not probe.empty else probe
     if rows.empty:
         return style.nothing("The probe set has not been measured yet.")
-    looks, series = style.run_looks(probe), []
+    looks, series, both = style.run_looks(probe), [], rows["on"].nunique() > 1
     for label, of_run in style.by_run(rows.sort_values("step")):
         for on, dash, end in (("privileged", "solid", ""), ("own", "dash", "-open")):
             some, look = of_run[of_run["on"] == on], looks[label]
             drawn = replace(look, dash=dash, symbol=look.symbol.removesuffix("-open") + end)
-            name = f"{label} {on}".strip()
+            name = f"{label} {on}".strip() if both or not label else label
             series += [Series(name, some["step"], some["value"], drawn, some["low"], some["high"])] if len(some) else []
     if noise is not None:
         ends = rows["step"].agg(["min", "max"])

@@ -9,9 +9,11 @@ This file is long: one sentence a figure, in one voice.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
+from hdpo.records import Outcome
 from workbench.figures.gap import bound_facts, position_means
 from workbench.figures.live import SIGNAL
 from workbench.figures.style import by_run
@@ -132,6 +134,26 @@ def harm(steps: pd.DataFrame) -> str:
     )
 
 
+def filtered(kind: str, student: tuple[int, int], peeks: Sequence[Outcome]) -> str:
+    """What the R = 1 filter made of one prompt of a step. student: (correct, graded).
+
+    >>> filtered("cliff", (0, 8), [Outcome.CORRECT] * 3 + [Outcome.WRONG])
+    'Without the solution 0 of 8 are right; with it 3 of 4: these are kept and distilled, 1 is thrown away.'
+    >>> filtered("mixed", (3, 8), [])
+    'Without the solution 3 of 8 are right: mixed, so GRPO learns from it, and nothing is distilled.'
+    """
+    own = f"Without the solution {student[0]} of {student[1]} are right"
+    if not peeks:
+        why = {"mixed": "so GRPO learns from it", "solved": "so GRPO learns nothing more"}.get(kind, "not tried")
+        return f"{own}: {kind}, {why}, and nothing is distilled."
+    kept = sum(o.is_correct for o in peeks)
+    if not kept:
+        return f"{own}; with it none of {len(peeks)}: all are thrown away, and nothing is distilled."
+    lost = len(peeks) - kept
+    gone = f", {lost} {'is' if lost == 1 else 'are'} thrown away" if lost else ""
+    return f"{own}; with it {kept} of {len(peeks)}: {'this is' if kept == 1 else 'these are'} kept and distilled{gone}."
+
+
 # --- evaluations ------------------------------------------------------------------------------------------------------
 
 
@@ -157,6 +179,12 @@ def against_grpo(arm: str, rows: pd.DataFrame, when: str) -> str:
     return f"{arm} against λ = 0 at {when}, in points: {joined(said)} ({first['n_problems']:.0f} problems, {seeds})."
 
 
+def one_change(differences: pd.DataFrame, when: str) -> str:
+    """One difference an arm, to be read from the last row; "" without any."""
+    said = [f"{row['metric']} {points_of(row)} points with {row['arm']}" for row in differences.to_dict("records")]
+    return f"Against λ = 0 at {when}: {joined(said)}." if said else ""
+
+
 def coverage_first(metric: str) -> tuple[int, int]:
     """
     >>> sorted(["cliff", "pass@1", "greedy", "pass@8"], key=coverage_first)
@@ -167,7 +195,7 @@ def coverage_first(metric: str) -> tuple[int, int]:
     return kind, -int(k) if k.isdigit() else 0
 
 
-def points_of(row: pd.Series) -> str:
+def points_of(row: pd.Series | dict[str, Any]) -> str:
     """A difference with its interval; the minus sign is one.
 
     >>> points_of(pd.Series({"value": -0.02, "low": -0.031, "high": -0.009}))
@@ -239,7 +267,8 @@ def by_hand(steps: pd.DataFrame, lam: float, size: float) -> str:
     )
     grpo = "GRPO alone moves nothing" if at["norm_grpo"][lam] == 0 else f"GRPO alone takes it to {alone}"
     was, now = (f"{at[f'mean_logp_{when}'][lam]:.2f}".replace("-", "−") for when in ("before", "after"))
-    trace = f"The whole trace goes from {was} to {now} nats a token."
+    moves = "goes" if at["mean_logp_after"][lam] >= at["mean_logp_before"][lam] else "falls, by too long a step,"
+    trace = f"The whole trace {moves} from {was} to {now} nats a token."
     return f"Right token {before}: a step of α = {size:g} at λ = {lam:g} takes it to {both}; {grpo}. {trace}"
 
 
@@ -264,6 +293,18 @@ def gap(probe: pd.DataFrame) -> str:
     until = int(rows["step"].max())
     when = f"step 0 to {until}" if until else "before training"
     return f"Gap on privileged traces in nats per token, {when}: {joined(parts)}."
+
+
+def gap_left(probe: pd.DataFrame) -> str:
+    """The same for a lecture hall: which share of the gap before training is left."""
+    rows = probe[(probe["on"] == "privileged") & (probe["metric"] == "kl_drifting")] if len(probe) else probe
+    parts, until = [], 0
+    for label, some in by_run(rows.sort_values("step")) if len(rows) else ():
+        first, last = some.iloc[0], some.iloc[-1]
+        until = max(until, int(last["step"]))
+        if last["step"] > first["step"] and first["value"] > 0:
+            parts.append(with_label(per_cent(last["value"] / first["value"]), label))
+    return f"What is left of the gap at step {until}: {joined(parts)}." if parts else ""
 
 
 def trace(tokens: pd.DataFrame, before: int, after: int) -> str:

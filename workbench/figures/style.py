@@ -219,21 +219,24 @@ def dressed(height: int) -> dict[str, Any]:
     }
 
 
-STAGE = 1.45  # from TEXT to the 20 pixels that the last row of a lecture hall reads; also in `workbench/stage.css`
+STAGE = (
+    1.45  # from TEXT to the 20 pixels that the last row of a lecture hall reads, on 1920 × 1080; also in `web/stage.js`
+)
 
 
-def enlarged(fig: go.Figure) -> go.Figure:
-    """The same figure for a lecture hall: texts, margins and height, not its marks."""
+def enlarged(fig: go.Figure, scale: float = STAGE) -> go.Figure:
+    """The same figure for a lecture hall: texts and margins, not its marks. The page's own zoom makes its room larger; there is a
+    little more height to fill."""
     layout = fig.to_dict()["layout"]
 
     def grow(node: Any) -> Any:
         if isinstance(node, dict):
-            return {k: round(v * STAGE) if k == "size" else grow(v) for k, v in node.items()}
+            return {k: round(v * scale) if k == "size" else grow(v) for k, v in node.items()}
         return [grow(v) for v in node] if isinstance(node, list | tuple) else node
 
     layout = grow(layout)
-    layout["height"] = round(layout["height"] * STAGE)
-    layout["margin"] = {side: round(room * STAGE) for side, room in layout["margin"].items()}
+    layout["height"] = round(layout["height"] * 1.1)
+    layout["margin"] = {side: round(room * scale) for side, room in layout["margin"].items()}
     return go.Figure({"data": fig.data, "layout": layout})
 
 

@@ -4,7 +4,7 @@ const WIDE = 320, ROW = 44, HIGH = 110
 
 export default function draw({ data, parentElement }) {
   const root = parentElement.querySelector(".picture")
-  root.at ??= data.at // what the reader chose outlives a drawing
+  if (String(root.begun) !== String(data.at)) root.at = root.begun = data.at // what the reader chose outlives a drawing
   const norms = make("div"), trace = make("div"), said = make("output")
   const paint = () => {
     const [l, s] = root.at
@@ -41,7 +41,7 @@ function bars(data, l) {
 // A column a token: grey as it was, coloured as it is after the step. ▼ the right token, a line under the answer's.
 function strip(data, after, colour) {
   const step = WIDE / data.pieces.length, bottom = HIGH + 22
-  const height = { viewBox: `0 0 ${WIDE} ${bottom + 22}`, role: "img", "aria-label": "Probability of each token of the trace, before and after" }
+  const height = { viewBox: `0 0 ${WIDE} ${bottom + 26}`, role: "img", "aria-label": "Probability of each token of the trace, before and after" }
   const svg = mark("svg", height)
   data.pieces.forEach((piece, i) => {
     const bar = (p, x, width, fill) => mark("rect", { x: i * step + x, y: bottom - p * HIGH, width, height: p * HIGH, fill })
@@ -58,10 +58,10 @@ function strip(data, after, colour) {
 function sentence(data, l, s) {
   const after = data.after[l][s], both = (f) => `${f(data.before)} → ${f(after)}`
   const answer = (p) => percent(data.answer.reduce((all, i) => all * p[i], 1)), token = (p) => percent(p[data.right])
-  const mean = (p) => signed(p.reduce((sum, x) => sum + Math.log(x), 0) / p.length)
+  const mean = (p) => p.reduce((sum, x) => sum + Math.log(x), 0) / p.length, worse = mean(after) < mean(data.before) - 1e-6
   const angle = data.cosine === null ? "" : ` Cosine between both gradients ${signed(data.cosine)}.`
   const words = [`right token ${data.pieces[data.right]} (▼) ${both(token)}`, `answer, its working given, ${both(answer)}`]
-  return `${words.join("; ")}; whole trace ${both(mean)} nats a token.${angle}`
+  return `${words.join("; ")}; whole trace ${both((p) => signed(mean(p)))} nats a token${worse ? ": too long a step" : ""}.${angle}`
 }
 
 const percent = (p) => `${(100 * p).toFixed(1)} %`
