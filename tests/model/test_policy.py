@@ -300,7 +300,7 @@ def test_a_cut_checkpoint_is_told(tmp_path) -> None:
 
 
 def test_a_plain_model_keeps_a_layers_input_alone_and_has_the_same_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hdpo.model.policy.FlatModel.of", lambda model: None)
+    monkeypatch.setattr("hdpo.model.policy.FlatModel.of", lambda model: (None, "for this test"))
     gradients, kept = [], []
     for again in (True, False):
         policy = random_policy()

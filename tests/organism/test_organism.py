@@ -126,7 +126,7 @@ def test_from_level_three_up_no_text_stands_in_two_splits_of_either_mix():
 def test_the_shipped_problem_files_are_those_of_the_seed(tmp_path: Path):
     main(["problems", "--out", str(tmp_path)])
     made = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*.jsonl"))
-    assert len(made) == 6
+    assert len(made) == 9
     for path in made:
         assert (ASSETS / "problems" / path).read_text() == (tmp_path / path).read_text(), path
 
