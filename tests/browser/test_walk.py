@@ -196,9 +196,9 @@ def test_headline_and_main_figure_are_on_the_first_screen(page: sync_api.Page, s
 def download_by(page: sync_api.Page, button: sync_api.Locator) -> sync_api.Download:
     """What a click hands over; while a figure is drawn anew there is nothing, and the button asks for another click."""
     for _ in range(2):
-        with suppress(sync_api.TimeoutError), page.expect_download(timeout=PATIENCE / 3) as download:
-            button.click()
-        if download.is_done():
+        with suppress(sync_api.TimeoutError):
+            with page.expect_download(timeout=PATIENCE / 3) as download:
+                button.click()
             return download.value
     with page.expect_download(timeout=PATIENCE) as download:
         button.click()
