@@ -32,6 +32,7 @@ SHIPPED = (
     "bundled",
     "smollm2",
 )  # models whose names are no paths; both write as their problems do, without being told how
+NEEDED = ("dtype", "max_new_tokens", "learning_rate", "warmup")
 PRESETS = {
     name: Preset(t["help"], settings_in(name), tuple(t.get("differs", ()))) for name, t in TABLES.items() if "help" in t
 }
@@ -46,11 +47,11 @@ def settings_of(name: str, config: Any) -> dict[str, Any]:
 
 
 def brought(model: str) -> dict[str, Any]:
-    """What a model sets where nobody chose: nothing the bundled one, its preset the raised one, a wording and room to
-    write any other."""
+    """What a model sets where nobody chose: nothing the bundled one, what it needs of its preset the raised one, a wording
+    and room to write any other."""
     if model not in SHIPPED:
         return OWN_MODEL
-    return {k: v for k, v in PRESETS[model].settings.items() if k != "model"}
+    return {k: v for k, v in PRESETS[model].settings.items() if k in NEEDED}
 
 
 def wording_of(model: str) -> PromptConfig:

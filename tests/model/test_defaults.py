@@ -83,3 +83,13 @@ def test_a_name_that_is_no_checkpoint_says_which_there_are(run: Run, tmp_path: P
     (tmp_path / "empty" / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": "many"}))
     with pytest.raises(BadInput, match="plain LoRA of one rank"):
         following({"adapter": str(tmp_path / "empty")}, TRAIN)
+
+
+def test_the_raised_model_brings_what_it_needs_and_leaves_what_is_chosen_in_a_form() -> None:
+    found, told = following({"model": "smollm2"}, TRAIN)
+    assert found == {"dtype": "bfloat16", "max_new_tokens": 56, "learning_rate": 4e-4, "warmup": 3} and len(told) == 1
+    assert following({"model": "smollm2", "learning_rate": 1e-3}, TRAIN)[0].keys() == {
+        "dtype",
+        "max_new_tokens",
+        "warmup",
+    }
