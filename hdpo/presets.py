@@ -28,10 +28,8 @@ def settings_in(name: str) -> dict[str, Any]:
 
 
 OWN_MODEL = settings_in("own-model")
-SHIPPED = (
-    "bundled",
-    "smollm2",
-)  # models whose names are no paths; both write as their problems do, without being told how
+# Models whose names are no paths; both write as their problems do, without being told how.
+SHIPPED = ("bundled", "smollm2")
 NEEDED = ("dtype", "max_new_tokens", "learning_rate", "warmup")
 PRESETS = {
     name: Preset(t["help"], settings_in(name), tuple(t.get("differs", ()))) for name, t in TABLES.items() if "help" in t

@@ -19,6 +19,7 @@ import streamlit as st
 from hdpo.config import Knob, PromptConfig, SweepConfig, TrainConfig, knobs, replace_knobs
 from hdpo.data.problems import MIXES
 from hdpo.errors import BadInput
+from hdpo.grading.graders import whole as whole_grader
 from hdpo.hub import is_hub_id
 from hdpo.model.defaults import following
 from hdpo.presets import PRESETS, SHIPPED
@@ -281,6 +282,7 @@ def settled(config: TrainConfig) -> TrainConfig:
         source = getattr(config.data, name)
         if source and not source.startswith("bundled:"):
             config = replace_knobs(config, {name: whole(source)})
+    config = replace_knobs(config, {"grader": whole_grader(config.data.grader)})
     plain = {k.path: k.default for k in knobs(TrainConfig())}
     chosen = {k.name: k.default for k in knobs(config) if k.default != plain[k.path]}
     return replace_knobs(config, following(chosen, {k.name for k in knobs(config)})[0])

@@ -85,7 +85,7 @@ def bench_text(b: Mapping[str, Any], config: TrainConfig) -> str:
         ("the limit of a step", f"{b['floor']:.2f} s", away),
         ("memory held", f"{b['memory'] / 1e9:.2f} GB", left),
     ]
-    head = f"{b['device']}, {b['threads']} thread(s), torch {b['torch']}"
+    head = f"{b['device']}, {b['threads']} thread(s), torch {b['torch']}, forward pass: {b['forward']}"
     return f"{head}\n{table(('what', 'measured', 'of'), rows)}"
 
 

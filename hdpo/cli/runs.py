@@ -83,6 +83,7 @@ def show(args: Any) -> int:
     pairs = zip(knobs(config), knobs(type(config)()), strict=True)
     changed = [(k.flag, plain(k.default), plain(d.default)) for k, d in pairs if k.default != d.default]
     words = [result_text(run), f"Command: {facts.get('command') or 'none noted'}"]
+    words += [f"Forward pass: {facts['forward']}"] if "forward" in facts else []
     words += [f"Note: {run.note}"] if run.note else []
     words += facts["damage"] or ["Nothing is damaged."]
     words += [table(("setting", "value", "default"), changed) if changed else "All settings at their defaults."]

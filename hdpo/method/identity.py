@@ -24,13 +24,14 @@ Problems = Sequence[Problem]
 def pin_fingerprint(
     writer: RunWriter, config: Config, policy: Policy, measured: Problems, training: Problems = ()
 ) -> None:
-    """Note it in the run folder. Raises BadInput where a resumed run would go on with something else."""
+    """Note it in the run folder, and which forward pass computes. Raises BadInput where a resumed run would go on with
+    something else."""
     now, began = fingerprint(config, policy, measured, training), Run(writer.path).fingerprint
     changed, _ = differences(began, now, tuple(asdict(now)))
     if changed:
         found = f"expected what the run began with, found that {spoken(changed)} changed since"
         raise BadInput(f"resume: {found}. Put that back, or start a new run.")
-    writer.pin(fingerprint=asdict(now))
+    writer.pin(fingerprint=asdict(now), forward=policy.forward)
 
 
 def fingerprint(config: Config, policy: Policy, measured: Problems, training: Problems = ()) -> Fingerprint:

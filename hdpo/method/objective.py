@@ -189,9 +189,8 @@ def _grpo_backward(policy: Policy, items: Grpo, objective: ObjectiveConfig, scal
                 entropy = losses.entropy(logits.log_softmax(-1))
             return torch.stack([logp, entropy], -1)
 
-        logp, entropy = over_vocabulary(policy, policy.hidden(batch), per_edge, batch.targets_E)[batch.edges_N].unbind(
-            -1
-        )
+        each = over_vocabulary(policy, policy.hidden(batch), per_edge, batch.targets_E)
+        logp, entropy = each[batch.edges_N].T
         # One update a batch: the old log-probs are these very ones, detached, and the ratio is 1.
         loss = losses.clipped_surrogate(logp, logp.detach(), advantage, clip_eps=objective.clip_eps)
         sums = torch.stack([loss, entropy, (logp.detach() - sampled).abs()]).sum(-1)

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 from transformers.utils import logging
 
 from hdpo.config import ModelConfig
-from hdpo.errors import first_line
+from hdpo.errors import BadInput, first_line
 from hdpo.model.find import Facts, Place, gguf_folder, refused, taken, text_of
 
 LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
@@ -87,6 +88,15 @@ def end_ids(base: Any, tokenizer: Any) -> frozenset[int]:
     return frozenset(i for i in ids if i is not None)
 
 
+def unpacked(file: Path) -> tuple[Any, Any]:
+    """(model in float32, tokenizer) of a GGUF file, as transformers reads them."""
+    how = {**LOCAL, "gguf_file": file.name}
+    with redirect_stderr(io.StringIO()):  # a bar that no setting silences
+        tokenizer = AutoTokenizer.from_pretrained(file.parent, **how)
+        how |= {"dtype": torch.float32, "quantization_config": GgufConfig(dequantize=True)}
+        return AutoModelForCausalLM.from_pretrained(file.parent, **how), tokenizer
+
+
 def converted(place: Place, told: Facts) -> Path:
     """The folder made of a GGUF file: float32, as it was unpacked. Written beside and renamed."""
     folder = gguf_folder(place.folder / place.gguf)
@@ -94,11 +104,9 @@ def converted(place: Place, told: Facts) -> Path:
     if folder.is_dir():
         return folder
     try:
-        with redirect_stderr(io.StringIO()):  # a bar that no setting silences
-            whole = {**LOCAL, "gguf_file": place.gguf}
-            AutoTokenizer.from_pretrained(place.folder, **whole).save_pretrained(aside)
-            whole |= {"dtype": torch.float32, "quantization_config": GgufConfig(dequantize=True)}
-            AutoModelForCausalLM.from_pretrained(place.folder, **whole).save_pretrained(aside)
+        base, tokenizer = unpacked(place.folder / place.gguf)
+        tokenizer.save_pretrained(aside)
+        base.save_pretrained(aside)
         page = f"---\nlicense: {told.licence}\n---\nMade of {place.gguf}.\n"
         (aside / "README.md").write_text(page, encoding="utf-8")
         os.replace(aside, folder)
@@ -109,3 +117,18 @@ def converted(place: Place, told: Facts) -> Path:
         way = "Copy the file again, or name another place with HDPO_CACHE."
         raise refused(f"to turn {place.gguf} into a folder at {folder.parent}", f"'{first_line(e)}'", way) from e
     return folder
+
+
+def choose_device(device: str) -> torch.device:
+    """Raises BadInput for a device that this machine has not."""
+    here = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if device == "auto":
+        device = "cuda" if here["cuda"] else "mps" if here["mps"] else "cpu"
+    if not here[device]:
+        raise BadInput(f"device: expected one that this machine has, found {device!r}. Use auto or cpu.")
+    return torch.device(device)
+
+
+def write_tensors(file: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None) -> None:
+    """As safetensors writes them, but readable by whom the umask lets, and with the system's own errors."""
+    file.write_bytes(save({k: v.contiguous() for k, v in tensors.items()}, metadata))

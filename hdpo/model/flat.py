@@ -61,7 +61,7 @@ class FlatWeights:
 @dataclass(frozen=True)
 class FlatModel:
     """A decoder behind an adapter. base: without it. turn: (context, head_dim / 2) complex. folds: whether the adapter
-    goes into the weights. row: how many tokens of one prompt may share a row in training."""
+    goes into the weights."""
 
     causal: Any
     base: FlatWeights
@@ -113,7 +113,8 @@ class FlatModel:
 
     @property
     def row(self) -> int:
-        """Attention within a row of as many tokens as the model is wide costs a sixth of its dense products."""
+        """Tokens of one prompt that may share a row in training: where they are as many as the model is wide, attention costs
+        a sixth of the dense products."""
         return self.base.embedding.shape[1]
 
     @property
@@ -206,7 +207,8 @@ class Within:
 class FlatDecoder:
     """The running sequences of one batch: their keys and values, and who may see what.
 
-    cache: (layers, 2, R, kv heads, room, d), keys before values. bias: (R, 1, 1, …), -inf at padding and ahead. hidden: (R, H), what predicts the first token.
+    cache: (layers, 2, R, kv heads, room, d), keys before values. bias: (R, 1, 1, …), -inf at padding and ahead.
+    hidden: (R, H), what predicts the first token.
     """
 
     def __init__(

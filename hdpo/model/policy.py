@@ -19,14 +19,15 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from hdpo.config import ModelConfig
 from hdpo.errors import BadInput
 from hdpo.model.adapter import DIGEST, WEIGHTS, Adapter, adapter_folder, check_fits, digest, read_adapter, refused
-from hdpo.model.base import end_ids, load_base
+from hdpo.model.base import choose_device, end_ids, load_base, write_tensors
 from hdpo.model.batching import Batch, Trace, collate, parts
+from hdpo.model.fit import ACTIVATION_BYTES
 from hdpo.model.flat import FlatModel, FlatWeights
 
 
@@ -65,6 +66,11 @@ class Policy:
     def small(self) -> bool:
         """Whether calls, not arithmetic, take its time: two things at once, a core each, are then the quickest."""
         return self.flat is not None and self.flat.folds
+
+    @property
+    def forward(self) -> str:
+        """Whose forward pass computes, and why where it is not the flat one."""
+        return f"transformers' own ({self.plain})" if self.plain else "flat"
 
     @property
     def vocabulary(self) -> int:
@@ -148,11 +154,19 @@ class Policy:
 
     def batch(self, traces: Sequence[Trace], tokens: int = sys.maxsize) -> Batch:
         """Laid out for this model; tokens: the budget that `parts` was given."""
-        return collate(traces, self.pad_id, self.device, min(self.flat.row, tokens) if self.flat else 0)
+        return collate(traces, self.pad_id, self.device, self._room(tokens)[1])
 
     def parts(self, traces: Sequence[Trace], tokens: int) -> list[list[int]]:
         """Indices of the traces in micro-batches of at most `tokens` padded tokens (a longer trace stands alone)."""
-        return parts(traces, tokens, min(self.flat.row, tokens) if self.flat else 0)
+        return parts(traces, *self._room(tokens))
+
+    def _room(self, tokens: int) -> tuple[int, int]:
+        """Tokens of a micro-batch and of a shared row. No more than the flat pass keeps for a backward pass: computing its
+        layers again took a third more of an update (SmolLM2, 12 prompts × 8)."""
+        if self.flat is None:
+            return tokens, 0
+        tokens = min(tokens, max(1, ACTIVATION_BYTES // self.flat.kept))
+        return tokens, min(self.flat.row, tokens)
 
     def hidden(self, batch: Batch, weights: Weights = Weights.CURRENT) -> torch.Tensor:
         """(E, hidden size): the last hidden state at each position that predicts an edge."""
@@ -224,21 +238,6 @@ class Policy:
         if not all(t.isfinite().all() for t in tensors.values()):
             raise refused("numbers", f"NaN or infinity {where}")
         set_peft_model_state_dict(self.model, tensors, adapter_name=name)
-
-
-def write_tensors(file: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None) -> None:
-    """As safetensors writes them, but readable by whom the umask lets, and with the system's own errors."""
-    file.write_bytes(save({k: v.contiguous() for k, v in tensors.items()}, metadata))
-
-
-def choose_device(device: str) -> torch.device:
-    """Raises BadInput for a device that this machine has not."""
-    here = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if device == "auto":
-        device = "cuda" if here["cuda"] else "mps" if here["mps"] else "cpu"
-    if not here[device]:
-        raise BadInput(f"device: expected one that this machine has, found {device!r}. Use auto or cpu.")
-    return torch.device(device)
 
 
 _ahead: dict[tuple[ModelConfig, int], Policy] = {}

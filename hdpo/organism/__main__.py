@@ -3,9 +3,11 @@
 import argparse
 from pathlib import Path
 
+from hdpo.config import ScanConfig, replace_knobs
 from hdpo.organism.corpus import Mix
 from hdpo.organism.problems import write_problems
 from hdpo.organism.stories import Raising, story_sets
+from hdpo.presets import settings_of
 
 
 def parser() -> argparse.ArgumentParser:
@@ -74,17 +76,20 @@ def main(arguments: list[str] | None = None) -> None:
     if chosen.command == "pair":
         from hdpo.organism.card import STORIES, real_pair, record, run_all
 
-        run_all(chosen.runs.resolve(), real_pair())
+        run_all(chosen.runs.resolve(), real_pair(), "python -m hdpo.organism pair")
         record(chosen.runs.resolve(), mixes=[STORIES])
         return
-    if chosen.command in ("raise", "gate"):
-        from hdpo.organism import raising
+    if chosen.command == "raise":
+        from hdpo.organism.raising import raise_base
 
-        if chosen.command == "raise":
-            raising.raise_base(chosen.model, chosen.out, Raising(chosen.steps, chosen.seed))
-            return
-        for name, e in raising.gate(chosen.model, story_sets()["test"]).items():
-            print(f"{name}: {e.value:.3f} ({e.low:.3f} to {e.high:.3f}, n {e.n_prompts})")
+        raise_base(chosen.model, chosen.out, Raising(chosen.steps, chosen.seed))
+        return
+    if chosen.command == "gate":
+        from hdpo.organism.gate import gate, table
+
+        scan = ScanConfig()
+        real = replace_knobs(scan, settings_of("smollm2", scan) | {"model": chosen.model})
+        print("\n".join(table(gate(real, story_sets()["test"], 8, 4))))
         return
     from hdpo.organism.pretrain import Schedule, build
 

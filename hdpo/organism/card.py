@@ -19,18 +19,12 @@ from hdpo.config import EvaluateConfig, ScanConfig, SweepConfig, TrainConfig, re
 from hdpo.data.problems import bundled
 from hdpo.errors import BadInput
 from hdpo.evidence import stats
-from hdpo.evidence.stats import Estimate
-from hdpo.grading.verify import VerifierPool
-from hdpo.method.evaluate import prepare
-from hdpo.method.groups import accepted
+from hdpo.organism.gate import gate, table
 from hdpo.organism.problems import MIXES
 from hdpo.presets import settings_of
 from hdpo.record.files import beside, read_json, write_aside
 from hdpo.record.fingerprint import comparison_words, differences
 from hdpo.record.folder import ASSET_RUNS, Run, RunWriter, State, all_runs
-from hdpo.records import GroupKind
-from hdpo.sampling.draws import DrawKey, Purpose
-from hdpo.sampling.protocol import Draw
 from hdpo.work import prepare_libraries
 from hdpo.work.execute import execute
 
@@ -68,11 +62,11 @@ def real_pair() -> tuple[TrainConfig, ...]:
     return SweepConfig(arm, (0.0, arm.objective.lambda_), (0, 1, 2)).members()
 
 
-def run_all(root: Path, wanted: Sequence[TrainConfig]) -> None:
-    """Every one of these runs in `root`. One that is done is kept and one that was broken off goes on, so that this can be
+def run_all(root: Path, wanted: Sequence[TrainConfig], command: str = COMMAND) -> None:
+    """Every one of these runs in `root`, noted as of this command. One that is done is kept and one that was broken off goes on, so that this can be
     killed at any time and called again."""
     known = {r.load_config(): r for r in runs_in(root, "train")}
-    runs = [known.get(c) or Run(RunWriter.create("train", c, root, title(c), COMMAND).path) for c in wanted]
+    runs = [known.get(c) or Run(RunWriter.create("train", c, root, title(c), command).path) for c in wanted]
     waiting = [r.path for r in runs if r.status().state not in (State.DONE, State.RUNNING)]
     print(f"{len(runs) - len(waiting)} of {len(runs)} runs are done or running elsewhere", flush=True)
     context = multiprocessing.get_context("spawn")
@@ -140,24 +134,6 @@ def record(root: Path, into: Path = ASSET_RUNS, mixes: Sequence[str] = tuple(MIX
                 write_aside(checkpoint / "state.json", json.dumps(kept))
 
 
-def gate() -> dict[str, Estimate]:
-    """What the base must show before it ships, on the steep mix's test problems: 16 rollouts a prompt, 8 privileged
-    ones a cliff. Shares of prompts have an exact interval; the pass rate has the cliff as its unit."""
-    problems = bundled("steep", "test")
-    with VerifierPool() as verifier:
-        collector = prepare(ScanConfig(), problems, verifier)
-        groups = collector.collect(problems, Draw(16, DrawKey(0, Purpose.SCAN)))
-        cliffs = [g.problem for g in groups if g.kind is GroupKind.CLIFF]
-        peeked = collector.collect(cliffs, Draw(8, DrawKey(0, Purpose.PRIVILEGED)), privileged=True)
-    rates = [len(accepted([g])) / len(g.rollouts) for g in peeked]
-    return {
-        "mixed prompts (1 to 15 of 16)": stats.share([g.kind is GroupKind.MIXED for g in groups]),
-        "cliff prompts (0 of 16)": stats.share([g.kind is GroupKind.CLIFF for g in groups]),
-        "privileged pass rate on cliffs": stats.mean_value(rates),
-        "cliffs with one accepted of 8": stats.share([r > 0 for r in rates]),
-    }
-
-
 def per_problem(root: Path, mix: str) -> Values:
     """(λ, seed, step) → measure → one value a test problem, the problems in one order. Raises BadInput where the runs did
     not measure the same."""
@@ -218,8 +194,7 @@ def difference_table(values: Values, pairs: Sequence[tuple[float, float, int]]) 
 
 def tables(root: Path) -> str:
     """The measured part of the card, as Markdown."""
-    lines = ["### The gate", "", "| | measured | 95 % interval | n |", "|---|---|---|---|"]
-    lines += [f"| {name} | {e.value:.3f} | {e.low:.3f} to {e.high:.3f} | {e.n_prompts} |" for name, e in gate().items()]
+    lines = ["### The gate", "", *table(gate(ScanConfig(), bundled("steep", "test"), 16, 8))]
     late = ((0.3, 0.0, 60), (3.0, 0.0, 60), (3.0, 0.3, 60))
     pairs = (*late, (0.3, 0.0, 20), *((3.0, 0.3, step) for step in (15, 20, 25, 35)))
     for mix in MIXES:

@@ -13,24 +13,17 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
-from hdpo.config import ModelConfig, PromptConfig, ScanConfig, replace_knobs
-from hdpo.data.prompts import render, student_messages
-from hdpo.evidence import stats
-from hdpo.evidence.stats import Estimate
-from hdpo.grading.verify import VerifierPool
-from hdpo.method.evaluate import prepare
-from hdpo.method.groups import accepted
+from hdpo.config import ModelConfig
+from hdpo.data.prompts import render
 from hdpo.method.objective import over_vocabulary
 from hdpo.model.adapter import WEIGHTS
+from hdpo.model.base import write_tensors
 from hdpo.model.batching import Trace
-from hdpo.model.policy import Policy, load_policy, write_tensors
+from hdpo.model.policy import Policy, load_policy
 from hdpo.model.raised import TEMPLATE
 from hdpo.organism.corpus import Example
 from hdpo.organism.stories import Raising, draw_group, story_sets
 from hdpo.record.files import beside
-from hdpo.records import GroupKind, Problem
-from hdpo.sampling.draws import DrawKey, Purpose
-from hdpo.sampling.protocol import Draw
 
 GROUPS = 9  # prompts a step, some 700 tokens with what is shared counted once
 SAVE_EVERY = 20  # steps
@@ -93,39 +86,3 @@ def backward(policy: Policy, traces: list[Trace], tokens: int) -> float:
             loss.backward()
             total += loss.item()
     return total
-
-
-def gate(model: str, problems: list[Problem], samples: int = 8) -> dict[str, Estimate]:
-    """What the base must show before it ships: mixed prompts and cliffs, a peek that heals them, and *support*: on cliffs
-    the student gives each token of the reference a probability from which a divergence has a gradient. A base without
-    it gave a null."""
-    config = replace_knobs(ScanConfig(), {"model": model, "dtype": "bfloat16", "max_new_tokens": 56})
-    with VerifierPool() as verifier:
-        collector = prepare(config, problems, verifier)
-        groups = collector.collect(problems, Draw(samples, DrawKey(0, Purpose.SCAN)))
-        cliffs = [g.problem for g in groups if g.kind is GroupKind.CLIFF]
-        peeked = collector.collect(cliffs, Draw(4, DrawKey(0, Purpose.PRIVILEGED)), privileged=True)
-        least = support(collector.policy, cliffs, config.prompts)
-    rates = [len(accepted([g])) / len(g.rollouts) for g in peeked]
-    passed = [sum(r.reward == 1.0 for r in g.rollouts) / len(g.rollouts) for g in groups]
-    return {
-        "pass@1": stats.mean_value(passed),
-        f"mixed prompts (1 to {samples - 1} of {samples})": stats.share([g.kind is GroupKind.MIXED for g in groups]),
-        f"cliff prompts (0 of {samples})": stats.share([g.kind is GroupKind.CLIFF for g in groups]),
-        "privileged pass rate on cliffs": stats.mean_value(rates),
-        "cliffs with one accepted of 4": stats.share([r > 0 for r in rates]),
-        "cliffs whose every reference token has 0.1 % or more": stats.share([p >= 1e-3 for p in least]),
-    }
-
-
-@torch.no_grad()
-def support(policy: Policy, problems: list[Problem], prompts: PromptConfig) -> list[float]:
-    """The smallest probability that the student gives a token of each problem's reference solution."""
-    found = []
-    for p in problems:
-        ids = render(policy.tokenizer, student_messages(p, prompts))[1]
-        solution = policy.tokenizer(p.solution, add_special_tokens=False).input_ids
-        batch = policy.batch([Trace(ids, (*solution, policy.tokenizer.eos_token_id))])
-        logp = policy.logits(policy.hidden(batch)).log_softmax(-1)
-        found.append(float(logp.gather(-1, batch.targets_E[:, None]).min().exp()))
-    return found

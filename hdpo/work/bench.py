@@ -61,6 +61,7 @@ def bench(config: TrainConfig) -> dict[str, Any]:
         "memory": memory_held(device),
         "memory_left": torch.cuda.mem_get_info()[0] if device.type == "cuda" else psutil.virtual_memory().available,
         "device": str(device),
+        "forward": policy.forward,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }

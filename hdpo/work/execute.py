@@ -305,7 +305,10 @@ def _tell_as_sweep(
 ) -> None:
     """One member's progress as the sweep's, counted in steps of all members: its time left is that of the members that
     know theirs, and for each of the others what those take in the mean. told: the newest word of each begun or done."""
-    told[path] = p
+    same, told[path] = path in told and told[path].done == p.done, p
+    if same:  # within a step: what all took is what it was
+        report.meanwhile(f"{_title(member)}: {p.phase}", report.last.done)
+        return
     took = {m: sum(row["seconds"] for row in Run(m).metrics("step", "eval")) for m in told}  # over all attempts
     known = [took[m] + (q.seconds_left or 0.0) for m, q in told.items() if q.done and took[m]]
     others = total // member.step.steps - len(known)

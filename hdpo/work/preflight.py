@@ -76,7 +76,7 @@ def check(config: Config) -> None:
         words = f"room for the prompt in the {facts.context} tokens of {model.model}, found {new} new ones"
         raise BadInput(f"max-new-tokens: expected {words}. Lower --max-new-tokens to {facts.context // 2}.")
     if model.device not in ("auto", "cpu"):
-        from hdpo.model.policy import choose_device
+        from hdpo.model.base import choose_device
 
         choose_device(model.device)
     if model.sampler == "vllm" and not model.vllm_url and find_spec("vllm") is None:

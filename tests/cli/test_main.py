@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from hdpo.cli.follow import Bar
 from hdpo.cli.main import main, make_parser
-from hdpo.cli.terminal import Bar
 from hdpo.config import KINDS, TrainConfig, knobs
 from hdpo.presets import INSTRUCT
 from hdpo.record.folder import Run, RunWriter, State

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
+from hdpo.cli.follow import Bar
 from hdpo.cli.main import main
 from hdpo.cli.results import about_steps, result_of, result_text, sentences, step_line
-from hdpo.cli.terminal import Bar
 from hdpo.config import TrainConfig, replace_knobs
 from hdpo.record.folder import Run, RunWriter, State
 from hdpo.record.progress import Progress

@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from hdpo.cli.main import main
+from hdpo.config import ScanConfig, replace_knobs
 from hdpo.record.fingerprint import Fingerprint
 from hdpo.record.folder import Run, RunWriter, State, find_run
 from hdpo.work import jobs
+from hdpo.work.execute import execute
 from tests.fakes import fake_pair, fake_scan_run, fake_train_run
 
 
@@ -184,3 +186,12 @@ def test_what_waits_is_stopped_before_it_is_deleted(root, capsys):
 def test_what_comes_with_the_project_stays(root, capsys):
     recorded = next(r["run"] for r in told(capsys, "runs"))
     assert "comes with the project" in told(capsys, "runs", "delete", recorded, "--yes", code=2)
+
+
+def test_show_says_whose_forward_pass_computed(root, capsys):
+    path = RunWriter.create(
+        "scan", replace_knobs(ScanConfig(), {"limit": 2, "rollouts": 2, "max_new_tokens": 4}), root
+    ).path
+    assert execute(path, resume=False).state is State.DONE
+    assert main(["runs", "show", path.name]) == 0
+    assert "Forward pass: flat" in capsys.readouterr().out
