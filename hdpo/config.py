@@ -5,7 +5,9 @@ A field carries its default and its limits; the docstring beneath it says what i
 This file is long: one schema, never two. Nothing here imports torch.
 """
 
+import json
 import math
+import re
 from enum import Enum
 
 from hdpo.errors import BadInput
@@ -61,6 +63,8 @@ class ModelConfig:
     """LoRA adapter to start from: a peft folder, RUN, RUN@best or RUN@40; empty: the base model. Paper: none."""
     chat_template: str = knob("")
     """File with the chat template (Jinja) in place of the model's own; base models have none."""
+    template_args: str = knob("")
+    """What the chat template is told besides, such as enable_thinking=false; commas between."""
     device: str = knob("auto", options=("auto", "cpu", "cuda", "mps"))
     """Where to compute."""
     processes: int = knob(1, low=1, high=1024)
@@ -80,7 +84,20 @@ class ModelConfig:
     targets: str = knob("all-linear")
     """LoRA target modules: 'all-linear', or names with commas between."""
 
+    def template_settings(self) -> dict[str, object]:
+        """
+        >>> ModelConfig(template_args="enable_thinking=false, style=short").template_settings()
+        {'enable_thinking': False, 'style': 'short'}
+        """
+        pairs = [pair.partition("=") for pair in self.template_args.split(",") if pair.strip()]
+        found = {name.strip(): value.strip() for name, _, value in pairs}
+        if not all(name.isidentifier() and value for name, value in found.items()):
+            wrong = f"expected NAME=VALUE with commas between, found {self.template_args!r}"
+            raise BadInput(f"template-args: {wrong}. Write it as enable_thinking=false.")
+        return {name: literal(value) for name, value in found.items()}
+
     def __post_init__(self) -> None:
+        self.template_settings()
         if self.sampler == "vllm" and self.processes > 1 and not self.vllm_url:
             found = "expected one process, or a vLLM server with --vllm-url, found --processes above 1"
             raise BadInput(f"sampler: {found}. Start `vllm serve` as the README says.")
@@ -126,6 +143,14 @@ class ProblemConfig:
         return found
 
 
+def literal(text: str) -> object:
+    """A value as JSON has it, any other text as it stands."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
 MARKS = ("{problem}", "{reference}")  # filled in; other braces are plain text
 
 
@@ -135,6 +160,8 @@ class PromptConfig:
     """Wording of the student's prompt, with {problem}."""
     privileged: str = knob("{problem}\nReference solution: {reference}")
     """Wording of the privileged prompt x ⊕ y*, with {problem} and {reference}."""
+    system: str = knob("")
+    """System prompt before the user's message, for both; empty: what the chat template writes by itself. Paper: none."""
     information: Information = knob(Information.SOLUTION)
     """What the privileged prompt reveals. Paper: solution."""
     fraction: float = knob(0.5, low=0.01, high=1.0)
@@ -157,6 +184,17 @@ class SamplingConfig:
     """Nucleus; training needs 1. Paper: 1.0."""
     max_new_tokens: int = knob(64, low=1, high=32768)
     """Longest completion, tokens; a longer one counts as truncated. Paper: within 4096."""
+    stop: str = knob("")
+    """Texts that end a completion, commas between; \\n is a line's end, \\, a comma. Paper: none."""
+
+    def stops(self) -> tuple[str, ...]:
+        """
+        >>> SamplingConfig(stop="Question:,\\\\n\\\\n").stops()
+        ('Question:', '\\n\\n')
+        """
+        marks = {"\\n": "\n", "\\t": "\t", "\\,": ",", "\\\\": "\\"}
+        texts = re.findall(r"(?:\\.|[^,\\])+", self.stop)
+        return tuple(re.sub(r"\\.", lambda m: marks.get(m.group(), m.group()), text) for text in texts)
 
 
 @section

@@ -1,15 +1,19 @@
 """λ lab: set up a run, see what it takes and can show, start it alone or beside λ = 0, watch it."""
 
 import json
+from dataclasses import asdict, replace
 from functools import partial
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from hdpo.config import SweepConfig, TrainConfig, to_json
+from hdpo.data.problems import load_problems
+from hdpo.data.prompts import can_show
+from hdpo.hub import is_hub_id
 from hdpo.record.folder import Run, State
 from workbench import columns, forms, launch, state
-from workbench.components import by_hand, fetching, picker, session, stage, verdict
+from workbench.components import by_hand, fetching, picker, session, sides, stage, verdict
 from workbench.data import catalog, estimate, tradeoff
 from workbench.data.glossary import meaning
 
@@ -42,6 +46,24 @@ def before_start(config: TrainConfig, pair: SweepConfig | None) -> None:
             st.caption("Alone:")
             st.code(launch.command_of(config), language=None, wrap_lines=True)
         st.code(json.dumps(to_json(config), indent=1, ensure_ascii=False), language="json", height=420)
+    first_prompts(config)
+
+
+def first_prompts(config: TrainConfig) -> None:
+    """The first training problem's prompts exactly as the model will receive them; asked for only while open."""
+    words = "The prompts of the first problem, exactly as the model receives them"
+    box = st.expander(words, key="lab-prompts", on_change="rerun")
+    if box.open and not is_hub_id(config.data.problems):
+        with box, state.sentences():
+            problem = load_problems(replace(config.data, limit=1), "train").problems[0]
+            shown = ["student", *["privileged"] * can_show(problem, config.prompts.information)]
+            question = {
+                "request": "prompt",
+                "problem": asdict(problem),
+                "prompts": to_json(config.prompts),
+                "sides": shown,
+            }
+            sides.received(question | picker.ModelChoice(config.model).payload())
 
 
 def about_problems(config: TrainConfig, ready: bool) -> None:

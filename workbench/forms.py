@@ -268,7 +268,7 @@ def as_shown(value: Any) -> Any:
 
 
 def default_wording(prefix: str) -> None:
-    """Callback: both wordings back to their defaults."""
+    """Callback: the wordings back to their defaults."""
     for k in WORDING:
         st.session_state[prefix + k.name] = k.default
 

@@ -1,7 +1,7 @@
 """Prompts: the student's, and the privileged x ⊕ y* (Algorithm 1, line 4) with the reference in the user turn.
 
-A prompt is one user message through the tokenizer's own chat template, so a reference can never stand in the
-assistant turn. The privileged information is a choice; two of the choices are wrong on purpose, as controls.
+A prompt is one user message, behind a system prompt where there is one, through the tokenizer's own chat template, so
+a reference can never stand in the assistant turn. The privileged information is a choice; two of the choices are wrong on purpose, as controls.
 """
 
 import math
@@ -25,18 +25,19 @@ TODAY = datetime(2026, 1, 1)  # what a template that writes the date is told: th
 
 
 def student_messages(problem: Problem, prompts: PromptConfig) -> Messages:
-    """One user message with the problem alone."""
-    return _user(prompts.student, {"{problem}": problem.text})
+    """The user's message with the problem alone."""
+    return _messages(prompts, prompts.student, {"{problem}": problem.text})
 
 
 def privileged_messages(problem: Problem, prompts: PromptConfig, reference: str) -> Messages:
-    """One user message with the problem and the reference text that `reference()` chose."""
-    return _user(prompts.privileged, {"{problem}": problem.text, "{reference}": reference})
+    """The user's message with the problem and the reference text that `reference()` chose."""
+    return _messages(prompts, prompts.privileged, {"{problem}": problem.text, "{reference}": reference})
 
 
-def _user(template: str, values: dict[str, str]) -> Messages:
+def _messages(prompts: PromptConfig, template: str, values: dict[str, str]) -> Messages:
+    system = [{"role": "system", "content": prompts.system}] if prompts.system else []
     # One pass: a problem text that itself contains "{reference}" stays as it is.
-    return [{"role": "user", "content": _PLACEHOLDER.sub(lambda mark: values[mark.group()], template)}]
+    return [*system, {"role": "user", "content": _PLACEHOLDER.sub(lambda mark: values[mark.group()], template)}]
 
 
 def render(tokenizer: Any, messages: Messages) -> tuple[str, tuple[int, ...]]:
@@ -52,7 +53,8 @@ def render(tokenizer: Any, messages: Messages) -> tuple[str, tuple[int, ...]]:
         text = str(tokenizer.apply_chat_template(messages, **options))
     except Exception as e:  # a template is a program: it can fail in any way
         mend = "Mend it, or give another with --chat-template FILE"
-        found = f"expected that the model's own writes a user's message, found '{first_line(e)}'"
+        system = " behind a system prompt" * (len(messages) > 1)
+        found = f"expected that the model's own writes a user's message{system}, found '{first_line(e)}'"
         raise BadInput(f"chat template: {found}. {mend}.") from e
     try:
         ids = _ids(tokenizer, text, messages[-1]["content"].strip())

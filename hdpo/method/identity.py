@@ -37,6 +37,7 @@ def pin_fingerprint(
 def fingerprint(config: Config, policy: Policy, measured: Problems, training: Problems = ()) -> Fingerprint:
     """policy: freshly loaded, its adapter the one that the config begins with."""
     prompts, how, template = config.prompts, config.sampling, str(policy.tokenizer.chat_template)
+    stop = f", stop at {' or '.join(map(repr, how.stops()))}" if how.stop else ""
     shown = [prompts.privileged, template, prompts.information.value, str(prompts.fraction)]
     if isinstance(config, ScanConfig):
         samples = f"n {config.rollouts}"
@@ -47,8 +48,8 @@ def fingerprint(config: Config, policy: Policy, measured: Problems, training: Pr
         adapter=adapter_of(policy) if config.model.adapter else "none",
         problems=digest_of_problems(measured),
         split=config.evaluation.eval_split if isinstance(config, TrainConfig) else config.split,
-        wording=digest([prompts.student, template]),
-        sampling=f"T {how.temperature:g}, top-p {how.top_p:g}, at most {how.max_new_tokens} tokens",
+        wording=digest([prompts.student, template, *filter(None, [prompts.system])]),
+        sampling=f"T {how.temperature:g}, top-p {how.top_p:g}, at most {how.max_new_tokens} tokens{stop}",
         samples=samples,
         grader=grader_words(config.data.grader),
         semantics=str(hdpo.SEMANTICS),

@@ -50,6 +50,9 @@ def load_tokenizer(folder: Path, config: ModelConfig) -> Any:
         raise refused(f"a tokenizer that transformers can read in {config.model!r}", found, way) from e
     if config.chat_template:
         tokenizer.chat_template = text_of(Path(config.chat_template).expanduser())
+    if told := config.template_settings():  # in the template itself, so that fingerprints hold them
+        sets = "".join(f"{{%- set {name} = {value!r} -%}}" for name, value in told.items())
+        tokenizer.chat_template = f"{sets}{tokenizer.chat_template}"
     return tokenizer
 
 

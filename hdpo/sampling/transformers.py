@@ -22,6 +22,7 @@ from hdpo.model.policy import Policy
 from hdpo.records import TopK
 from hdpo.sampling.draws import uniforms
 from hdpo.sampling.protocol import Completion, Draw, OnToken, Prompt
+from hdpo.sampling.stops import Stops
 
 # Rows leave the batch when this share of it has finished: copying the cache for fewer costs more than it saves.
 LEAVE_AT = 0.15
@@ -68,7 +69,7 @@ class PlainDecoder:
 
 class _Batch:
     """B = P · n sequences: the uniform of each token (B, T) float64, and what is gathered: tokens and logprobs (B, T), top-k
-    ids and logprobs (B, T, K). Behind a sequence's end token, and behind what a batch no longer holds, they mean nothing.
+    ids and logprobs (B, T, K), lengths (B,), 0 where it has not ended. Behind a sequence's end its row means nothing.
     """
 
     def __init__(self, policy: Policy, prompts: Sequence[Prompt], how: SamplingConfig, draw: Draw) -> None:
@@ -78,6 +79,7 @@ class _Batch:
         self.uniforms = torch.from_numpy(np.stack(rows)).to("cpu" if device.type == "mps" else device)
         self.tokens = torch.zeros(self.uniforms.shape, dtype=torch.long, device=device)
         self.logprobs = torch.zeros(self.uniforms.shape, device=device)
+        self.lengths, self.stops = torch.zeros_like(self.tokens[:, 0]), Stops(policy.tokenizer, how.stops())
         shape = *self.uniforms.shape, min(draw.topk, policy.vocabulary)
         self.ids, self.best = torch.zeros(shape, dtype=torch.int32, device=device), torch.zeros(shape, device=device)
 
@@ -96,7 +98,12 @@ class _Batch:
                 for b, x in zip(place[running].tolist(), token[running].tolist(), strict=True):
                     on_token(b // n, b % n, x)
             policy.between(left)
-            running = running & (token[:, None] != ends).all(-1)
+            ended = torch.isin(token, ends)
+            if self.stops.texts:
+                rows = self.tokens[place, max(0, t + 1 - self.stops.window) : t + 1]
+                ended |= torch.tensor(self.stops.hit(rows.tolist()), device=ended.device)
+            self.lengths[place[running & ended]] = t + 1
+            running = running & ~ended
             left = int(running.sum())
             if left == 0 or t == new - 1:
                 break
@@ -105,7 +112,7 @@ class _Batch:
                 token, place, running = token[kept], place[kept], running[kept]
                 decoder.keep(kept)
             hidden = decoder.step(token)
-        return self._completions(ends)
+        return self._completions()
 
     def _decoder(self) -> PlainDecoder | FlatDecoder:
         policy, n, prompts = self.policy, self.draw.n, [p.ids for p in self.prompts]
@@ -132,17 +139,15 @@ class _Batch:
             self.ids[place, t], self.best[place, t] = best.indices.int(), best.values
         return token
 
-    def _completions(self, ends: torch.Tensor) -> list[Completion]:
-        """All of them, each up to its end token, on the CPU."""
-        is_end = torch.isin(self.tokens, ends)
-        ended = is_end.any(-1).tolist()
-        lengths = torch.where(is_end.any(-1), is_end.int().argmax(-1) + 1, self.tokens.shape[1]).tolist()
+    def _completions(self) -> list[Completion]:
+        """All of them, each up to its end, on the CPU."""
         tokens, logprobs, name = self.tokens.tolist(), self.logprobs.tolist(), self.policy.name_of(self.draw.weights)
         ids, best = self.ids.cpu().numpy(), self.best.cpu().numpy()
         found = []
-        for b, t in enumerate(lengths):
+        for b, length in enumerate(self.lengths.tolist()):
+            t = length or len(tokens[b])
             topk = TopK(ids[b, :t].copy(), best[b, :t].copy(), name) if self.draw.topk else None
-            found.append(Completion(tuple(tokens[b][:t]), tuple(logprobs[b][:t]), not ended[b], topk))
+            found.append(Completion(tuple(tokens[b][:t]), tuple(logprobs[b][:t]), not length, topk))
         return found
 
 

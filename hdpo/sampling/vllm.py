@@ -22,6 +22,7 @@ from hdpo.model.fit import CHUNK_ELEMENTS
 from hdpo.model.policy import Policy, Weights
 from hdpo.sampling.draws import generator
 from hdpo.sampling.protocol import Completion, Draw, OnToken, Prompt
+from hdpo.sampling.stops import Stops
 from hdpo.sampling.vllm_engines import NUMBERS, Adapter, How, LocalEngine, Request, ServerEngine
 
 CHECKED = 8  # completions that are read again after a change of weights
@@ -64,6 +65,7 @@ class VllmSampler:
         if fresh:
             some = slice(None, None, max(1, len(requests) // CHECKED))
             self._check(requests[some], found[some], draw.weights)
+        found = [Stops(self.policy.tokenizer, how.stops()).cut(c) for c in found]  # engines here know tokens alone
         if on_token is not None:
             for i, c in enumerate(found):
                 for token in c.token_ids:

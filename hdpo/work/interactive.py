@@ -167,8 +167,8 @@ def _info(ask: Ask) -> dict[str, Any]:
 
 
 def _prompt(ask: Ask) -> dict[str, Any]:
-    """All prompts exactly as the model receives them; lengths in tokens."""
-    rendered = {side: ask.prompt(side) for side in SIDES}
+    """Each side's prompt exactly as the model receives it; lengths in tokens."""
+    rendered = {side: ask.prompt(side) for side in SIDES if side in ask.get("sides", list)}
     return {
         **{f"{side}_text": text for side, (text, _) in rendered.items()},
         **{f"{side}_tokens": len(ids) for side, (_, ids) in rendered.items()},

@@ -15,13 +15,14 @@ from typing import Any
 
 import psutil
 
-from hdpo.config import ModelConfig, SweepConfig, TrainConfig, model_of
-from hdpo.data.problems import BUNDLED, MOST_COUNTED, sides
+from hdpo.config import Information, ModelConfig, SweepConfig, TrainConfig, model_of
+from hdpo.data.problems import BUNDLED, MOST_COUNTED, load_problems, sides
+from hdpo.data.prompts import can_show, privileged_messages, reference, render, student_messages
 from hdpo.errors import BadInput, HdpoError
 from hdpo.evidence.stats import FEWEST
 from hdpo.hub import is_hub_id
 from hdpo.model import fit
-from hdpo.model.find import Facts, cached, known
+from hdpo.model.find import Facts, Place, cached, find, known
 from hdpo.presets import PRESETS
 from hdpo.record.folder import Run, all_runs
 
@@ -42,6 +43,10 @@ def plan(config: fit.Config, preset: str | None, command: str) -> dict[str, Any]
         parts.append(f"Time: {f'about {words(how_long.seconds)}. ' if how_long.seconds else ''}{how_long.source}")
     one, need = shlex.join(without(shlex.split(command))), fit.need(config, found)
     commands = [f"{one} --device cuda", f"{one} --device cuda --processes 8"]
+    prompts = received(config)
+    for side, text in prompts.items():
+        said = [f"  | {line}" for line in text.splitlines()]
+        parts += ["", f"The {side} prompt of the first problem, exactly as the model receives it:", *said]
     parts += ["", *memory_words(config, found), "", "Commands:", f"  1 GPU:  {commands[0]}", f"  8 GPUs: {commands[1]}"]
     return {
         "text": "\n".join(parts),
@@ -52,6 +57,7 @@ def plan(config: fit.Config, preset: str | None, command: str) -> dict[str, Any]
         "memory_bytes": need.total if need else None,
         "memory_here": fit.memory_here(model.device)[1],
         "differs": differs,
+        "prompts": prompts,
         "commands": commands,
     }
 
@@ -80,6 +86,26 @@ def model_words(config: fit.Config, found: Facts | None) -> str:
             where = "In the cache."
         said += f". {where}"
     return said
+
+
+def received(config: fit.Config) -> dict[str, str]:
+    """The first problem's prompts, by side; none where model or problems would have to be fetched or converted first."""
+    inner: Any = config.train if isinstance(config, SweepConfig) else config
+    model, prompts, trained = inner.model, inner.prompts, isinstance(inner, TrainConfig)
+    place = None
+    with suppress(BadInput):
+        place = Place(cached(model.model, model.revision)) if is_hub_id(model.model) else find(model.model)
+    if place is None or place.gguf or is_hub_id(inner.data.problems):
+        return {}
+    from hdpo.model.base import load_tokenizer  # torch, for this alone
+
+    problem = load_problems(replace(inner.data, limit=1), "train" if trained else inner.split).problems[0]
+    tokenizer = load_tokenizer(place.folder, model)
+    texts = {"student's": render(tokenizer, student_messages(problem, prompts))[0]}
+    if trained and prompts.information is not Information.WRONG_OTHER and can_show(problem, prompts.information):
+        shown = reference(problem, prompts.information, prompts.fraction)
+        texts["privileged"] = render(tokenizer, privileged_messages(problem, prompts, shown))[0]
+    return texts
 
 
 def work(config: fit.Config) -> dict[str, int]:

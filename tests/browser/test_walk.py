@@ -156,6 +156,8 @@ def test_scan_then_side_by_side_then_a_training_then_tradeoff(page: sync_api.Pag
 
     small = "lab_steps=2&lab_prompts_per_step=4&lab_rollouts=4&lab_privileged_rollouts=2&lab_eval_problems=8&lab_probe_cliffs=2"
     visit(page, server, f"lambda_lab?{small}")
+    page.get_by_text("The prompts of the first problem").click()
+    page.locator(".st-key-lab-prompts").get_by_text("Reference solution: ").wait_for(timeout=PATIENCE)
     page.locator(".st-key-lab_start button").click()
     page.get_by_text(re.compile(r"\bdone\b", re.I)).first.wait_for(timeout=PATIENCE)
     settled(page)

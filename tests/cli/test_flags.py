@@ -12,10 +12,21 @@ from hdpo.config import EvaluateConfig, ScanConfig, SweepConfig, TrainConfig, kn
 from hdpo.errors import BadInput
 from hdpo.work.preflight import changed, idle, refuse_idle
 
-MODEL = ["model", "revision", "adapter", "chat_template", "device", "dtype", "rank", "alpha", "targets"]
+MODEL = [
+    "model",
+    "revision",
+    "adapter",
+    "chat_template",
+    "template_args",
+    "device",
+    "dtype",
+    "rank",
+    "alpha",
+    "targets",
+]
 SEVERAL = ["processes", "sampler", "vllm_url", "vllm_memory"]
 DATA = ["problems", "grader", "columns", "sources", "limit", "split_seed", "validation_share", "validation_problems"]
-STUDENT = ["student", "temperature", "top_p", "max_new_tokens"]
+STUDENT = ["student", "system", "temperature", "top_p", "max_new_tokens", "stop"]
 PRIVILEGED = ["privileged", "information", "fraction"]
 MEASURE = ["eval_problems", "eval_samples", "ks"]
 OBJECTIVE = ["teacher", "divergence", "topk", "advantage", "clip_eps"]

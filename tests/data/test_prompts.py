@@ -43,6 +43,14 @@ def tokenizer():
     return fast
 
 
+def test_a_system_prompt_stands_before_the_users_message_of_both(tokenizer):
+    told = replace(PLAIN, system="Be terse: {problem}")
+    for messages in (student_messages(SUM, told), privileged_messages(SUM, told, SUM.solution)):
+        text, ids = render(tokenizer, messages)
+        assert text.startswith("<|im_start|>system\nBe terse: {problem}<|im_end|>\n<|im_start|>user\nWhat is 2*3+4*5?")
+        assert tokenizer.decode(ids) == text
+
+
 def test_the_privileged_information():
     assert reference(SUM, Information.ANSWER) == r"\boxed{26}"
     assert reference(SUM, Information.SOLUTION) == SUM.solution

@@ -16,6 +16,7 @@ from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
 from hdpo.config import ModelConfig
+from hdpo.data.prompts import render
 from hdpo.errors import BadInput
 from hdpo.hub import is_hub_id
 from hdpo.model.adapter import digest
@@ -73,6 +74,13 @@ def test_each_model_that_cannot_be_taken_has_its_own_sentence(folder: Path) -> N
     (folder / "chat_template.jinja").write_text(template)
     with pytest.raises(BadInput, match="expected a text in none.jinja"):
         load_policy(ModelConfig(model=str(folder), chat_template="none.jinja"))
+    with pytest.raises(BadInput, match="template-args: expected NAME=VALUE.*enable_thinking=false"):
+        ModelConfig(template_args="enable_thinking")
+    (folder / "chat_template.jinja").write_text("{{ 'think' if enable_thinking else style }}" + template)
+    told = ModelConfig(model=str(folder), template_args="enable_thinking=false, style=it's short")
+    said_by = load_policy(told).tokenizer
+    assert render(said_by, [{"role": "user", "content": "hi"}])[0].startswith("it's short")
+    (folder / "chat_template.jinja").write_text(template)
     kept = (folder / "tokenizer.json").read_bytes()
     (folder / "tokenizer.json").write_text("{")
     assert "expected a tokenizer that transformers can read" in said()

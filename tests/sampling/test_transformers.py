@@ -15,6 +15,7 @@ from hdpo.model.policy import Weights
 from hdpo.sampling import transformers as sampling
 from hdpo.sampling.draws import DrawKey, Purpose
 from hdpo.sampling.protocol import Draw
+from hdpo.sampling.stops import Stops
 from hdpo.sampling.transformers import TransformersSampler, inverse_cdf, nucleus
 from tests.engine import log_probs, prompts_of, random_policy
 
@@ -117,6 +118,27 @@ def test_a_completion_without_end_token_is_truncated(policy) -> None:
         for c in group:
             assert c.truncated == (c.token_ids[-1] not in policy.end_ids)
             assert len(c.token_ids) == 3 or not c.truncated
+
+
+def test_a_stop_text_ends_a_completion_with_the_token_that_completes_it(policy) -> None:
+    """As the whole completion, cut there; the draws of the others stay; and what cuts afterwards (vLLM) finds the same."""
+    read, prompts = policy.tokenizer.decode, prompts_of(policy)
+    how, draw = SamplingConfig(max_new_tokens=12), Draw(4, KEY, topk=3)
+    whole = [c for g in TransformersSampler(policy).sample(prompts, how, draw) for c in g]
+    i = next(i for i, c in enumerate(whole) if len(c.token_ids) > 7)
+    text = read(whole[i].token_ids[2:5])
+    stops = Stops(policy.tokenizer, (text, "never"))
+    escaped = text.replace("\\", "\\\\").replace(",", "\\,").replace("\n", "\\n")
+    stopped = TransformersSampler(policy).sample(prompts, replace(how, stop=f"never,{escaped}"), draw)
+    stopped = [c for g in stopped for c in g]
+    ends = next(t for t in range(1, 6) if text in read(whole[i].token_ids[:t]))
+    assert stopped[i].token_ids == whole[i].token_ids[:ends] and not stopped[i].truncated
+    for short, long in zip(stopped, whole, strict=True):
+        cut = stops.cut(long)
+        assert (short.token_ids, short.truncated) == (cut.token_ids, cut.truncated)
+        assert short.token_ids == long.token_ids[: len(short.token_ids)] and text not in read(short.token_ids[:-1])
+        assert (text in read(long.token_ids)) == (text in read(short.token_ids))
+        assert np.array_equal(short.topk.ids, cut.topk.ids) and len(cut.logprobs) == len(cut.token_ids)
 
 
 def test_tokens_are_told_as_they_appear(policy) -> None:

@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from hdpo.config import ModelConfig, PromptConfig, SamplingConfig, to_json
+from hdpo.config import Information, ModelConfig, PromptConfig, SamplingConfig, to_json
 from hdpo.data.problems import bundled
 from hdpo.errors import BadInput, Stopped
 from hdpo.records import Outcome
@@ -58,7 +58,8 @@ def test_info_names_the_model_and_its_size_without_the_adapter(desk):
 
 
 def test_the_prompt_is_shown_as_the_model_receives_it(desk):
-    shown, _ = ask(desk, "prompt", prompts=to_json(PromptConfig(privileged="{problem} Hint: {reference}")), other=None)
+    told = to_json(PromptConfig(privileged="{problem} Hint: {reference}"))
+    shown, _ = ask(desk, "prompt", prompts=told, other=None, sides=["student", "privileged", "wrong"])
     assert PROBLEM.text in shown["student_text"] and PROBLEM.solution not in shown["student_text"]
     assert f"{PROBLEM.text} Hint: {PROBLEM.solution}" in shown["privileged_text"]
     assert PROBLEM.solution not in shown["wrong_text"]
@@ -68,8 +69,15 @@ def test_the_prompt_is_shown_as_the_model_receives_it(desk):
 
 def test_another_problem_stands_in_the_wrong_prompt_where_one_is_given(desk):
     other = next(p for p in bundled("steep", "validation") if p.answer != PROBLEM.answer)
-    shown, _ = ask(desk, "prompt", other=asdict(other))
+    shown, _ = ask(desk, "prompt", other=asdict(other), sides=["wrong"])
     assert other.solution in shown["wrong_text"]
+
+
+def test_a_problem_without_a_solution_shows_the_sides_that_are_asked_for(desk):
+    bare = asdict(replace(PROBLEM, solution=""))
+    alone = to_json(PromptConfig(information=Information.ANSWER))
+    shown, _ = ask(desk, "prompt", problem=bare, prompts=alone, other=None, sides=["student", "privileged"])
+    assert f"\\boxed{{{PROBLEM.answer}}}" in shown["privileged_text"] and "wrong_text" not in shown
 
 
 def test_what_is_streamed_is_what_is_returned(sampled):
@@ -192,8 +200,8 @@ def test_a_step_by_hand_on_a_cliff_and_beside_another_group(desk, sampled):
     ("request_name", "fields", "words"),
     [
         ("dance", {}, "request: expected one of"),
-        ("prompt", {"problem": None}, "problem: expected dict"),
-        ("prompt", {"problem": {"id": "a"}}, "problem: expected id, text"),
+        ("prompt", {"sides": ["student"], "problem": None}, "problem: expected dict"),
+        ("prompt", {"sides": ["student"], "problem": {"id": "a"}}, "problem: expected id, text"),
         ("rollouts", {"sides": [], "k": 2, "seed": 0}, "at least one rollout"),
         ("lens", {"token_ids": [], "against": "drifting"}, "token_ids: expected"),
         ("lens", {"token_ids": [10**9], "against": "drifting"}, "another model"),

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from hdpo.config import ScanConfig, SweepConfig, TrainConfig, knobs, replace_knobs
-from hdpo.data.problems import sides
+from hdpo.data.problems import bundled, sides
+from hdpo.data.prompts import render, student_messages
 from hdpo.errors import BadInput
 from hdpo.model import fit
 from hdpo.model.find import KNOWN, facts, find
@@ -101,6 +102,16 @@ def test_the_dry_run_of_the_paper_prints_plan_memory_and_commands(tmp_path: Path
     assert "1 GPU:  python -m hdpo train --preset paper --lambda 0.1 --device cuda\n" in said
     assert "8 GPUs: python -m hdpo train --preset paper --lambda 0.1 --device cuda --processes 8" in said
     assert not list(tmp_path.iterdir()), "a dry run leaves nothing behind"
+
+
+def test_a_plan_shows_the_prompts_as_the_model_receives_them() -> None:
+    config = TrainConfig()
+    policy, problem = load_policy(config.model), bundled("steep", "train")[0]
+    found = plan(config, None, "hdpo train")
+    assert found["prompts"]["student's"] == render(policy.tokenizer, student_messages(problem, config.prompts))[0]
+    assert problem.solution in found["prompts"]["privileged"] and "receives it:\n  | " in found["text"]
+    with pytest.raises(BadInput, match="behind a system prompt, found 'This model knows the roles user and assistant"):
+        plan(replace_knobs(config, {"system": "Be terse."}), None, "hdpo train")
 
 
 def test_a_plan_of_what_lies_on_a_hub_says_what_is_not_known() -> None:

@@ -160,14 +160,14 @@ def wording_settings(fitting: PromptConfig) -> PromptConfig:
         fraction = PromptConfig().fraction
         if information is Information.FRACTION:
             fraction = forms.setting(known["fraction"], f"{PAGE}_")
-    student, privileged = forms.settings(forms.WORDING, f"{PAGE}_").values()
-    plain = PromptConfig()
-    untouched = (student, privileged) == (plain.student, plain.privileged)
-    if not untouched:
+    written, plain = forms.settings(forms.WORDING, f"{PAGE}_"), PromptConfig()
+    changed = {name: text for name, text in written.items() if text != getattr(plain, name)}
+    untouched = not changed.keys() & {"student", "privileged"}
+    if changed:
         st.button("Back to the default wording", key="side_wording", on_click=forms.default_wording, args=(f"{PAGE}_",))
     elif fitting != plain:
         st.caption("Untouched, so the wording that this model knows is used instead: see below what it receives.")
-    wording = fitting if untouched else replace(plain, student=student, privileged=privileged)
+    wording = replace(fitting if untouched else plain, **changed)
     return replace(wording, information=information, fraction=fraction)
 
 

@@ -7,6 +7,7 @@ said to be so.
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import streamlit as st
 
@@ -32,7 +33,14 @@ def show_prompts(setup: Setup) -> None:
     box = st.expander("The worked solution, and exactly what the model receives", key="side-prompts", on_change="rerun")
     if not box.open:
         return
-    asked = request.ask_once("prompt", setup.question("prompt"))
+    with box:
+        picker.problem_text(setup.problem)
+        received(setup.question("prompt") | {"sides": list(setup.sides)})
+
+
+def received(question: dict[str, Any]) -> None:
+    """What a request of kind "prompt" is answered with, a column a side."""
+    asked = request.ask_once("prompt", question)
 
     def draw() -> None:
         if asked.error:
@@ -40,14 +48,12 @@ def show_prompts(setup: Setup) -> None:
         elif asked.result is None:
             st.caption(request.waiting_words(asked))
         else:
-            for column, side in zip(st.columns(len(setup.sides)), setup.sides, strict=True):
+            for column, side in zip(st.columns(len(question["sides"])), question["sides"], strict=True):
                 with column:
                     st.caption(f"{TITLES[side]}: {asked.result[f'{side}_tokens']} of {asked.result['context']} tokens")
                     rollouts.raw_text(asked.result[f"{side}_text"])
 
-    with box:
-        picker.problem_text(setup.problem)
-        request.watch([asked], draw)
+    request.watch([asked], draw)
 
 
 def roll_out(setup: Setup) -> request.Request | None:
