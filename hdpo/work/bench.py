@@ -45,7 +45,7 @@ def bench(config: TrainConfig) -> dict[str, Any]:
             evaluation = seconds_of_evaluation(training)
     policy, whole, c = training.learner.policy, [r["seconds"] for r in rows], config.step
     device, parameters = policy.device, weights_of(policy)
-    rate = matrix_rate(policy.causal.config.get_text_config().hidden_size, device)
+    rate = matrix_rate(policy)
     return {
         "steps": STEPS,
         "step": median(whole),
@@ -91,9 +91,13 @@ def weights_of(policy: Policy) -> int:
     return policy.causal.num_parameters() - sum(p.numel() for p in policy.trainable)
 
 
-def matrix_rate(hidden: int, device: torch.device, rows: int = 2048) -> float:
-    """Operations a second in (rows, hidden) × (hidden, 4 · hidden), the best of several."""
-    a, b = torch.randn(rows, hidden, device=device), torch.randn(hidden, 4 * hidden, device=device)
+def matrix_rate(policy: Policy, rows: int = 2048) -> float:
+    """Operations a second in (rows, hidden) × (hidden, 4 · hidden) of its own dtype, the best of several."""
+    hidden, how = (
+        policy.causal.config.get_text_config().hidden_size,
+        {"device": policy.device, "dtype": policy.causal.dtype},
+    )
+    a, b = torch.randn(rows, hidden, **how), torch.randn(hidden, 4 * hidden, **how)
     took = timeit.repeat(lambda: float((a @ b)[0, 0]), number=1, repeat=10)  # float() waits for a GPU
     return 2.0 * rows * hidden * 4 * hidden / min(took)
 

@@ -29,12 +29,16 @@ def decoding(policy: Policy, sequences: Sequence[tuple[int, int]], shared: int) 
     c = policy.causal.config
     heads = c.num_key_value_heads * policy.causal.model.layers[0].self_attn.head_dim
     operations = 2.0 * weights_of(policy) * sum(p / shared + t for p, t in sequences)
-    read = sum(8.0 * heads * c.num_hidden_layers * (p + i) for p, t in sequences for i in range(t))
-    return operations / matrix_rate(c.hidden_size, policy.device, ROWS) + read / bandwidth()
+    read = sum(
+        2.0 * policy.causal.dtype.itemsize * heads * c.num_hidden_layers * (p + i)
+        for p, t in sequences
+        for i in range(t)
+    )
+    return operations / matrix_rate(policy, ROWS) + read / bandwidth()
 
 
 def training(policy: Policy, tokens: float) -> float:
     """Seconds for so many tokens forward and backward: 4 operations a frozen weight, 6 one of the adapter."""
     adapter = sum(p.numel() for p in policy.trainable)
     operations = (4.0 * weights_of(policy) + 6.0 * adapter) * tokens
-    return operations / matrix_rate(policy.causal.config.hidden_size, policy.device)
+    return operations / matrix_rate(policy)

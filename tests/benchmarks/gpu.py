@@ -137,8 +137,8 @@ def step_of(size: Size, device: str, rank: int, folder: Path) -> Iterator[str]:
     yield f"rank {rank}: {tokens} tokens sampled in {seconds:.1f} s, {tokens / seconds:.0f} a second"
     terms, seconds = timed(lambda: gradient_of(policy, rollouts, tokens))
     rate = 4.0 * weights_of(policy) * tokens / seconds
-    peak = matrix_rate(policy.causal.config.hidden_size, policy.device, 8192)
-    yield f"rank {rank}: gradient in {seconds:.1f} s, {rate / 1e12:.2f} TFLOP/s, {100 * rate / peak:.0f} % of float32 products of its width; loss {terms.loss_grpo:.3g}"
+    peak = matrix_rate(policy, 8192)
+    yield f"rank {rank}: gradient in {seconds:.1f} s, {rate / 1e12:.2f} TFLOP/s, {100 * rate / peak:.0f} % of plain products of its width and dtype; loss {terms.loss_grpo:.3g}"
     yield f"rank {rank}: peak memory {memory_held(policy.device) / 2**30:.1f} GiB"
 
 

@@ -1,22 +1,27 @@
-"""Pairs of timings, interleaved, so that whatever else the machine does falls on both."""
+"""Pairs of timings, in turns A/B/B/A, so that whatever else the machine does falls on both."""
 
 from __future__ import annotations
 
 import gc
+import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from statistics import median
+from dataclasses import asdict, dataclass
+from statistics import fmean, median, stdev
+from typing import Any
 
-REPEATS = 7
+from scipy.stats import t as student
+
+REPEATS = 8
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: values of both sides in `unit`, one a repeat.
+    """One line of the table: values of both sides in `unit`, one a repeat; theirs is empty where ours stands alone.
 
-    The figure is theirs over ours, so that more is better; with at_most it is ours over theirs, and less is better.
-    floor: what the machine needs at the least for ours (`floor.py`), 0 where that is not counted.
+    The figure is theirs over ours, so that more is better; with at_most it is ours over theirs, and less is better; alone
+    it is the median of ours, and less is better. goal: what an order asked for. floor: what the machine needs at the least
+    for ours (`floor.py`), 0 where that is not counted.
     """
 
     what: str
@@ -24,32 +29,39 @@ class Row:
     unit: str
     ours: tuple[float, ...]
     theirs: tuple[float, ...]
-    minimum: float
     goal: float
     at_most: bool = False
     note: str = ""
     floor: float = 0.0
 
-    def _ratio(self, ours: float, theirs: float) -> float:
-        return ours / theirs if self.at_most else theirs / ours
+    @property
+    def ratios(self) -> list[float]:
+        """Of each pair."""
+        return [o / t if self.at_most else t / o for o, t in zip(self.ours, self.theirs, strict=True)]
 
     @property
     def figure(self) -> float:
-        """The ratio of the medians."""
-        return self._ratio(median(self.ours), median(self.theirs))
+        """The geometric mean of the pairs' ratios; alone, the median."""
+        return math.exp(fmean(map(math.log, self.ratios))) if self.theirs else median(self.ours)
 
     @property
-    def spread(self) -> tuple[float, float]:
-        """The smallest and largest ratio of two neighbouring repeats."""
-        each = [self._ratio(o, t) for o, t in zip(self.ours, self.theirs, strict=True)]
-        return min(each), max(each)
+    def interval(self) -> tuple[float, float]:
+        """95 %: Student's t over the logarithms of the ratios; alone, the smallest and the largest."""
+        if not self.theirs:
+            return min(self.ours), max(self.ours)
+        logs = list(map(math.log, self.ratios))
+        away = student.ppf(0.975, len(logs) - 1) * stdev(logs) / math.sqrt(len(logs))
+        return math.exp(fmean(logs) - away), math.exp(fmean(logs) + away)
 
     @property
-    def verdict(self) -> str:
-        for name, bar in (("goal", self.goal), ("minimum", self.minimum)):
-            if (self.figure <= bar) if self.at_most else (self.figure >= bar):
-                return name
-        return "below"
+    def reached(self) -> bool:
+        less = self.at_most or not self.theirs
+        return self.figure <= self.goal if less else self.figure >= self.goal
+
+    def told(self) -> dict[str, Any]:
+        """For machines."""
+        low, high = self.interval
+        return asdict(self) | {"figure": self.figure, "low": low, "high": high, "reached": self.reached}
 
 
 def seconds(act: Callable[[], object]) -> float:
@@ -63,8 +75,11 @@ def seconds(act: Callable[[], object]) -> float:
 def interleaved(
     ours: Callable[[], object], theirs: Callable[[], object], repeats: int = REPEATS
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Seconds of each, in turns, after one call of each that is not counted."""
+    """Seconds of each, in turns A/B/B/A, after one call of each that is not counted."""
     ours()
     theirs()
-    pairs = [(seconds(ours), seconds(theirs)) for _ in range(repeats)]
-    return tuple(a for a, _ in pairs), tuple(b for _, b in pairs)
+    a, b = [], []
+    for i in range(repeats):
+        for side, act in ((a, ours), (b, theirs))[:: 1 if i % 2 == 0 else -1]:
+            side.append(seconds(act))
+    return tuple(a), tuple(b)
