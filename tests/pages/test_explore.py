@@ -87,7 +87,7 @@ def test_start_writes_the_chosen_scan_and_stop_takes_it_from_the_queue(runs_fold
     assert "Reason step by step" in config.prompts.student, "a folder's model gets the wording for instruct models"
     assert at.selectbox(key="cliffs_scan").value == run.id == at.query_params["cliffs_scan"]
     assert at.progress and jobs.jobs("heavy")[0].payload["run"] == run.id
-    at.button(key="cliffs_stop").click().run()
+    at.button(key="cliffs_halt").click().run()
     assert run.status().state is State.STOPPED and "stopped" in at.warning[0].value
 
 
@@ -139,7 +139,7 @@ def test_a_running_scan_shows_progress_and_can_be_stopped(runs_folder: Path) -> 
     at = open_page("cliffs")
     assert at.progress[0].value == 50 and "6 of 12" in at.progress[0].text and "3 s left" in at.progress[0].text
     assert len(at.dataframe[0].value) == 6, "what is there is shown"
-    at.button(key="cliffs_stop").click().run()
+    at.button(key="cliffs_halt").click().run()
     assert folder.stop_requested(path)
 
 
@@ -477,6 +477,6 @@ def test_bad_input_is_a_sentence(runs_folder: Path, desk: Any, query: dict[str, 
 def test_stop_writing_forgets_the_question(runs_folder: Path) -> None:
     at = side()
     at.button(key="side_start").click().run()
-    at.button(key="side_stop").click().run()
+    at.button(key="side_halt").click().run()
     assert not errors(at) and "Roll out" in at.info[0].value
     assert asked("rollouts")[0].state is State.STOPPED

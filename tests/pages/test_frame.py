@@ -450,7 +450,7 @@ def test_a_running_run_is_found_after_a_reload(runs_folder: Path) -> None:
     at = open_page("lambda_lab")
     assert at.segmented_control(key="lab_mode").value == "Watch" and at.selectbox(key="lab_run").value == running.name
     assert "4 of 10" in str(at.get("progress")[0].proto.text) and "left" in str(at.get("progress")[0].proto.text)
-    at.button(key="lab_stop").click().run()
+    at.button(key="lab_halt").click().run()
     fine(at)
     assert (running / "stop").exists()
 

@@ -83,7 +83,7 @@ def show_status(run: Run) -> None:
     left = "" if status.seconds_left is None else f", about {status.seconds_left:.0f} s left"
     words = escape(status.phase or status.state.value)
     st.progress(min(share, 1.0), text=f"{words}: {status.done} of {status.total or '?'} problems{left}")
-    st.button("Stop scan", key="cliffs_stop", on_click=launch.stop_run, args=(run,))
+    st.button("Stop scan", key="cliffs_halt", on_click=launch.stop_run, args=(run,))
 
 
 def guarded_resume(run: Run) -> None:

@@ -136,7 +136,7 @@ def buttons(run: Run, prefix: str) -> None:
     """Stop or resume, whichever there is to do."""
     if run.status().state is State.RUNNING or launch.pending_job(run) is not None:
         words = "At the next step edge, with a checkpoint."
-        st.button("Stop run", key=f"{prefix}_stop", help=words, on_click=stop, args=(run,))
+        st.button("Stop run", key=f"{prefix}_halt", help=words, on_click=stop, args=(run,))
     elif launch.resumable(run):
         words = "From its last checkpoint."
         st.button("Resume run", key=f"{prefix}_resume", help=words, on_click=resume, args=(run,))

@@ -115,7 +115,7 @@ def show_sides(setup: Setup, asked: request.Request | None) -> None:
             st.error(escape(asked.error))
         if asked.pending:
             with st.container(horizontal=True, vertical_alignment="center"):
-                st.button("Stop writing", key="side_stop", on_click=forget)
+                st.button("Stop writing", key="side_halt", on_click=forget)
                 st.caption(request.waiting_words(asked), width="content")
         pair = traces.telling(asked) if asked.result else None
         if asked.result:
