@@ -30,6 +30,7 @@ from hdpo.model.fit import ACTIVATION_BYTES, FOLDED_BELOW, kept_a_token
 # Mean |Δ log p| (nats a token) that rounding leaves between the two ways: about 1e-6 and 1e-2. Another structure leaves 1.
 AGREE = {torch.float32: 1e-4, torch.bfloat16: 0.1}
 BLOCK = 32  # columns by which a cache grows
+DEVICES = ("cpu",)  # on a GPU the calls overlap with the work; nothing was measured there
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,9 @@ class FlatModel:
 
     @classmethod
     def of(cls, model: PeftModel) -> "tuple[FlatModel | None, str]":
-        """And why there is none, in a few words. (On a GPU the calls overlap with the work; nothing was measured there.)"""
+        """And why there is none, in a few words."""
         causal: Any = model.get_base_model()
-        if causal.device.type != "cpu" or causal.dtype not in AGREE:
+        if causal.device.type not in DEVICES or causal.dtype not in AGREE:
             return None, f"it is in {str(causal.dtype).removeprefix('torch.')} on {causal.device.type}"
         if reason := unlike(causal):
             return None, reason
