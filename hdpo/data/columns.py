@@ -128,7 +128,7 @@ def offer(rows: Iterable[Row]) -> Offer:
 
 def example_of(rows: Sequence[Row]) -> str:
     """A mapping with this set's own columns: of those not known by name the two with the longest cells for text and solution,
-    in their order, the last one for the answer.
+    in their order, the last one for the answer. A column of numbers is neither text nor solution.
 
     >>> example_of([{"Nr": 1, "Aufgabe": "How many?", "Weg": "1+1=2 so 2", "Ergebnis": "2"}])
     'text=Aufgabe,solution=Weg,answer=Ergebnis'
@@ -137,7 +137,8 @@ def example_of(rows: Sequence[Row]) -> str:
     free = [c for c in columns if c not in known.values() and not set(c) & set(",=")]
     length = {c: sum(len(str(row.get(c, ""))) for row in rows) for c in free}
     answer = known.get("answer") or next(reversed(free), "")
-    long = sorted((c for c in free if c != answer), key=lambda c: -length[c])
+    worded = [c for c in free if not all(_AMOUNT.fullmatch(str(row.get(c, ""))) for row in rows)]
+    long = sorted((c for c in worded if c != answer), key=lambda c: -length[c])
     left = [f for f in ("text", "solution") if f not in known]
     guessed = dict(zip(left, sorted(long[: len(left)], key=free.index), strict=False)) | {"answer": answer}
     found = {f: c for f in ("text", "solution", "answer") if (c := known.get(f) or guessed.get(f))}

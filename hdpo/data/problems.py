@@ -15,8 +15,8 @@ from hdpo.assets import ASSETS
 from hdpo.config import Information, ProblemConfig, TrainConfig, replace_knobs
 from hdpo.data.columns import REQUIRED, WORDS, Fields, Source, fields_of
 from hdpo.data.hub import hub_rows
-from hdpo.data.readers import file_rows
-from hdpo.data.split import Choice, key_of, text_hash
+from hdpo.data.readers import Row, file_rows
+from hdpo.data.split import Choice, key_of, place_of, text_hash
 from hdpo.errors import BadInput
 from hdpo.hub import is_hub_id
 from hdpo.records import Problem
@@ -34,6 +34,7 @@ ASIDE = {
 }
 TOLD = 20  # sentences on rows left out that a run keeps
 MOST_COUNTED = 20_000  # problems of a set that are counted before anything is started
+Candidate = tuple[str, Problem, str]  # place, problem, what makes the row unusable or ""
 _HALF = re.compile(r"[\ud800-\udfff]")
 
 
@@ -108,6 +109,31 @@ def load_problems(data: ProblemConfig, split: str, solutions: bool = False) -> P
     return found
 
 
+def first_rows(data: ProblemConfig, most: int) -> list[Row]:
+    """Of a set as it lies there, its columns not yet read."""
+    return [row for _, row in itertools.islice(_set(data.problems, "train", data).rows, most)]
+
+
+def divided(data: ProblemConfig, count: Counter[str], skipped: list[str]) -> Iterator[tuple[str, Problem]]:
+    """(its side: train, validation or test; problem) of a whole set, as `load_problems` divides it, for who looks at each
+    once: none is held. count and skipped are filled on the way (see `ProblemFile`). Raises BadInput as it does."""
+    _check_split(data, "all")
+    apart, held_out = data.validation_problems, set[int]()
+    whole = SPLITS if data.problems.startswith(BUNDLED) else ("all",)
+    for split in ("validation", "train") if apart else whole:
+        own, found = bool(apart) and split == "validation", 0
+        choice = Choice(data, split, False, () if own else data.source_names(), set() if own else held_out)
+        candidates = _candidates(_set(apart if own else data.problems, split, data))
+        for problem in _kept(candidates, choice, count, skipped):
+            found += 1
+            low = place_of(problem.text, data.split_seed) < data.validation_share
+            yield (("validation" if low else "train") if split == "all" else split), problem
+            if own:
+                held_out.add(key_of(problem.text))
+        if not found:
+            raise BadInput(choice.advice(count["read"]))
+
+
 def training_problems(config: TrainConfig) -> tuple[ProblemFile, ProblemFile]:
     """(what a run trains on, what it evaluates, read no further than it needs). Raises BadInput where either is lacking,
     or the solutions that its privileged prompts would show."""
@@ -180,7 +206,7 @@ def _set(source: str, split: str, data: ProblemConfig) -> Source:
     return Source(file_rows(path), path.name, Path(path.name.removesuffix(".gz")).stem, data.mapping())
 
 
-def _candidates(of: Source, solutions: bool = False) -> Iterator[tuple[str, Problem, str]]:
+def _candidates(of: Source, solutions: bool = False) -> Iterator[Candidate]:
     """(place, problem, what makes the row unusable or "") of every row."""
     needed = WORDS if solutions else REQUIRED
     read, usable, first = 0, 0, ""
@@ -201,12 +227,19 @@ def _problem(fields: Fields, stem: str) -> Problem:
     return Problem(**values | {"level": level})
 
 
-def _collect(candidates: Iterable[tuple[str, Problem, str]], choice: Choice) -> ProblemFile:
-    problems: list[Problem] = []
+def _collect(candidates: Iterable[Candidate], choice: Choice) -> ProblemFile:
     skipped: list[str] = []
+    count: Counter[str] = Counter()
+    problems = tuple(_kept(candidates, choice, count, skipped))
+    return ProblemFile(problems, tuple(skipped), **count)
+
+
+def _kept(
+    candidates: Iterable[Candidate], choice: Choice, count: Counter[str], skipped: list[str]
+) -> Iterator[Problem]:
+    """The problems that stay, one at a time; what became of the other rows is counted as they are met."""
     seen: set[int] = set()
     ids: set[str] = set()
-    count: Counter[str] = Counter()
     for place, problem, wrong in candidates:
         count["read"] += 1
         if wrong:
@@ -221,7 +254,6 @@ def _collect(candidates: Iterable[tuple[str, Problem, str]], choice: Choice) -> 
         while problem.id in ids:
             problem = replace(problem, id=f"{problem.id}-{text_hash(problem.text)}")
         ids.add(problem.id)
-        problems.append(problem)
-        if len(problems) == choice.data.limit:
-            break
-    return ProblemFile(tuple(problems), tuple(skipped), **count)
+        yield problem
+        if len(seen) == choice.data.limit:
+            return

@@ -1,4 +1,4 @@
-"""What the resident worker answers: prompts, rollouts, one trace under the lens, one group's gradient, one step by hand.
+"""What the resident worker answers: what a problem set is, prompts, rollouts, one trace under the lens, one group's gradient, one step by hand.
 
 The engine's own functions on one problem at a time, with JSON in and out. Payloads name their model; one is kept.
 All sides of a `rollouts` request share their draws (`hdpo.sampling.draws`): two traces part where the prompts, not chance,
@@ -19,7 +19,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from hdpo.config import Information, ModelConfig, ObjectiveConfig, PromptConfig, SamplingConfig, StepConfig, from_json
+from hdpo.config import (
+    Information,
+    ModelConfig,
+    ObjectiveConfig,
+    PromptConfig,
+    SamplingConfig,
+    ScanConfig,
+    StepConfig,
+    from_json,
+)
 from hdpo.data.prompts import fits, privileged_messages, reference, render, student_messages
 from hdpo.errors import BadInput, Stopped
 from hdpo.grading.boxes import last_box
@@ -37,6 +46,7 @@ from hdpo.records import Group, Outcome, Problem, Rollout
 from hdpo.sampling.draws import DrawKey, Purpose
 from hdpo.sampling.protocol import Draw, OnToken, Prompt
 from hdpo.sampling.transformers import TransformersSampler
+from hdpo.work.survey import survey
 
 Event = dict[str, Any]
 Emit = Callable[[Event], None]
@@ -73,6 +83,8 @@ class Desk:
         """The result of one request, as JSON can hold it. Raises HdpoError, and Stopped where nobody waits any more."""
         handlers = {f.__name__[1:]: f for f in (_info, _prompt, _rollouts, _lens, _gradient, _by_hand)}
         name = payload.get("request")
+        if name == "survey":  # which needs no weights
+            return _survey(payload, emit, cancelled)
         if name not in handlers:
             raise BadInput(f"request: expected one of {', '.join(handlers)}, found {name!r}. Choose one of them.")
         if cancelled():
@@ -152,6 +164,17 @@ def _problem(data: Any) -> Problem:
     except TypeError as e:
         words = f"expected id, text, solution, answer, source and level, found another shape ({e})"
         raise BadInput(f"problem: {words}.") from None
+
+
+def _survey(payload: Mapping[str, Any], emit: Emit, cancelled: Cancelled) -> Any:
+    """What a problem set is; a phase tells how far reading is."""
+
+    def report(read: int) -> None:
+        if cancelled():
+            raise Stopped("Cancelled while it was reading.")
+        emit({"event": "phase", "text": f"{read:,} problems read"})
+
+    return survey(from_json(ScanConfig, payload.get("config", {})), report)
 
 
 def _info(ask: Ask) -> dict[str, Any]:

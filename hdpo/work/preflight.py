@@ -25,6 +25,10 @@ UNREAD: dict[str, tuple[str, ...]] = {
     "rollouts": ("processes", "sampler", *_VLLM),  # one process, with transformers
     "gap": ("processes", "sampler", *_VLLM),
     "bench": ("processes", "checkpoint_every", "probe_cliffs"),
+    "problems": (  # what samples; the set itself stands before the flags
+        *("problems", "adapter", "device", "processes", "sampler", *_VLLM, "dtype", "rank", "alpha", "targets"),
+        *("temperature", "top_p", "split", "rollouts", "seed"),
+    ),
 }
 
 
