@@ -10,6 +10,7 @@ import pytest
 
 # Before anything imports torch: threads that spin on two shared cores are slower than one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["STREAMLIT_SERVER_ADDRESS"] = "127.0.0.1"  # as workbench/.streamlit/config.toml has it
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -17,7 +17,7 @@ from workbench.components import session, stage  # noqa: E402
 
 PAGES = {
     "See": (("overview", "Overview"), ("cliffs", "Cliffs"), ("side_by_side", "Side by side")),
-    "Run": (("lambda_lab", "λ lab"), ("runs", "Runs")),
+    "Run": (("problems", "Problems"), ("lambda_lab", "λ lab"), ("runs", "Runs")),
     "Judge": (("gap", "Gap"), ("tradeoff", "Tradeoff")),
     "Learn": (("glossary", "Glossary"),),
 }

@@ -21,9 +21,9 @@ LOOKED_AT = 100  # rows
 MARKS = (",", "=")  # what a mapping is written with: a column that has one in its name cannot be in it
 
 
-def choose(problems: str, key: str) -> bool:
-    """Three lists, beside each other, of a file whose columns are not all known by name; False where a needed one is not
-    chosen yet. key: of the mapping's text, whose widget comes later in the script."""
+def choose(problems: str, key: str, always: bool = False) -> bool:
+    """Three lists, beside each other, of a file whose columns are not all known by name, or always; False where a needed one
+    is not chosen yet. key: of the mapping's text, whose widget comes later in the script."""
     found = offered(problems)
     if found is None:
         return True
@@ -33,7 +33,7 @@ def choose(problems: str, key: str) -> bool:
     except HdpoError:
         return True  # as it was typed: the sentence on it comes with the form
     free = set(found.columns) - set(found.known.values())
-    if not now and (not free or found.known.keys() >= WORDS.keys()):
+    if not (now or always) and (not free or found.known.keys() >= WORDS.keys()):
         return True
     options = [c for c in found.columns if not any(mark in c for mark in MARKS)]
     chosen = now or found.known

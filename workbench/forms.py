@@ -17,14 +17,14 @@ from typing import Any
 import streamlit as st
 
 from hdpo.config import Knob, PromptConfig, SweepConfig, TrainConfig, knobs, replace_knobs
+from hdpo.data import sets
 from hdpo.data.problems import MIXES
 from hdpo.errors import BadInput
 from hdpo.grading.graders import whole as whole_grader
-from hdpo.hub import is_hub_id
 from hdpo.model.defaults import following
 from hdpo.presets import PRESETS, SHIPPED
 from workbench import columns
-from workbench.state import LINKED, escape
+from workbench.state import LINKED, escape, own_machine
 
 LAMBDAS = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 BUNDLED = tuple(f"bundled:{mix}" for mix in MIXES)
@@ -115,7 +115,7 @@ def setting(k: Knob, prefix: str) -> Any:
     if k.name == "problems":
         return st.selectbox(
             label(k.name),
-            with_typed(shared["key"], BUNDLED),
+            with_typed(shared["key"], problem_sets()),
             accept_new_options=True,
             placeholder="or the path of a file",
             **shared,
@@ -129,6 +129,11 @@ def setting(k: Knob, prefix: str) -> Any:
         return st.text_area(label(k.name), value=k.default, **shared)
     text = st.text_input(label(k.name), value=words(k.default), **shared)
     return whole_numbers(text, k) if isinstance(k.default, tuple) else text
+
+
+def problem_sets() -> tuple[str, ...]:
+    """The sets that have a name here: bundled and kept ones."""
+    return (*BUNDLED, *(sets.PREFIX + name for name in sets.names()))
 
 
 def is_wording(k: Knob) -> bool:
@@ -225,7 +230,7 @@ def train_form(prefix: str, lam: float) -> tuple[TrainConfig, bool]:
                 help=f"{preset.help[:1].upper()}{preset.help[1:]}. λ stays.{told}",
             )
     values = settings((known[name] for name in MAIN), prefix)
-    ready = columns.choose(values["problems"] or BUNDLED[0], f"{prefix}columns")
+    ready = columns.choose(whole(values["problems"] or BUNDLED[0]), f"{prefix}columns")
     with st.expander("All other settings"):
         for section, title in SECTIONS.items():
             rest = [k for k in known.values() if k.path[0] == section and k.name not in (*MAIN, "lambda_")]
@@ -275,22 +280,42 @@ def default_wording(prefix: str) -> None:
 
 def settled(config: TrainConfig) -> TrainConfig:
     """As the run shall keep it: whole paths, since the worker may stand in another folder, and what follows from model
-    and adapter where a setting was left as it was (`hdpo.model.defaults`, as the command line has it)."""
+    and adapter where a setting was left as it was (`hdpo.model.defaults`, as the command line has it). Raises BadInput."""
+    grader_here(config.data.grader)
+    for path in (config.model.adapter, config.model.chat_template):
+        if path and Path(path).expanduser().exists():
+            whole(path)
+    plain = {k.path: k.default for k in knobs(TrainConfig())}
+    config = replace_knobs(
+        config, sets.opened({k.name: k.default for k in knobs(config) if k.default != plain[k.path]})
+    )
     if config.model.model not in SHIPPED:
         config = replace(config, model=replace(config.model, model=whole(config.model.model)))
     for name in ("problems", "validation_problems"):
         source = getattr(config.data, name)
-        if source and not source.startswith("bundled:"):
+        if source:
             config = replace_knobs(config, {name: whole(source)})
     config = replace_knobs(config, {"grader": whole_grader(config.data.grader)})
-    plain = {k.path: k.default for k in knobs(TrainConfig())}
     chosen = {k.name: k.default for k in knobs(config) if k.default != plain[k.path]}
     return replace_knobs(config, following(chosen, {k.name for k in knobs(config)})[0])
 
 
 def whole(path: str) -> str:
-    """A path from any folder; a hub id stays as it is."""
-    return path if is_hub_id(path) else str(Path(path).expanduser().resolve())
+    """A path from any folder; what is named otherwise stays as it is. Raises BadInput where other machines can ask."""
+    if sets.is_named(path):
+        return path
+    found = Path(path).expanduser().resolve()
+    if not own_machine() and not found.is_relative_to(sets.root()):
+        way = "Upload the file on the page Problems, or name the path in a terminal"
+        raise BadInput(f"path: expected a name, since this app is open to other machines, found a path. {way}.")
+    return str(found)
+
+
+def grader_here(spec: str) -> None:
+    """Raises BadInput for a grader that is code, where other machines can ask."""
+    if ".py:" in spec and not own_machine():
+        found = f"none that is code, since this app is open to other machines, found {spec!r}"
+        raise BadInput(f"grader: expected {found}. Name it in a terminal: --grader FILE.py:FUNCTION.")
 
 
 def as_pair(config: TrainConfig, more: tuple[float, ...] = (), seeds: int = 1) -> SweepConfig:

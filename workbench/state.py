@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import streamlit as st
 
@@ -19,6 +19,7 @@ from hdpo.errors import HdpoError
 
 # Of a widget: its value stands in the link, and outlives a change of the page.
 LINKED: dict[str, Any] = {"bind": "query-params", "persist_state": "session"}
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 HERE = Path(__file__).resolve().parent
 PAGES = next((p for p in (HERE / "page_scripts", HERE.parent / "pages") if p.is_dir()), HERE.parent / "pages")
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&=@/^'\"])")
@@ -34,6 +35,12 @@ def escape(text: str) -> str:
     """
     broken = _AUTOMATIC.sub(lambda m: m.group()[0] + "\u2060" + m.group()[1:], " ".join(text.split()))
     return _MARKDOWN.sub(r"\\\1", broken)
+
+
+def own_machine() -> bool:
+    """Whether this app is open to its own machine alone: it listens on the loopback address, and was called by it."""
+    host = urlsplit(st.context.url or f"http://{LOOPBACK[0]}").hostname
+    return st.get_option("server.address") in LOOPBACK and host in LOOPBACK
 
 
 def page(name: str) -> Path:

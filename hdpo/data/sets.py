@@ -111,7 +111,7 @@ def called(problems: str) -> str:
     """A set's name for the path of its copy; everything else as it is."""
     with suppress(ValueError):
         parts = Path(problems).relative_to(root()).parts
-        return PREFIX + parts[0] if len(parts) == 3 else problems
+        return PREFIX + parts[0] if len(parts) == 3 and _NAME.fullmatch(parts[0]) else problems
     return problems
 
 

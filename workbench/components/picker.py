@@ -16,6 +16,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from hdpo.config import ModelConfig, ProblemConfig, PromptConfig, to_json
+from hdpo.data import sets
 from hdpo.data.problems import BUNDLED as BUNDLED_PREFIX
 from hdpo.data.problems import MIXES, ProblemFile, load_problems, told
 from hdpo.errors import BadInput
@@ -27,7 +28,7 @@ from workbench import columns, state
 from workbench.components import fetching
 from workbench.components.rollouts import printable, raw_text
 from workbench.data import catalog
-from workbench.forms import whole, with_typed
+from workbench.forms import problem_sets, whole, with_typed
 from workbench.state import LINKED, escape, linked_choice
 
 BUNDLED = "bundled"
@@ -108,21 +109,21 @@ def problem_source(page: str) -> ProblemSource:
     """Choose problem set and split. Keys: <page>_set, <page>_split, <page>_columns."""
     chosen = st.selectbox(
         "Problem set",
-        with_typed(f"{page}_set", SETS),
+        with_typed(f"{page}_set", problem_sets()),
         key=f"{page}_set",
         **LINKED,
         accept_new_options=True,
         placeholder="or the path of a file",
-        help="A bundled set, a JSONL, CSV or Parquet file, or a folder of shards (type its path).",
+        help="A bundled set, one that is kept (page Problems), a JSONL, CSV or Parquet file, or a folder of shards (type its path).",
     )
-    bundled = (chosen or SETS[0]).startswith(BUNDLED_PREFIX)
-    problems = (chosen or SETS[0]) if bundled else whole(chosen)
+    kept = sets.opened({"problems": chosen or SETS[0]})
+    problems = whole(kept["problems"])
+    bundled = problems.startswith(BUNDLED_PREFIX)
     # Two keys: the splits of a bundled set and of a file have different defaults, and a default stays out of the URL.
     splits = ("validation", "train", "test") if bundled else FILE_SPLITS
     key = f"{page}_split" if bundled else f"{page}_side"
     split = st.selectbox("Split", splits, key=key, **LINKED)
-    text = ""
-    if not bundled:
+    if not bundled and len(kept) == 1:
         ready = columns.choose(problems, f"{page}_columns")
         text = st.text_input(
             "Columns",
@@ -133,7 +134,8 @@ def problem_source(page: str) -> ProblemSource:
         )
         if not ready:
             raise BadInput(columns.WANTED)
-    return ProblemSource(ProblemConfig(problems=problems, columns=text.strip()), split)
+        kept["columns"] = text.strip()
+    return ProblemSource(ProblemConfig(**kept | {"problems": problems}), split)
 
 
 def source_params(page: str, source: ProblemSource) -> dict[str, str]:
@@ -143,8 +145,10 @@ def source_params(page: str, source: ProblemSource) -> dict[str, str]:
     {'side_set': 'bundled:steep', 'side_split': 'validation'}
     """
     bundled = source.config.problems.startswith(BUNDLED_PREFIX)
-    params = {f"{page}_set": source.config.problems, f"{page}_split" if bundled else f"{page}_side": source.split}
-    return params | ({f"{page}_columns": source.config.columns} if source.config.columns else {})
+    called = sets.called(source.config.problems)
+    params = {f"{page}_set": called, f"{page}_split" if bundled else f"{page}_side": source.split}
+    written = source.config.columns if called == source.config.problems else ""
+    return params | ({f"{page}_columns": written} if written else {})
 
 
 def read_source(source: ProblemSource) -> ProblemFile:
@@ -152,18 +156,19 @@ def read_source(source: ProblemSource) -> ProblemFile:
     config = source.config
     bundled = config.problems.startswith(BUNDLED_PREFIX)
     at = (0, 0) if bundled else catalog.stamp(Path(config.problems))
-    return _read(config.problems, source.split, config.columns, at)
+    return _read(config, source.split, at)
 
 
 @st.cache_data(show_spinner="Reading the problems", max_entries=8)
-def _read(problems: str, split: str, columns: str, at: catalog.Stamp) -> ProblemFile:
+def _read(config: ProblemConfig, split: str, at: catalog.Stamp) -> ProblemFile:
+    problems = config.problems
     if problems.startswith(BUNDLED_PREFIX):
-        return load_problems(ProblemConfig(problems=problems), split)
+        return load_problems(ProblemConfig(problems), split)
     if is_hub_id(problems):
         raise BadInput(
             f"problems: expected a bundled set or a file here, found the hub id {problems!r}. Pages ask nobody outside: scan or train with it, or save a part of it as a file."
         )
-    return load_problems(ProblemConfig(problems=problems, columns=columns, limit=MOST_READ), split)
+    return load_problems(replace(config, limit=min(config.limit or MOST_READ, MOST_READ)), split)
 
 
 def few_words(model: str, problems: str) -> None:

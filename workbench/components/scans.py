@@ -38,13 +38,14 @@ def scan_form() -> ScanConfig:
         source = picker.problem_source(PAGE)
     values = forms.settings((known[name] for name in SETTINGS), f"{PAGE}_")
     config = replace_knobs(ScanConfig(), values)
-    data = replace(source.config, limit=config.data.limit)
+    data = replace(source.config, limit=config.data.limit or source.config.limit)
     return replace(config, model=model.started(), data=data, prompts=model.prompts, split=source.split)
 
 
 def new_scan(expanded: bool) -> None:
     """The form with its command and its button; a started scan becomes the chosen one."""
-    with st.expander("New scan", expanded=expanded, icon=":material/search:"), sentences():
+    linked = f"{PAGE}_set" in st.query_params
+    with st.expander("New scan", expanded=expanded or linked, icon=":material/search:"), sentences():
         config = scan_form()
         st.code(launch.command_of(config), language="bash", wrap_lines=True)
         if at_once("Start scan", lambda: start(config), f"{PAGE}_", "cliffs_start", type="primary"):

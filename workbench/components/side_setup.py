@@ -19,6 +19,7 @@ from hdpo.config import (
     knobs,
     to_json,
 )
+from hdpo.data import sets
 from hdpo.data.prompts import pick_other
 from hdpo.errors import BadInput
 from hdpo.records import Problem
@@ -112,7 +113,9 @@ def choose(which: DeltaGenerator, folded: DeltaGenerator, trained: bool) -> Setu
 def lab_params(setup: Setup) -> dict[str, str]:
     """The query parameters with which the λ lab trains this model on these problems; defaults stay out."""
     data, plain = setup.source.config, ProblemConfig()
-    params = {"lab_problems": data.problems, "lab_columns": data.columns, "lab_model": setup.model.config.model}
+    problems = sets.called(data.problems)
+    written = data.columns if problems == data.problems else ""
+    params = {"lab_problems": problems, "lab_columns": written, "lab_model": setup.model.config.model}
     defaults = {"lab_problems": plain.problems, "lab_columns": plain.columns, "lab_model": ModelConfig().model}
     return {name: value for name, value in params.items() if value != defaults[name]}
 
