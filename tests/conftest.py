@@ -10,7 +10,6 @@ import pytest
 
 # Before anything imports torch: threads that spin on two shared cores are slower than one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ["STREAMLIT_SERVER_ADDRESS"] = "127.0.0.1"  # as workbench/.streamlit/config.toml has it
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -19,7 +18,10 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 def runs_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty runs folder that `HDPO_RUNS` names; no worker is started."""
     import streamlit as st
+    from streamlit import config
     from streamlit.logger import set_log_level
+
+    config.set_option("server.address", "127.0.0.1")  # as workbench/.streamlit/config.toml has it
 
     set_log_level("ERROR")  # one warning a cache and a page says that no server runs
     root = tmp_path / "runs"

@@ -46,6 +46,7 @@ def test_a_first_visit_shows_the_bundled_set(runs_folder: Path, desk: Any) -> No
 
 def test_odd_columns_are_chosen_by_menus_and_the_set_is_kept_scanned_and_deleted(odd: str, desk: Any) -> None:
     at = open_page("problems", problems_set=odd)
+    assert not errors(at)
     assert "Choose the columns" in shown(at)
     at.selectbox("problems_columns-text").select("Frage").run()
     at.selectbox("problems_columns-answer").select("Ergebnis").run()
@@ -81,7 +82,7 @@ def test_an_upload_is_shown_and_goes_on_once_it_is_kept(runs_folder: Path, desk:
     assert "Keep it as a set, then" not in shown(at)
 
 
-@pytest.mark.parametrize("text", ["", "no header", '{"a": '])
+@pytest.mark.parametrize("text", ["[]", "no header", '{"a": '])
 def test_a_file_that_is_none_is_a_sentence(runs_folder: Path, text: str) -> None:
     at = open_page("problems")
     at.file_uploader("problems_upload").upload("set.jsonl", text.encode(), "text/plain").run()
