@@ -17,6 +17,7 @@ if config is not None:
     with sentences():
         problem_set.show(config)
         problem_set.keep_or_delete(config.data)
+        problem_set.preview(config.data)
     link_box("problems")
     problem_set.next_steps(config.data)
 st.caption(

@@ -29,7 +29,7 @@ from workbench import forms, launch, state
 from workbench.components import session
 from workbench.data import catalog, exports, silence
 
-MINE = ("overview", "lambda_lab", "runs")
+MINE = ("overview", "problems", "lambda_lab", "runs")
 NASTY = "![x](http://example.org/a.png) <b>$x$</b> :red[y] `z`"
 
 

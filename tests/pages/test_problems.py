@@ -40,7 +40,7 @@ def shown(at: AppTest) -> str:
 def test_a_first_visit_shows_the_bundled_set(runs_folder: Path, desk: Any) -> None:
     at = answer_all(desk, open_page("problems"))
     assert not errors(at)
-    assert "880 problems: 400 to train on, 240 held out, 240 for the card." in shown(at)
+    assert "880 problems: 400 to train on, 240 held out, 240 for the test." in shown(at)
     assert "What is 3 * 4" in shown(at)
 
 

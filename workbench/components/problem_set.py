@@ -53,8 +53,10 @@ def choose() -> ScanConfig | None:
         )
         model = picker.model_picker(PAGE)
     most = st.get_option("server.maxUploadSize")
-    words = f"or upload one: CSV, JSON lines, JSON or Parquet, text also as .gz, up to {most} MB"
-    right.file_uploader(words, KINDS, key="problems_upload", on_change=take_upload)
+    words = "CSV, JSON lines, JSON or Parquet; text also as .gz."
+    right.file_uploader(
+        f"Or upload one, up to {most} MB", KINDS, key="problems_upload", on_change=take_upload, help=words
+    )
     say_refusal()
     given = sets.opened({"problems": chosen or forms.BUNDLED[0]})
     kept, problems = len(given) > 1, forms.whole(given["problems"])
@@ -103,16 +105,9 @@ def take_upload() -> None:
 
 
 def show(config: ScanConfig) -> None:
-    """The first problems at once; what takes a whole reading is the interactive worker's to say."""
-    data = config.data
-    local = not is_hub_id(data.problems)
-    at = catalog.stamp(data.problems)
-    headline = st.empty()
-    if local:
-        with st.expander(f"The first {SHOWN} problems", expanded=True):
-            for problem in first_problems(data, at):
-                show_problem(problem)
-    asked = request.ask_once(PAGE, {"request": "survey", "config": to_json(config), "at": list(at)})
+    """What takes a whole reading, of the interactive worker; asked again where the file has changed."""
+    at = list(catalog.stamp(config.data.problems))
+    asked = request.ask_once(PAGE, {"request": "survey", "config": to_json(config), "at": at})
 
     def draw() -> None:
         if asked.error:
@@ -120,16 +115,33 @@ def show(config: ScanConfig) -> None:
         elif asked.result is None:
             st.caption(escape(request.waiting_words(asked)))
         else:
-            found = asked.result
-            headline.markdown(f"#### {escape(said(found))}")
-            for words in found["warnings"]:
-                st.warning(escape(words))
-            st.markdown("\n".join(f"- {escape(words)}" for words in found["told"]))
-            if skipped := found["counts"]["skipped_first"]:
-                with st.expander("Rows left out", type="compact"):
-                    raw_text("\n".join(skipped))
+            tell(asked.result)
 
     request.watch([asked], draw)
+
+
+def preview(data: ProblemConfig) -> None:
+    """The first problems, which stand there before the set is read; nothing of a hub set, which pages do not ask for."""
+    if is_hub_id(data.problems):
+        return
+    with st.expander(f"The first {SHOWN} problems", expanded=True):
+        for problem in first_problems(data, catalog.stamp(data.problems)):
+            left, right = st.columns([3, 2])
+            with left:
+                raw_text(cut(problem.text))
+            with right:
+                raw_text(f"gold: {cut(problem.answer)}\n{cut(problem.solution) or '(no worked solution)'}")
+
+
+def tell(found: dict[str, Any]) -> None:
+    """Headline, what to mend, and the rest as a list."""
+    st.markdown(f"#### {escape(said(found))}", anchors=False)
+    for words in found["warnings"]:
+        st.warning(escape(words))
+    st.markdown("\n".join(f"- {escape(words)}" for words in found["told"]))
+    if skipped := found["counts"]["skipped_first"]:
+        with st.expander("Rows left out", type="compact"):
+            raw_text("\n".join(skipped))
 
 
 def said(found: dict[str, Any]) -> str:
@@ -138,7 +150,7 @@ def said(found: dict[str, Any]) -> str:
     '60 problems: 57 to train on, 3 held out, 1 row left out.'
     """
     c, sides = found["counts"], found["sides"]
-    test = f", {sides['test']:,} for the card" if "test" in sides else ""
+    test = f", {sides['test']:,} for the test" if "test" in sides else ""
     out = f", {c['skipped']:,} row{'s' * (c['skipped'] > 1)} left out" if c["skipped"] else ""
     held = f"{sides['train']:,} to train on, {sides['validation']:,} held out"
     return f"{c['problems']:,} problems: {held}{test}{out}."
@@ -147,14 +159,6 @@ def said(found: dict[str, Any]) -> str:
 @st.cache_data(show_spinner=False, max_entries=20)
 def first_problems(data: ProblemConfig, at: catalog.Stamp) -> tuple[Problem, ...]:
     return load_problems(replace(data, limit=SHOWN), "all").problems
-
-
-def show_problem(problem: Problem) -> None:
-    left, right = st.columns([3, 2])
-    with left:
-        raw_text(cut(problem.text))
-    with right:
-        raw_text(f"gold: {cut(problem.answer)}\n{cut(problem.solution) or '(no worked solution)'}")
 
 
 def cut(text: str, most: int = 400) -> str:
