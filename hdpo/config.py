@@ -106,7 +106,7 @@ class ModelConfig:
 @section
 class ProblemConfig:
     problems: str = knob("bundled:steep")
-    """'bundled:steep', 'bundled:gentle', 'bundled:stories', a JSONL, CSV or Parquet file, a folder of shards, or a hub id owner/name. Paper: OpenMathInstruct-2."""
+    """'bundled:steep', 'bundled:gentle', 'bundled:stories', a JSONL, CSV or Parquet file, a folder of shards, a hub id owner/name, set:NAME, or reasoning-gym:TASK?seed=0&size=2000. Paper: OpenMathInstruct-2."""
     grader: str = knob("math")
     """Who says what is right: math, exact, number, number:TOLERANCE, choice, pattern:REGEX or FILE.py:FUNCTION. Paper: math-verify."""
     validation_problems: str = knob("")

@@ -18,6 +18,8 @@ from hdpo.data.hub import hub_rows
 from hdpo.data.readers import Row, file_rows
 from hdpo.data.split import Choice, key_of, place_of, text_hash
 from hdpo.errors import BadInput
+from hdpo.gym import PREFIX as GYM
+from hdpo.gym import gym_rows
 from hdpo.hub import is_hub_id
 from hdpo.records import Problem
 
@@ -200,6 +202,8 @@ def _set(source: str, split: str, data: ProblemConfig) -> Source:
         mix = source.removeprefix(BUNDLED)
         files = [_bundled_file(mix, name) for name in (("train", "validation") if split == "all" else (split,))]
         return Source(itertools.chain.from_iterable(map(file_rows, files)), source, mix, None)
+    if source.startswith(GYM):
+        return Source(gym_rows(source), source, source.removeprefix(GYM).partition("?")[0], data.mapping())
     if is_hub_id(source):
         return Source(hub_rows(source, data.split_seed), source, source.partition("/")[2], data.mapping())
     path = Path(source)

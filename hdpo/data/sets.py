@@ -15,6 +15,7 @@ from typing import Any
 
 from hdpo.config import ProblemConfig
 from hdpo.errors import BadInput, brief
+from hdpo.gym import PREFIX as GYM
 from hdpo.hub import is_hub_id
 from hdpo.record.files import beside, read_json, writing
 from hdpo.record.folder import Run, all_runs, runs_root
@@ -59,14 +60,15 @@ def keep(name: str, data: ProblemConfig) -> Path:
 
 
 def opened(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings in which a set's name stands for what it keeps; a setting beside the name wins. Raises BadInput for a name
-    that is none."""
+    """Settings in which a set's name stands for what it keeps, and problems of reasoning-gym bring their scorer; a setting
+    beside them wins. Raises BadInput for a name that is none."""
     found = dict(settings)
     for field in FILES:
         if str(found.get(field, "")).startswith(PREFIX):
             kept = settings_of(found[field].removeprefix(PREFIX))
             found = (kept if field == "problems" else {}) | found | {field: kept["problems"]}
-    return found
+    own = found.get("problems", "")
+    return {"grader": own, **found} if own.startswith(GYM) else found
 
 
 def settings_of(name: str) -> dict[str, Any]:
@@ -116,12 +118,12 @@ def called(problems: str) -> str:
 
 
 def is_named(problems: str) -> bool:
-    """Whether it is no path: a bundled set, a kept one, or a hub id.
+    """Whether it is no path: a bundled set, a kept one, one that is made, or a hub id.
 
-    >>> [is_named(p) for p in ("bundled:steep", "set:mine", "openai/gsm8k", "data/mine.csv")]
-    [True, True, True, False]
+    >>> [is_named(p) for p in ("bundled:steep", "set:mine", "reasoning-gym:chain_sum", "openai/gsm8k", "data/mine.csv")]
+    [True, True, True, True, False]
     """
-    return problems.startswith(("bundled:", PREFIX)) or is_hub_id(problems)
+    return problems.startswith(("bundled:", PREFIX, GYM)) or is_hub_id(problems)
 
 
 def _kept(name: str) -> Path:

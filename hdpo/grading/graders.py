@@ -21,8 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from hdpo.errors import BadInput, first_line
-from hdpo.grading import Reply
+from hdpo.grading import NO_VERDICT, Reply
 from hdpo.grading.boxes import answer_in
+from hdpo.gym import PREFIX as GYM
+from hdpo.gym import scorer
 from hdpo.records import Outcome
 
 MATH = "math"
@@ -64,6 +66,8 @@ def grader_of(spec: str) -> Grader:
         if groups > 1:
             raise BadInput(f"grader: expected at most one group, the answer, found {groups}. Write the others (?:…).")
         return Grader(kind, text=rest)
+    if spec.startswith(GYM):
+        return Grader("gym", 1.0, spec)
     if own := re.fullmatch(r"(.+\.py):(\w+)(?:>=([\d.eE+-]+))?", spec):
         least = _float(own[3] or "1")
         path = Path(own[1]).expanduser()
@@ -122,12 +126,16 @@ def judge(grader: Grader, request: dict[str, str], own: Callable[..., Any] | Non
     gold, completion = request["gold"].strip(), request.get("completion")
     if completion is None:
         return {"ok": bool(gold) and _gold_ok(grader, gold)}
-    if own:
+    if own and grader.file:
         return _by_own(own, grader, request)
     answer = _answer(grader, completion.rpartition("</think>")[2])
     if answer is None or answer == "":
         return {"outcome": Outcome.NO_ANSWER.value, "answer": ""}
-    return {"outcome": (Outcome.CORRECT if _same(grader, gold, answer) else Outcome.WRONG).value, "answer": answer}
+    try:
+        right = own(answer, request["problem"]) >= grader.value if own else _same(grader, gold, answer)
+    except Exception:  # a task's scorer on hostile text: no verdict, and no reward
+        return {**NO_VERDICT, "answer": answer}
+    return {"outcome": (Outcome.CORRECT if right else Outcome.WRONG).value, "answer": answer}
 
 
 def _gold_ok(grader: Grader, gold: str) -> bool:
@@ -147,6 +155,9 @@ def _answer(grader: Grader, text: str) -> str | None:
         found = list(re.finditer(grader.text, text))
         return (found[-1][found[-1].re.groups] or "").strip() if found else None
     boxed = answer_in(text)
+    if grader.kind == "gym":
+        tagged = re.findall(r"<answer>(.*?)</answer>", text, re.DOTALL)
+        return tagged[-1].strip() if tagged else boxed
     if grader.kind == "exact":
         return boxed if boxed is not None else text.strip()
     said = text if boxed is None else boxed
@@ -189,7 +200,9 @@ def failed(grader: Grader, e: Exception) -> Reply:
 
 
 def answers(grader: Grader) -> Callable[[dict[str, str]], Reply]:
-    """What the child answers with; a person's file is run here."""
+    """What the child answers with; a person's file is run here, and a task's problems are made."""
+    if grader.kind == "gym":
+        return partial(judge, grader, own=scorer(grader.text))
     if not grader.file:
         return partial(judge, grader)
     try:

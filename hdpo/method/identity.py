@@ -63,6 +63,8 @@ def grader_words(spec: str) -> str:
     own, rules = grader_of(spec), f"rules {RULES}, math-verify {version('math-verify')}"
     if own.file:
         return f"{own.text} of {digest_of_files([Path(own.file)])}, counts from {own.value:g} on"
+    if own.kind == "gym":
+        rules = f"{rules}, reasoning-gym {version('reasoning-gym')}"
     return rules if spec == MATH else f"{spec}, {rules}"
 
 
