@@ -22,7 +22,8 @@ FLOORS = [
     {"hdpo.sampling"},
     {"hdpo.method"},
     {"hdpo.work"},
-    {"hdpo.cli", "hdpo.organism"},
+    {"hdpo.cli", "hdpo.organism", "hdpo.given"},
+    {"hdpo.api"},
 ]
 APP_FLOORS = [
     {"workbench.workers", "workbench.state", "workbench.columns"},
@@ -43,7 +44,7 @@ LIGHT = [
     "hdpo.data.problems",
     "hdpo.data.prompts",
 ]
-LIGHT += ["hdpo.evidence.stats", "hdpo.model.find", "hdpo.cli.main"]
+LIGHT += ["hdpo.api", "hdpo.evidence.stats", "hdpo.model.find", "hdpo.cli.main"]
 
 
 def files(*folders: str) -> list[Path]:

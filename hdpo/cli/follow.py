@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from hdpo.cli.results import evaluation_line, step_line
 from hdpo.record.export import members

@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from operator import itemgetter
 from pathlib import Path
@@ -21,6 +22,7 @@ from hdpo.record.folder import Run, State, all_runs, find_run
 from hdpo.work import jobs
 from hdpo.work.trash import discard, restore
 
+Rows = Sequence[Mapping[str, Any]]
 COLUMNS = ("run", "name", "kind", "state", "done", "λ", "model", "data", "pass@1", "pass@8", "created")
 
 
@@ -116,21 +118,30 @@ def settings(run: Run) -> dict[str, Any]:
 def results(a: Run, b: Run) -> list[dict[str, str]]:
     """The last evaluations side by side, pass@k with the paired difference over the problems of both; none where one has
     no evaluation, or they do not measure the same."""
-    from hdpo.evidence.stats import pass_at_k, seeds_difference, verdict_words  # scipy, which no other action needs
+    from hdpo.evidence.stats import seeds_difference, verdict_words  # scipy, which no other action needs
 
     last = [r.metrics("eval")[-1:] for r in (a, b)]
     if not all(last) or differences(a.fingerprint, b.fingerprint)[0]:
         return []
     (x,), (y,) = last
     tables = a.table("eval", x["step"]), b.table("eval", y["step"])
-    left, right = ({r["problem_id"]: (r["n"], r["correct"]) for r in rows} for rows in tables)
     said = {"cliffs": ""}
     for k in x["pass_at"]:
-        both = [p for p in left if p in right and min(left[p][0], right[p][0]) >= int(k)]
-        values = ([[pass_at_k(*side[p], int(k)) for p in both]] for side in (right, left))  # one seed an arm
-        said[f"pass@{k}"] = verdict_words(seeds_difference(*values)) if len(both) > 1 else "no problems in common"
+        left, right = paired(tables[:1], tables[1:], int(k))  # one seed an arm
+        said[f"pass@{k}"] = verdict_words(seeds_difference(right, left)) if len(*left) > 1 else "no problems in common"
     mine, other = measured(x), measured(y)
     return [{"at the end": n, a.id: mine[n], b.id: other[n], "difference": said[n]} for n in mine if n in other]
+
+
+def paired(a: Sequence[Rows], b: Sequence[Rows], k: int) -> list[list[list[float]]]:
+    """pass@k of both arms, (S, P) each, from the table of every seed's evaluation: the problems that all of them sampled
+    at least k times, in one order."""
+    from hdpo.evidence.stats import pass_at_k
+
+    arms = [[{r["problem_id"]: (r["n"], r["correct"]) for r in rows} for rows in arm] for arm in (a, b)]
+    runs = [run for arm in arms for run in arm]
+    common = [p for p in runs[0] if all(p in run and run[p][0] >= k for run in runs)]
+    return [[[pass_at_k(*run[p], k) for p in common] for run in arm] for arm in arms]
 
 
 def export(args: Any) -> int:
