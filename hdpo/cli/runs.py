@@ -34,7 +34,12 @@ def add_commands(commands: Any) -> None:
         ("list", "all runs, newest first (what runs alone does too)", list_runs, ()),
         ("show", "what a run is and what it came to", show, ("run",)),
         ("compare", "the settings in which two runs differ, and their results", compare, ("run", "other")),
-        ("export", "its rows as CSV, or all it says as JSON; of a pair or sweep its members'", export, ("run",)),
+        (
+            "export",
+            "its rows as CSV, or all it says as JSON, a pair's or sweep's its members' (its adapter: hdpo export)",
+            export,
+            ("run",),
+        ),
         ("rename", "give a run a name", rename, ("run", "name")),
         ("stop", "have a run stop at its next step edge, or leave the queue", stop, ("run",)),
         ("delete", "move a run to the trash, a sweep with its members", delete, ("run",)),
