@@ -273,6 +273,8 @@ class TrainConfig:
     evaluation: EvalConfig = EvalConfig()
     seed: int = knob(0, low=0, high=2**31)
     """Seed of every draw."""
+    track: str = knob("none", options=("none", "tensorboard", "wandb", "trackio"))
+    """A tracker that is told each step and evaluation too; none: the run folder alone."""
 
     @property
     def evaluation_count(self) -> int:

@@ -25,7 +25,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, replace
 from enum import Enum
@@ -114,6 +114,7 @@ class RunWriter:
 
     path: Path
     attempt: int
+    also: Callable[[dict[str, Any]], None] = lambda row: None  # is told each row of metrics.jsonl that was written
 
     @classmethod
     def create(cls, kind: str, config: Any, root: Path | None = None, name: str = "", command: str = "") -> Self:
@@ -162,7 +163,9 @@ class RunWriter:
 
     def metric(self, kind: str, step: int, **values: Any) -> None:
         """Append one row to metrics.jsonl; the line is whole or, after a crash, ignored."""
-        files.append_line(self.path / "metrics.jsonl", {"kind": kind, "step": step, "attempt": self.attempt, **values})
+        row = {"kind": kind, "step": step, "attempt": self.attempt, **values}
+        files.append_line(self.path / "metrics.jsonl", row)
+        self.also(row)
 
     def rollouts(self, step: int, groups: Sequence[Group], role: str, **extra: Sequence[Any]) -> None:
         """Close one Parquet part with the rollouts of `groups`; role is 'student' or 'privileged', extra are further

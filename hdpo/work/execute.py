@@ -17,7 +17,7 @@ import sys
 import time
 import traceback
 from collections.abc import Generator, Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,6 +33,7 @@ from hdpo.record.folder import Run, RunWriter, SilentWriter, State, stop_request
 from hdpo.record.progress import Also, Progress, Report
 from hdpo.record.ranks import ALONE, Ranks, join, launched
 from hdpo.work import prepare_libraries
+from hdpo.work.track import tracked
 
 POLL = 0.2  # seconds between looks at processes that were launched
 ORPHANS = 5.0  # seconds that ranks have to end once nobody is there any more who launched them
@@ -143,7 +144,8 @@ def _attempt(path: Path, resume: bool, also: Also | None, watch: tuple[Path, ...
             if ranks.first:
                 _pin_model(writer)
             ranks.agree(None)  # the others read the config after it was pinned
-            yield from _dispatch(writer, report, checkpoint)
+            with tracked(writer) if ranks.first else nullcontext():
+                yield from _dispatch(writer, report, checkpoint)
             ending = Ending(State.DONE, passed_over)
             if also is not None:
                 also(Progress("done", report.last.total, report.last.total, report.last.unit, 0.0))

@@ -13,6 +13,7 @@ from hdpo.hub import is_hub_id
 from hdpo.model.adapter import check_adapter
 from hdpo.model.find import known, taken
 from hdpo.model.fit import Config
+from hdpo.work.track import NONE, check_tracker
 
 _SHOWN = ("privileged", "information", "fraction")  # what only a privileged prompt reads
 _VLLM = ("vllm_url", "vllm_memory")
@@ -24,11 +25,11 @@ UNREAD: dict[str, tuple[str, ...]] = {
     "evaluate": (*_SHOWN, "eval_split", "eval_every", "probe_cliffs"),
     "rollouts": ("processes", "sampler", *_VLLM),  # one process, with transformers
     "gap": ("processes", "sampler", *_VLLM),
-    "bench": ("processes", "checkpoint_every", "probe_cliffs"),
     "problems": (  # what samples; the set itself stands before the flags
         *("problems", "adapter", "device", "processes", "sampler", *_VLLM, "dtype", "rank", "alpha", "targets"),
-        *("temperature", "top_p", "split", "rollouts", "seed"),
+        *("temperature", "top_p", "stop", "split", "rollouts", "seed"),
     ),
+    "bench": ("processes", "checkpoint_every", "probe_cliffs", "track"),
 }
 
 
@@ -72,6 +73,7 @@ def check(config: Config) -> None:
     inner: Any = config.train if isinstance(config, SweepConfig) else config
     model, new = inner.model, inner.sampling.max_new_tokens
     grader_of(inner.data.grader)
+    check_tracker(inner.track if isinstance(inner, TrainConfig) else NONE)
     place = None if is_hub_id(model.model) else taken(model)[0]
     if model.adapter:
         check_adapter(model, place)
