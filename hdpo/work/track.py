@@ -33,8 +33,10 @@ def tracked(writer: RunWriter) -> Iterator[None]:
         yield
         return
     check_tracker(config.track)
+    from accelerate.state import PartialState
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
+    PartialState()  # without which its log lines are an error
     if config.track == "tensorboard":  # `tensorboard --logdir runs` shows every run by its id
         how: dict[str, Any] = {"run_name": "tensorboard", "logging_dir": run.path}
     else:
