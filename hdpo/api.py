@@ -67,9 +67,10 @@ class LoadedRun:
     def evaluations(self) -> DataFrame:
         """A row an evaluation and metric (pass@k, greedy, cliff, solved): value, low and high, its 95 % interval with the
         prompt as unit. Of a sweep all its members'."""
-        found = []
+        found, lam = [], self.run.load_config().objective.lambda_ if self.run.kind == "train" else None
         for r in self._rows("eval"):
-            facts = {"run": r.get("run", self.label), "step": r["step"], "n_problems": r["n_problems"]}
+            facts = {"run": self.label, "lambda": lam, **r}
+            facts = {name: facts[name] for name in ("run", "lambda", "step", "n_problems")}
             measured = {f"pass@{k}": e for k, e in r["pass_at"].items()}
             measured |= {name: e for name in ("greedy", "cliff", "solved") if (e := r.get(name))}
             found += [{**facts, "metric": name, **e} for name, e in measured.items()]
