@@ -62,13 +62,15 @@ def alone(function: Callable[..., Any]) -> str:
         words = f"expected a function written with def that needs nothing else, found {found}"
         return BadInput(f"grader: {words}. Put all of it inside, or into a file of its own: FILE.py:NAME.")
 
+    if getattr(function, "__name__", "") == "<lambda>":
+        raise refused("a lambda")
     try:
         source = textwrap.dedent(inspect.getsource(function))
         (tree,) = ast.parse(source).body
     except (OSError, TypeError, ValueError, SyntaxError) as e:
         raise refused(f"'{first_line(e)}'") from e
     if not isinstance(tree, ast.FunctionDef):
-        raise refused(type(tree).__name__.lower() if tree else "nothing")
+        raise refused(f"a source that begins with {source[:20]!r}")
     imports = []
     for name in sorted({*names_in(symtable.symtable(source, tree.name, "exec"))} - {tree.name, *dir(builtins)}):
         value = function.__globals__.get(name)
