@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from hdpo.cli.main import make_parser
+from tests.conftest import needs_model
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -42,6 +43,21 @@ def test_every_file_of_the_engine_stands_in_the_tree() -> None:
 @pytest.mark.parametrize("line", COMMANDS)
 def test_every_command_is_understood(line: str) -> None:
     make_parser().parse_args(shlex.split(line))
+
+
+def test_the_python_example_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tests.test_notebooks import run_cell
+
+    needs_model()
+    monkeypatch.setenv("HDPO_RUNS", str(tmp_path))
+    (example,) = re.findall(r"^```python\n(.*?)^```", README, re.M | re.S)
+    space = {"__name__": "__main__"}
+    run_cell(example, 0, space)
+    said = capsys.readouterr().out
+    assert "cliff" in said and "difference" in said and "correct" in said
+    assert type(space["model"]).__name__ == "PeftModelForCausalLM"
 
 
 def test_both_one_line_commands_install_and_start() -> None:

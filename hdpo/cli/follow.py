@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from tqdm.auto import tqdm
+from tqdm.notebook import tqdm_notebook
 
 from hdpo.cli.results import evaluation_line, step_line
 from hdpo.record.export import members
@@ -28,7 +29,8 @@ class Bar:
         if (p.unit, p.total) != self._count:
             self._bar.close()
             self._count = (p.unit, p.total)
-            form = "{desc} |{bar:20}| {n_fmt}/{total_fmt} {unit}{postfix}"
+            bar = "{bar}" if issubclass(tqdm, tqdm_notebook) else "{bar:20}"  # a notebook puts a widget in its place
+            form = f"{{desc}} |{bar}| {{n_fmt}}/{{total_fmt}} {{unit}}{{postfix}}"
             how = {"bar_format": form, "file": sys.stderr, "mininterval": 0.1 if sys.stderr.isatty() else 10.0}
             self._bar = tqdm(total=p.total, desc=p.phase, unit=p.unit, **how)
         self._bar.set_description_str(p.phase, refresh=False)

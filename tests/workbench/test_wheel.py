@@ -36,7 +36,7 @@ def test_a_wheel_carries_every_module_page_and_setting(carried: set[str]) -> Non
     for package in ("hdpo", "workbench"):
         assert {f"{package}/{p}" for p in under(package, "**/*.py")} <= carried
     assert {f"workbench/page_scripts/{p}" for p in under("pages", "*.py")} <= carried
-    assert "workbench/.streamlit/config.toml" in carried
+    assert {"workbench/.streamlit/config.toml", "hdpo/py.typed", "hdpo/__init__.pyi"} <= carried
     # A folder `pages` beside its script makes Streamlit put up a navigation of its own.
     assert not any(name.startswith("workbench/pages/") for name in carried)
 
