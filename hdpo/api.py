@@ -16,6 +16,7 @@ from argparse import Namespace
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
+from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
@@ -180,23 +181,20 @@ def _run(kind: str, problems: Problems | None, grader: Grader | None, settings: 
     if unknown := [f"{name}{meant(name, [*known])}" for name in given if name not in known]:
         words = f"expected settings of hdpo {kind}, found {', '.join(unknown)}"
         raise BadInput(f"settings: {words}. `hdpo {kind} --help` lists them.")
+    named = {"problems": problems_source, "validation_problems": problems_source, "grader": grader_spec}
     for name, value in given.items():
-        if name in ("problems", "validation_problems"):
-            given[name] = problems_source(value)
-        elif name == "grader":
-            given[name] = grader_spec(value)
-        elif isinstance(value, os.PathLike):
-            given[name] = os.fspath(value)
+        given[name] = named[name](value) if name in named else str(value) if isinstance(value, Path) else value
     args = Namespace(kind=kind, preset=preset, take_over=False, **given)
     if resume:
         args.resume = str(load_run(resume).run.path)
         run, config = resumed(args, default)
-        check(config)
     else:
         config = config_from(args, default)
-        check(config)
-        flags = [word for name, value in given.items() for word in (known[name].flag, written(value).strip("'"))]
-        command = ["python", "-m", "hdpo", kind, *(["--preset", preset] if preset else []), *flags]
+    check(config)
+    if not resume:
+        command = ["python", "-m", "hdpo", kind, *(["--preset", preset] if preset else [])]
+        for name, value in given.items():
+            command += [known[name].flag, value if isinstance(value, str) else written(value)]
         run = Run(RunWriter.create(kind, config, command=shlex.join(command)).path)
     ending = run_here(run, config, bool(resume), wait=True)
     if ending.state is not State.DONE:

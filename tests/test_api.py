@@ -129,16 +129,17 @@ def test_the_trained_policy_is_the_checkpoints(trained) -> None:
 def test_a_list_is_evaluated_whole_and_compared_in_pairs(trained, monkeypatch) -> None:
     monkeypatch.setenv("HDPO_RUNS", str(trained.run.path.parent))
     few = {k: SMALL[k] for k in ("eval_samples", "ks", "max_new_tokens")}
-    a, b = (hdpo.evaluate(HELD_OUT, right, seed=s, **few) for s in (0, 1))
-    assert len(a.problems()) == len(HELD_OUT)
+    many = bundled("steep", "validation")[:20]
+    a, b = (hdpo.evaluate(many, right, seed=s, **few) for s in (0, 1))
+    assert len(a.problems()) == len(many)
     found = hdpo.compare(a, b)
     mean = [r.problems()["correct"].sum() / r.problems()["n"].sum() for r in (a, b)]
     row = found.loc["pass@1"]
     assert list(found.index) == ["pass@1", "pass@2", "cliffs"] and row["low"] <= row["difference"] <= row["high"]
     assert [row["a"], row["b"], row["difference"]] == pytest.approx([*mean, mean[1] - mean[0]])
-    assert found.loc["cliffs", "a"] == (a.problems()["correct"] == 0).mean()
+    assert row["difference"] and found.loc["cliffs", "a"] == (a.problems()["correct"] == 0).mean()
     with pytest.raises(hdpo.BadInput, match="Not to be compared: they differ in .*sampling"):
-        hdpo.compare(a, hdpo.evaluate(HELD_OUT, right, **{**few, "max_new_tokens": 16}))
+        hdpo.compare(a, hdpo.evaluate(many, right, **{**few, "max_new_tokens": 16}))
 
 
 def test_figures_take_the_tables(trained) -> None:
