@@ -127,7 +127,7 @@ def card(run: Run, config: TrainConfig, step: int, folder: str, merged: bool) ->
         f"{base}, {digest}. Licence: {code(licence) if licence else 'it says none'}.",
         "## Data",
         " ".join(f"{code(shown(data.problems))}: {code(told(r))}." for r in run.metrics("data") if "read" in r),
-        f"What is right was said by `{shown(data.grader)}` (`{run.fingerprint.grader}`).",
+        f"What is right was said by {code(shown(data.grader))} ({code(run.fingerprint.grader)}).",
         "## Results",
         results if rows else "It was not evaluated.",
         table(["step", *metrics], [[str(at), *values.values()] for at, values in rows.items()]) if rows else "",
