@@ -98,13 +98,14 @@ class _Batch:
                 for b, x in zip(place[running].tolist(), token[running].tolist(), strict=True):
                     on_token(b // n, b % n, x)
             policy.between(left)
-            ended = torch.isin(token, ends)
+            ended = (token[:, None] == ends).any(-1)
             if self.stops.texts:
                 rows = self.tokens[place, max(0, t + 1 - self.stops.window) : t + 1]
                 ended |= torch.tensor(self.stops.hit(rows.tolist()), device=ended.device)
-            self.lengths[place[running & ended]] = t + 1
-            running = running & ~ended
-            left = int(running.sum())
+            ended, running = running & ended, running & ~ended
+            if int(running.sum()) < left:
+                self.lengths[place[ended]] = t + 1
+                left = int(running.sum())
             if left == 0 or t == new - 1:
                 break
             if left <= (1 - LEAVE_AT) * len(running):

@@ -22,7 +22,7 @@ from hdpo.sampling.draws import DrawKey, Purpose
 from hdpo.sampling.protocol import Draw, Prompt, Sampler
 from hdpo.sampling.transformers import TransformersSampler
 from tests.benchmarks import floor
-from tests.benchmarks.harness import Row, interleaved, seconds
+from tests.benchmarks.harness import FEW, REPEATS, Row, interleaved, seconds
 
 HOW = SamplingConfig(max_new_tokens=96)
 BATCHES = (256, 512, 1024, 2048)  # sequences at once, tried for `generate`
@@ -71,13 +71,13 @@ def collector_for(policy: Policy, verifier: VerifierPool, problems: Sequence[Pro
 
 def rollouts() -> Row:
     """16 prompts × 8 of the bundled model, at most 96 new tokens."""
-    return rollouts_of(ModelConfig(), bundled("steep", "validation")[:16], 4.5)
+    return rollouts_of(ModelConfig(), bundled("steep", "validation")[:16], 4.5, REPEATS)
 
 
 def real_rollouts() -> list[Row]:
     """The same of SmolLM2, raised on stories, in both dtypes."""
     models = (ModelConfig(model="smollm2", dtype=dtype) for dtype in ("float32", "bfloat16"))
-    return [rollouts_of(m, bundled("stories", "validation")[:16], 4.0) for m in models]
+    return [rollouts_of(m, bundled("stories", "validation")[:16], 4.0, FEW) for m in models]
 
 
 def against_vllm() -> Row:
@@ -94,13 +94,15 @@ def against_vllm() -> Row:
         sampler.sample(prompts, HOW, Draw(8, DrawKey(0, Purpose.STUDENT, next(steps))))
 
     try:
-        sides = interleaved(lambda: by(ours), lambda: by(theirs))
+        sides = interleaved(lambda: by(ours), lambda: by(theirs), FEW)
     finally:
         theirs.close()
-    return Row("rollouts, smollm2 in bfloat16, 16 prompts × 8", "vLLM 0.32, CPU build", "s", *sides, 1.5)
+    return Row(
+        "rollouts, smollm2 in bfloat16, 16 prompts × 8", "vLLM 0.32, CPU build", "s", *sides, 1.5, note=f"{FEW} repeats"
+    )
 
 
-def rollouts_of(model: ModelConfig, problems: Sequence[Problem], goal: float) -> Row:
+def rollouts_of(model: ModelConfig, problems: Sequence[Problem], goal: float, repeats: int) -> Row:
     """Ours takes the adapter anew each time, as after an update."""
     policy = load_policy(model)
     sampler, generate = TransformersSampler(policy), Generate(policy)
@@ -113,14 +115,14 @@ def rollouts_of(model: ModelConfig, problems: Sequence[Problem], goal: float) ->
                 p.add_(0.0)
         sampler.sample(prompts, HOW, Draw(8, DrawKey(0, Purpose.STUDENT, next(steps))))
 
-    mine, theirs = interleaved(ours, lambda: generate(prompts, 8))
+    mine, theirs = interleaved(ours, lambda: generate(prompts, 8), repeats)
     last = sampler.sample(prompts, HOW, Draw(8, DrawKey(0, Purpose.STUDENT, next(steps))))
     sequences = [(len(p.ids), len(c.token_ids)) for p, group in zip(prompts, last, strict=True) for c in group]
     what = f"rollouts, {'' if model.model == 'bundled' else f'{model.model} in {model.dtype}, '}16 prompts × 8"
     rate = sum(t for _, t in sequences) / median(mine)
     least = floor.decoding(policy, sequences, shared=8)
     against = "`model.generate`, merged, one batch"
-    return Row(what, against, "s", mine, theirs, goal, note=f"{rate:,.0f} tokens/s", floor=least)
+    return Row(what, against, "s", mine, theirs, goal, note=f"{rate:,.0f} tokens/s, {repeats} repeats", floor=least)
 
 
 def evaluation() -> Row:

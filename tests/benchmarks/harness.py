@@ -12,7 +12,7 @@ from typing import Any
 
 from scipy.stats import t as student
 
-REPEATS = 8
+REPEATS, FEW = 8, 4  # few: of a real model, where each takes half a minute
 
 
 @dataclass(frozen=True)

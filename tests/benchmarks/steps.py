@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,7 @@ from hdpo.record.folder import Run, RunWriter
 from hdpo.record.progress import Report
 from hdpo.records import Problem
 from tests.benchmarks import floor
-from tests.benchmarks.harness import REPEATS, Row, interleaved, seconds
+from tests.benchmarks.harness import FEW, REPEATS, Row, interleaved, seconds
 
 # The learning rate leaves the model where it is: each repeat is the same work, and the same work on both sides.
 RATE = 1e-9
@@ -116,15 +117,15 @@ def session(preset: str) -> None:
 
 def grpo_against_trl() -> Row:
     """Of the bundled model."""
-    return against_trl("GRPO step, 16 prompts × 8", {}, 5.5)
+    return against_trl("GRPO step, 16 prompts × 8", {}, 5.5, REPEATS)
 
 
 def real_grpo_against_trl() -> Row:
     """Of SmolLM2, raised on stories."""
-    return against_trl("GRPO step, smollm2 in bfloat16, 16 prompts × 8", REAL, 3.0)
+    return against_trl("GRPO step, smollm2 in bfloat16, 16 prompts × 8", REAL, 3.0, FEW)
 
 
-def against_trl(what: str, settings: dict[str, str], goal: float) -> Row:
+def against_trl(what: str, settings: dict[str, str], goal: float, repeats: int) -> Row:
     """One step of `GRPOTrainer`, timed between its own callbacks; ours between two of its steps."""
     import datasets
     from peft import LoraConfig
@@ -161,7 +162,7 @@ def against_trl(what: str, settings: dict[str, str], goal: float) -> Row:
         config = grpo.training.learner.config
         arguments = GRPOConfig(
             output_dir=tempfile.mkdtemp(),
-            max_steps=REPEATS + 1,
+            max_steps=repeats + 1,
             per_device_train_batch_size=128,
             num_generations=8,
             max_completion_length=96,
@@ -198,8 +199,11 @@ def against_trl(what: str, settings: dict[str, str], goal: float) -> Row:
             peft_config=lora,
             callbacks=[Turns()],
         )
-        trainer.train()
+        with redirect_stdout(sys.stderr):  # it tells its own numbers
+            trainer.train()
     least = floor_of(grpo)
-    note = f"{grpo.range_of('groups_mixed')} mixed groups, TRL trains on the others too; {grpo.profile}"
+    note = (
+        f"{grpo.range_of('groups_mixed')} mixed groups, TRL trains on the others too; {grpo.profile}; {repeats} repeats"
+    )
     sides = tuple(ours[1:]), tuple(theirs[1:])
     return Row(what, "TRL 1.16 `GRPOTrainer`", "s", *sides, goal, note=note, floor=least)

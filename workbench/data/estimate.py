@@ -59,7 +59,7 @@ ASSUMED = "the project's recorded pairs: the effect differs between problems by 
 def detectable(config: TrainConfig, seeds: int = 1) -> str:
     """One sentence: the smallest paired difference between two such sessions that would show with 80 % power."""
     before = like(config)
-    found = baseline_counts(before)
+    found = baseline_counts(before, max(config.evaluation.ks))
     if found is None:
         return (
             "What this session can detect is not known yet: no baseline evaluation of this model on this problem set."
@@ -85,11 +85,11 @@ def like(config: TrainConfig) -> list[Run]:
     return [r for r in catalog.runs_of("train") if wanted.items() <= tradeoff.settings(r).items()]
 
 
-def baseline_counts(runs_alike: Sequence[Run]) -> tuple[list[tuple[int, int]], Run] | None:
-    """(n, c) per problem before training, from the newest of these runs that has them."""
+def baseline_counts(runs_alike: Sequence[Run], least: int) -> tuple[list[tuple[int, int]], Run] | None:
+    """(n, c) per problem before training, from the newest of these runs that has them, each of `least` samples or more."""
     for run in runs_alike:
         rows = catalog.eval_counts(run, 0)
-        counts = [(int(n), int(c)) for n, c in zip(rows["n"], rows["correct"], strict=True) if n]
+        counts = [(int(n), int(c)) for n, c in zip(rows["n"], rows["correct"], strict=True) if n >= least]
         if counts:
             return counts, run
     return None
