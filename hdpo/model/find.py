@@ -136,6 +136,15 @@ def known(model: str, revision: str = "") -> Facts | None:
         return KNOWN.get(model)
 
 
+def at_hand(config: ModelConfig) -> Place:
+    """A model that is a folder already. Raises BadInput where it would have to be fetched or converted first."""
+    hub = is_hub_id(config.model)
+    place = Place(cached(config.model, config.revision)) if hub else find(config.model, config.revision)
+    if place.gguf:
+        raise refused("a folder", f"{place.gguf}, of which the first run makes one", "Start a run, or give a folder.")
+    return place
+
+
 def cached(model: str, revision: str, fetch: bool = False) -> Path:
     """A hub model in the cache, a folder named by the commit; fetch: from the hub if need be. Raises BadInput."""
     from huggingface_hub import snapshot_download

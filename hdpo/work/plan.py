@@ -22,7 +22,7 @@ from hdpo.errors import BadInput, HdpoError
 from hdpo.evidence.stats import FEWEST
 from hdpo.hub import is_hub_id
 from hdpo.model import fit
-from hdpo.model.find import Facts, Place, cached, find, known
+from hdpo.model.find import Facts, at_hand, cached, known
 from hdpo.presets import PRESETS
 from hdpo.record.folder import Run, all_runs
 
@@ -94,8 +94,8 @@ def received(config: fit.Config) -> dict[str, str]:
     model, prompts, trained = inner.model, inner.prompts, isinstance(inner, TrainConfig)
     place = None
     with suppress(BadInput):
-        place = Place(cached(model.model, model.revision)) if is_hub_id(model.model) else find(model.model)
-    if place is None or place.gguf or is_hub_id(inner.data.problems):
+        place = at_hand(model)
+    if place is None or is_hub_id(inner.data.problems):
         return {}
     from hdpo.model.base import load_tokenizer  # torch, for this alone
 

@@ -20,8 +20,7 @@ from hdpo.errors import BadInput, brief
 from hdpo.grading.boxes import answer_in
 from hdpo.grading.graders import MATH
 from hdpo.grading.verify import VerifierPool
-from hdpo.hub import is_hub_id
-from hdpo.model.find import Place, cached, facts, find
+from hdpo.model.find import at_hand, facts
 from hdpo.records import Problem
 
 SAMPLE = 2000  # problems whose golds and lengths are looked at
@@ -130,10 +129,7 @@ def _lengths(config: ScanConfig, drawn: Sequence[Problem], longest: Problem) -> 
 
 def _tokenizer(model: ModelConfig) -> tuple[Any, int]:
     """A model's tokenizer and its context in tokens. Raises BadInput where it is not here as a folder yet."""
-    hub = is_hub_id(model.model)
-    place = Place(cached(model.model, model.revision)) if hub else find(model.model, model.revision)
-    if place.gguf:
-        raise BadInput(f"{place.gguf} is made a folder by the first run.")
+    place = at_hand(model)
     from hdpo.model.base import load_tokenizer  # torch
 
     return load_tokenizer(place.folder, model), facts(place).context
