@@ -141,6 +141,7 @@ def against_trl(what: str, settings: dict[str, str], goal: float, repeats: int) 
         verdicts = [fast_verdict(answer_in(t), a) for t, a in zip(texts, answer, strict=True)]
         return [float(v is not None and v.outcome.value == "correct") for v in verdicts]
 
+    parts = 8 if "model" in settings else 1  # all logits of 128 sequences at once do not fit beside a real vocabulary
     ours: list[float] = []
     theirs: list[float] = []
     with VerifierPool() as verifier:
@@ -163,7 +164,8 @@ def against_trl(what: str, settings: dict[str, str], goal: float, repeats: int) 
         arguments = GRPOConfig(
             output_dir=tempfile.mkdtemp(),
             max_steps=repeats + 1,
-            per_device_train_batch_size=128,
+            per_device_train_batch_size=128 // parts,
+            gradient_accumulation_steps=parts,
             num_generations=8,
             max_completion_length=96,
             beta=0.0,
