@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -29,6 +30,7 @@ from hdpo.model.policy import Policy, Weights
 from hdpo.record.folder import Run, State
 from hdpo.sampling.draws import DrawKey, Purpose
 from hdpo.sampling.protocol import Draw
+from hdpo.sampling.stops import Stops
 from hdpo.sampling.transformers import TransformersSampler
 from hdpo.sampling.vllm import VllmSampler, make, parity
 from hdpo.sampling.vllm_engines import How, LocalEngine, Request, ServerEngine, Watchdog, heard
@@ -86,6 +88,12 @@ def test_rollouts_have_seeds_of_their_own_ends_and_the_teachers_topk(engine: Loc
         for place, row, logp in zip(inside, c.topk.logprobs, c.logprobs, strict=True):
             assert len(place) <= 1 and all(abs(row[i] - logp) < 1e-6 for i in place)
     assert any(c.truncated for g in first for c in g) and any(not c.truncated for g in first for c in g)
+    long = next(c for g in first for c in g if len(c.token_ids) > 6)
+    text = policy.tokenizer.decode(long.token_ids[1:4])
+    stops = replace(HOW, stop=re.sub(r"([\\,])", r"\\\1", text).replace("\n", "\\n"))
+    stopped = [c for g in some.sample(prompts, stops, Draw(3, KEY, topk=64)) for c in g]
+    cut = [Stops(policy.tokenizer, (text,)).cut(c) for g in first for c in g]
+    assert [c.token_ids for c in stopped] == [c.token_ids for c in cut] != [c.token_ids for g in first for c in g]
 
 
 def test_swapped_adapters_give_other_log_probs_each_as_the_trained_model_has_them(
