@@ -80,8 +80,13 @@ PATIENCE = 120_000  # milliseconds; a cold worker on a busy machine
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with serving(tmp_path_factory.mktemp("walk")) as address:
+        yield address
+
+
+@contextmanager
+def serving(home: Path) -> Iterator[str]:
     """The app with its workers, over an empty runs folder; its address."""
-    home = tmp_path_factory.mktemp("walk")
     log = (home / "server.log").open("w+")
     environment = {**os.environ, "HDPO_RUNS": str(home / "runs"), "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     environment.pop("HDPO_NO_WORKERS", None)
@@ -181,6 +186,16 @@ def test_every_page_stands_in_both_themes_and_in_a_narrow_window(
     if name in DRAWN:
         page.locator(FIGURE).locator("text").first.wait_for(timeout=PATIENCE)
         assert page.evaluate(UNREAD, [SMALLEST, FAINTEST]) == []
+
+
+def test_panels_beside_each_other_keep_their_room_in_a_narrow_window(page: sync_api.Page, server: str) -> None:
+    page.set_viewport_size({"width": 420, "height": 900})
+    visit(page, server, "lambda_lab")
+    page.locator(FIGURE).locator("text").first.wait_for(timeout=PATIENCE)
+    page.wait_for_function("document.querySelector('.js-plotly-plot').getBoundingClientRect().width >= 700")
+    assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
+    notes = page.get_by_test_id("stCaptionContainer")
+    assert set(notes.evaluate_all("all => all.map(e => getComputedStyle(e).fontSize)")) == {"15px"}
 
 
 @pytest.mark.parametrize("name", DRAWN)

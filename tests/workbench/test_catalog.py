@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from hdpo.config import TrainConfig
+from hdpo.config import ModelConfig, TrainConfig
 from hdpo.record.files import write_aside
 from hdpo.record.folder import Run, RunWriter, State
 from tests.fakes import PROMPTS, ROLLOUTS, fake_pair, fake_scan_run, fake_train_run, step_row
@@ -134,6 +134,17 @@ def test_equal_names_are_told_apart(runs_folder: Path) -> None:
     first, second = Run(fake_train_run(runs_folder)), Run(fake_train_run(runs_folder))
     assert catalog.label(first) == catalog.label(second)
     assert len(set(catalog.labels([first, second]).values())) == 2
+
+
+def test_a_run_of_another_model_names_it_once(runs_folder: Path) -> None:
+    def called(name: str, **model: str) -> str:
+        config = TrainConfig(model=ModelConfig(**model))
+        return catalog.label(Run(RunWriter.create("train", config, root=runs_folder, name=name).path))
+
+    assert called("stories: λ = 1") == "stories: λ = 1"
+    assert called("stories: λ = 1", model="smollm2") == "smollm2, stories: λ = 1"
+    assert called("my smollm2", model="smollm2") == "my smollm2"
+    assert called("own", model="/models/qwen") == "qwen, own"
 
 
 def test_a_run_is_found_by_its_id_and_never_by_a_path(runs_folder: Path) -> None:

@@ -269,7 +269,7 @@ def test_problems_that_only_one_arm_could_grade_leave_the_comparison(runs_folder
 def test_verdicts_say_what_one_seed_does_not_cover(pair: list[Run]) -> None:
     table = data.verdicts(data.differences(pair, 10, ("pass@1", "pass@8")))
     assert table.columns.tolist() == list(data.VERDICTS)
-    assert table["interval (points)"].str.fullmatch(r"[+-][\d.]+ to [+-][\d.]+").all()
+    assert table["interval (points)"].str.fullmatch(r"[+−][\d.]+ to [+−][\d.]+").all()
     assert all(words.endswith("one seed: training noise is not covered") for words in table["verdict"])
     assert data.verdicts(data.differences(pair[:1], 10, ("pass@1",))).empty
 

@@ -31,7 +31,7 @@ def badges(runs: Sequence[Run]) -> None:
     active = sum(not run.status().state.ended for run in runs)
     with st.container(horizontal=True, gap="small"):
         if recorded:
-            st.badge(f"● {recorded} recorded, come with the project", color="gray")
+            st.badge(f"● {recorded} recorded, come{'s' if recorded == 1 else ''} with the project", color="gray")
         if len(runs) - recorded:
             st.badge(f"◆ {len(runs) - recorded} made here", color="blue")
         if active:

@@ -141,9 +141,9 @@ def show_norm(title: str, question: request.Request) -> None:
 def norm_words(norm: float) -> str:
     """
     >>> norm_words(0.0), norm_words(0.08314)
-    ('0', '0.0831')
+    ('0', '0.083')
     """
-    return "0" if norm == 0 else f"{norm:.3g}"
+    return "0" if norm == 0 else f"{norm:.2g}"
 
 
 def gradient_payload(group: OpenGroup, form: str, rewards: tuple[float | None, ...]) -> dict[str, Any]:

@@ -201,7 +201,8 @@ def lens_headline(lens: Lens) -> str:
         return "The trace has no tokens."
     i = biggest(lens.values, 1)[0]
     token = lens_tokens(lens, None)[i]
-    return f"The two prompts differ most at {token.title[0].lower()}{token.title[1:]} {token.says}"
+    says = f"{token.says.partition(' (')[0].rstrip('.')}."  # the numbers stand under the strip
+    return f"The two prompts differ most at {token.title[0].lower()}{token.title[1:]} {says}"
 
 
 def parting_tokens(pieces: Sequence[str], parts_at: int | None) -> list[StripToken]:

@@ -15,13 +15,12 @@ from workbench import launch, state
 from workbench.components import session
 from workbench.data import basis, catalog, exports, tradeoff
 
-SHARE = st.column_config.NumberColumn(format="percent")
+SHARE = st.column_config.NumberColumn(format="%.1f %%")
+SHARES = ("pass@1", "pass@8", "cliffs")
 COLUMNS: dict[str, Any] = {
     "lambda": "λ",
     "note": st.column_config.TextColumn(width="medium"),
-    "pass@1": SHARE,
-    "pass@8": SHARE,
-    "cliffs": SHARE,
+    **dict.fromkeys(SHARES, SHARE),
     "curve": st.column_config.LineChartColumn("pass@8 over steps", y_min=0, y_max=1),
     "created": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm"),
 }
@@ -59,6 +58,7 @@ def table(frame: pd.DataFrame) -> None:
         st.session_state["runs_compare"] = ticked if len(ticked) > 1 else []
 
     shown = exports.listing(frame)
+    shown[[*SHARES]] = 100 * shown[[*SHARES]].astype(float)
     st.dataframe(
         shown.dropna(axis=1, how="all"),
         hide_index=True,

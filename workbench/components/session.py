@@ -79,7 +79,7 @@ def badge(run: Run, status: Status) -> None:
         st.badge(f"{symbol} {status.state.value}", color=colour)  # type: ignore[arg-type]
         if run.recorded:
             st.badge("recorded, comes with the project", color="gray")
-        st.text(run.name)
+        st.text(catalog.label(run))
 
 
 def progress(run: Run) -> Status:

@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from hdpo.config import ModelConfig
 from hdpo.errors import HdpoError
 from hdpo.record import folder
 from hdpo.record.files import read_table
@@ -61,6 +62,8 @@ GROUP_COLUMNS = names(
 )
 PROBE_METRICS = names("kl_drifting kl_frozen jsd_drifting mismatch lemma1 range_bound teacher_mass student_mass")
 
+BUNDLED = ModelConfig().model
+
 Stamp = tuple[int, int]  # size in bytes, time of change in ns; (0, 0) where there is no file
 
 
@@ -89,11 +92,13 @@ def runs_of(*kinds: str, recorded: bool | None = None) -> list[Run]:
 
 
 def label(run: Run) -> str:
-    """How a run is called on a page: its name, and λ and seed where it was given none."""
+    """How a run is called on a page: its name, with λ and seed where it was given none, behind its model where that is not
+    the bundled one."""
     facts = frozen_facts(str(run.path), stamp(run.path / "config.json"))
-    if facts.get("kind") == "train" and run.name == run.id:
-        return f"{run.id} · λ = {facts['lambda']:g}, seed {facts['seed']}"
-    return run.name
+    model, name = Path(facts.get("model", BUNDLED)).name, run.name
+    if facts.get("kind") == "train" and name == run.id:
+        name = f"{run.id} · λ = {facts['lambda']:g}, seed {facts['seed']}"
+    return name if model == BUNDLED or model in name else f"{model}, {name}"
 
 
 def labels(several: Iterable[Run]) -> dict[str, str]:
@@ -165,7 +170,7 @@ def run_row(run: Run) -> dict[str, Any]:
         **facts,
         **last,
         "id": run.id,
-        "name": run.name,
+        "name": label(run),
         "state": status.state.value,
         "note": run.note,
         "message": facts.get("message") or status.message,

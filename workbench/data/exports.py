@@ -28,7 +28,8 @@ def listing(frame: pd.DataFrame) -> pd.DataFrame:
         .map(lambda recorded: "recorded" if recorded else "yours")
         .where(frame["sweep"] == "", "part of a sweep")
     )
-    return frame.assign(origin=origin, **{"lambda": lambdas(frame)})[LISTED]
+    noted = frame["note"].where(frame["note"] != "")  # a column of nothing takes no room
+    return frame.assign(origin=origin, note=noted, **{"lambda": lambdas(frame)})[LISTED]
 
 
 def lambdas(frame: pd.DataFrame) -> pd.Series:

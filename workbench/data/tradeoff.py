@@ -418,7 +418,8 @@ def verdicts(frame: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame(columns=list(VERDICTS))
     one_seed = frame["n_seeds"].map(lambda n: "" if n > 1 else ", one seed: training noise is not covered")
     seeds = [f"{n} (seed{'s' if n > 1 else ''} {s})" for n, s in zip(frame["n_seeds"], frame["seeds"], strict=True)]
-    ends = [f"{100 * low:+.1f} to {100 * high:+.1f}" for low, high in zip(frame["low"], frame["high"], strict=True)]
+    both = zip(frame["low"], frame["high"], strict=True)
+    ends = [f"{100 * low:+.1f} to {100 * high:+.1f}".replace("-", "−") for low, high in both]
     table = frame.assign(verdict=frame["words"] + one_seed, seeds=seeds, **{"interval (points)": ends})
     table["arm"] = table["arm"].str.removeprefix("λ = ")
     return table.rename(columns={"arm": "λ", "metric": "against λ = 0", "n_problems": "problems"})[list(VERDICTS)]

@@ -254,7 +254,7 @@ def gradient(rollouts: pd.DataFrame) -> str:
         if not rows["advantage"].any():
             says = f"every advantage is 0{' and so is the gradient' if norm == 0 else ''}"
         else:
-            says = "its gradient is being measured" if pd.isna(norm) else f"gradient norm {norm:.3g}"
+            says = "its gradient is being measured" if pd.isna(norm) else f"gradient norm {norm:.2g}"
         parts.append(f"{name}, {right:.0f} of {len(rows)} right{by_hand}: {says}.")
     return " ".join(parts)
 

@@ -319,7 +319,9 @@ def lines(
     first = min([0.0 if x_end else last, *(float(s.x.min()) for p in panels for s in p.series if len(s.x))])
     pad = 0.02 * max(last - first, 1.0)
     x = titled(x_title) | {"range": [first - pad, last + pad]}
-    return figure(traces, height, x, axes, [p.title for p in panels], columns, labels, 0.24 if within else 0.09)
+    inside = any(i % columns and axis["title"]["text"] for i, axis in enumerate(axes))  # a unit between two panels
+    apart = 0.24 if within else 0.15 if inside else 0.09
+    return figure(traces, height, x, axes, [p.title for p in panels], columns, labels, apart)
 
 
 def ends_of(panel: Panel) -> tuple[float, float]:

@@ -98,5 +98,5 @@ function sentence(group, right, k, known) {
 }
 
 const flipped = (rewards, i) => rewards.slice(0, i) + (rewards[i] === "1" ? "0" : "1") + rewards.slice(i + 1)
-const short = (v) => (v === 0 ? "0" : String(Number(v.toPrecision(3))))
+const short = (v) => (v === 0 ? "0" : String(Number(v.toPrecision(2))))
 const signed = (v) => (v === 0 ? "0" : `${v > 0 ? "+" : "−"}${Math.abs(v).toFixed(2)}`)
