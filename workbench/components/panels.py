@@ -27,7 +27,7 @@ SIGNAL = Panel(
     live.signal_accounting,
     "What this is: the prompts of each step, by where their gradient comes from. What is normal: mixed prompts teach "
     "through GRPO, recovered cliffs through λ·L_JSD, solved ones not at all; cliffs become fewer where λ > 0. At λ = 0 "
-    "cliffs are counted and not tried.",
+    "cliffs are counted and not tried. The step that ends a round of the problems has those that are left.",
 )
 REWARD = Panel(
     "reward",
