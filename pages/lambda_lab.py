@@ -176,7 +176,7 @@ def watch(which: DeltaGenerator, beside: DeltaGenerator) -> None:
 if following := st.session_state.pop("lab_next", ""):
     show(following)
 
-heading, part, which, beside = st.columns([1.9, 3.8, 3, 3], vertical_alignment="bottom")
+heading, part, which, beside = st.columns([2.2, 4.2, 2.9, 2.9], vertical_alignment="bottom")
 heading.title("λ lab", help=meaning("λ", "L_GRPO", "L_JSD", "cliff", "privileged"))
 running = launch.running_run()
 watching = "lab_run" in st.query_params or (running is not None and running.kind in ("train", "sweep"))
