@@ -6,7 +6,9 @@ No Streamlit here.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 
 import pandas as pd
 
@@ -28,9 +30,10 @@ def spent(run: Run, basis: str) -> pd.Series:
     evaluated = sorted({int(r["step"]) for r in catalog.rows_of(run, "eval")})
     if basis == "steps":
         return pd.Series(evaluated, index=evaluated, dtype=int)
-    steps = catalog.steps_frame(run)
-    cost = steps[COLUMNS[basis]].fillna(0).sum(axis=1).astype(float)
-    return pd.Series([int(cost[steps["step"] <= e].sum()) for e in evaluated], index=evaluated, dtype=int)
+    steps = sorted(catalog.rows_of(run, "step"), key=lambda r: r["step"])
+    total = [0.0, *accumulate(sum(r.get(c) or 0.0 for c in COLUMNS[basis]) for r in steps)]
+    places = [bisect_right(steps, e, key=lambda r: r["step"]) for e in evaluated]
+    return pd.Series([int(total[i]) for i in places], index=evaluated, dtype=int)
 
 
 def moments(runs: Sequence[Run], basis: str) -> dict[int, At]:

@@ -365,8 +365,11 @@ def paired_values(
 ) -> tuple[tuple[list[np.ndarray], list[np.ndarray]], int]:
     """Per-problem values of both arms, an array a seed each, and the number of problems, which all these runs share."""
     found = [[per_problem(run, step_of(run, at), metric, levels) for run in pair] for pair in pairs]
-    common = sorted(set.intersection(*(set(v.index) for pair in found for v in pair)))
-    first, second = ([pair[side][common].to_numpy() for pair in found] for side in (0, 1))
+    common = found[0][0].index
+    if not all(v.index.equals(common) for pair in found for v in pair):
+        common = pd.Index(sorted(set.intersection(*(set(v.index) for pair in found for v in pair))))
+        found = [[v[common] for v in pair] for pair in found]
+    first, second = ([pair[side].to_numpy() for pair in found] for side in (0, 1))
     return (first, second), len(common)
 
 
@@ -377,13 +380,14 @@ def paired_runs(treated: Sequence[Run], runs: Sequence[Run]) -> dict[int, tuple[
     Of several runs with one seed the first counts: a repetition is no further seed.
     """
     found: dict[int, tuple[Run, Run]] = {}
+    plain = [(other, o) for other in runs if (o := settings(other))["lambda_"] == 0]
     for run in treated:
         s = settings(run)
-        for other in runs:
-            o = settings(other)
+        for other, o in plain:
+            if o["seed"] != s["seed"] or s["seed"] in found:
+                continue
             alike = all(o[n] == v for n, v in s.items() if n not in NOT_ARM | ONLY_JSD)
-            alike &= not prints.differences(fingerprint(run), fingerprint(other), ("training_problems",))[0]
-            if o["lambda_"] == 0 and o["seed"] == s["seed"] and alike and s["seed"] not in found:
+            if alike and not prints.differences(fingerprint(run), fingerprint(other), ("training_problems",))[0]:
                 found[s["seed"]] = (run, other)
     return dict(sorted(found.items()))
 
