@@ -2,7 +2,7 @@
 what a session would take here."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -95,18 +95,17 @@ def looking(args: Any) -> Iterator[tuple[list[Problem], Callable[..., Any]]]:
     config: ScanConfig = config_from(args, ScanConfig())
     check(config)
     prepare_libraries()
-    from hdpo.grading.verify import VerifierPool
     from hdpo.work.interactive import Desk
 
     common: dict[str, Any] = {name: to_json(getattr(config, name)) for name in ("model", "prompts", "sampling")}
     common |= {"checkpoint": args.checkpoint or "", "k": config.rollouts, "seed": config.seed}
-    desk = Desk(verifier=VerifierPool(grader=config.data.grader))
+    common["grader"], desk = config.data.grader, Desk()
 
     def ask(request: str, problem: Problem, **fields: Any) -> Any:
         payload = {**common, "request": request, "problem": asdict(problem), **fields}
         return desk.answer(payload, lambda event: None, lambda: False)
 
-    with desk.verifier:
+    with closing(desk):
         yield chosen(config, args.problem), ask
 
 

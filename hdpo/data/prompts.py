@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from fractions import Fraction
 from functools import lru_cache
@@ -104,7 +105,7 @@ def reference(problem: Problem, information: Information, fraction: float = 0.5,
         none = f"expected a worked solution of {problem.id} for '{information.value}', found none in its set"
         raise BadInput(f"information: {none}. Give --information answer, or name the column of the solutions.")
     if information is Information.ANSWER:
-        return f"\\boxed{{{problem.answer}}}"
+        return answered(problem).solution
     if information is Information.SOLUTION:
         return problem.solution
     if information is Information.FRACTION:
@@ -115,6 +116,11 @@ def reference(problem: Problem, information: Information, fraction: float = 0.5,
         found = "none" if other is None else f"{other.id} with the same answer {other.answer}"
         raise BadInput(f"The control for {problem.id} needs another problem with a different answer, found {found}.")
     return other.solution
+
+
+def answered(problem: Problem) -> Problem:
+    """With its answer alone for y*."""
+    return replace(problem, solution=f"\\boxed{{{problem.answer}}}")
 
 
 def can_show(problem: Problem, information: Information) -> bool:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,9 +30,10 @@ from hdpo.config import (
     StepConfig,
     from_json,
 )
-from hdpo.data.prompts import fits, privileged_messages, reference, render, student_messages
+from hdpo.data.prompts import answered, fits, privileged_messages, reference, render, student_messages
 from hdpo.errors import BadInput, Stopped
 from hdpo.grading.boxes import last_box
+from hdpo.grading.graders import MATH, grader_of
 from hdpo.grading.verify import VerifierPool
 from hdpo.method.advantages import advantages
 from hdpo.method.by_hand import by_hand
@@ -55,16 +57,17 @@ Cancelled = Callable[[], bool]
 SIDES = ("student", "privileged", "wrong")
 AGAINST = ("drifting", "frozen", "wrong")
 LENS = ("kl", "jsd", "lemma1", "range_bound", "teacher_mass", "student_mass", "mismatch")
+POOLS = 4  # graders whose children are kept
 TOPS = 8  # next tokens listed for each side of the lens
 SECONDS_BETWEEN_LOOKS = 0.1  # at whether anybody still waits
 
 
 @dataclass
 class Desk:
-    """One model, one verifier, and a function for each request."""
+    """One model, a verifier for each of the last few graders, and a function for each request."""
 
     policy: Policy | None = None
-    verifier: VerifierPool = field(default_factory=VerifierPool)
+    pools: dict[tuple[str, int], VerifierPool] = field(default_factory=dict)  # the one asked longest ago first
     _name: tuple[ModelConfig, str] | None = None
 
     def warm_up(self) -> None:
@@ -79,6 +82,20 @@ class Desk:
             torch.cuda.empty_cache()
         return held
 
+    def verifier(self, grader: str) -> VerifierPool:
+        """A person's own is read again where its file has changed. Raises BadInput for a grader that is none."""
+        file = grader_of(grader).file
+        name = grader, Path(file).stat().st_mtime_ns if file else 0
+        self.pools[name] = pool = self.pools.pop(name, None) or VerifierPool(grader=grader)
+        if len(self.pools) > POOLS:
+            self.pools.pop(next(iter(self.pools))).close()
+        return pool
+
+    def close(self) -> None:
+        """Ends the verifiers' children."""
+        for pool in self.pools.values():
+            pool.close()
+
     def answer(self, payload: Mapping[str, Any], emit: Emit, cancelled: Cancelled) -> Any:
         """The result of one request, as JSON can hold it. Raises HdpoError, and Stopped where nobody waits any more."""
         handlers = {f.__name__[1:]: f for f in (_info, _prompt, _rollouts, _lens, _gradient, _by_hand)}
@@ -92,7 +109,9 @@ class Desk:
         wanted = from_json(ModelConfig, payload.get("model", {})), str(payload.get("checkpoint", ""))
         if self._name != wanted:
             emit({"event": "phase", "text": "loading the model"})
-        return handlers[name](Ask(self._load(*wanted), self.verifier, payload, emit, cancelled))
+        return handlers[name](
+            Ask(self._load(*wanted), self.verifier(payload.get("grader", MATH)), payload, emit, cancelled)
+        )
 
     def _load(self, model: ModelConfig, checkpoint: str) -> Policy:
         if self.policy is None or self._name != (model, checkpoint):
@@ -140,6 +159,8 @@ class Ask:
         other = _problem(given) if given else None
         if side == "wrong":
             information = Information.WRONG_OTHER if other else Information.WRONG_ANSWER
+            if prompts.information is Information.ANSWER:
+                problem, other = answered(problem), other and answered(other)
         shown = reference(problem, information, prompts.fraction, other)
         return render(self.policy.tokenizer, privileged_messages(problem, prompts, shown))
 

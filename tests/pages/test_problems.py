@@ -11,6 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 from hdpo.config import ProblemConfig
 from hdpo.data import sets
+from hdpo.work import jobs
 from tests.conftest import needs_model
 from tests.fakes import open_page
 from tests.pages.test_explore import answer_all, errors
@@ -70,6 +71,20 @@ def test_odd_columns_are_chosen_by_menus_and_the_set_is_kept_scanned_and_deleted
     assert sets.names() == [] and at.selectbox("problems_set").value == "bundled:steep"
 
 
+def test_a_set_without_solutions_goes_side_by_side_and_to_the_lab_with_its_grader(odd: str, desk: Any) -> None:
+    sets.keep("odd", ProblemConfig(odd, columns="text=Frage,answer=Ergebnis", grader="number:0.5"))
+    at = answer_all(desk, open_page("problems", problems_set="set:odd"))
+    assert next(p for p in at.get("page_link") if "lambda" in p.proto.page).proto.query_string.count(
+        "lab_information=answer"
+    )
+    at = open_page("side_by_side", side_set="set:odd", side_third="wrong-other", side_max_new_tokens="8")
+    assert not errors(at) and "no worked solution" in shown(at)
+    answer_all(desk, at.button("side_start").click().run())
+    assert not errors(at)
+    (asked,) = (j.payload for j in jobs.jobs("interactive") if j.payload["request"] == "rollouts")
+    assert asked["grader"] == "number:0.5" and asked["prompts"]["information"] == "answer"
+
+
 def test_an_upload_is_shown_and_goes_on_once_it_is_kept(runs_folder: Path, desk: Any) -> None:
     at = open_page("problems")
     at.file_uploader("problems_upload").upload("../my set.csv", ODD.encode(), "text/csv").run()
@@ -92,10 +107,12 @@ def test_a_file_that_is_none_is_a_sentence(runs_folder: Path, text: str) -> None
 def test_a_browser_that_is_not_this_machines_names_no_path_and_no_code(
     odd: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sets.keep("odd", ProblemConfig(odd, columns="text=Frage,answer=Ergebnis"))
+    columns = "text=Frage,answer=Ergebnis"
+    sets.keep("odd", ProblemConfig(odd, columns=columns))
     get = st.get_option
     monkeypatch.setattr(st, "get_option", lambda name: "0.0.0.0" if name == "server.address" else get(name))
     (tmp_path / "mine.py").write_text("def right(completion, gold, problem):\n    return 1\n")
+    sets.keep("coded", ProblemConfig(odd, columns=columns, grader=f"{tmp_path}/mine.py:right"))
     for page, query in (
         ("problems", {"problems_set": odd}),
         ("cliffs", {"cliffs_set": odd}),
@@ -103,6 +120,7 @@ def test_a_browser_that_is_not_this_machines_names_no_path_and_no_code(
         ("lambda_lab", {"lab_model": str(tmp_path)}),
         ("lambda_lab", {"lab_adapter": str(tmp_path)}),
         ("lambda_lab", {"lab_grader": f"{tmp_path}/mine.py:right"}),
+        ("side_by_side", {"side_set": "set:coded"}),
         ("problems", {"problems_grader": f"{tmp_path}/mine.py:right"}),
     ):
         assert any("open to other machines" in e for e in errors(open_page(page, **query))), (page, query)

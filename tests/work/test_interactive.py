@@ -25,7 +25,7 @@ def desk():
 
     made = Desk()
     yield made
-    made.verifier.close()
+    made.close()
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def test_the_lens_is_the_engines_gap(desk, sampled):
     ids = sampled[0]["privileged"]["rollouts"][0]["token_ids"]
     lens, _ = ask(desk, "lens", token_ids=ids, against="drifting", side_of_trace="privileged")
     payload = {"request": "lens", "problem": asdict(PROBLEM), "prompts": to_json(PromptConfig())}
-    where = Ask(desk.policy, desk.verifier, payload, print, lambda: False)
+    where = Ask(desk.policy, desk.verifier("math"), payload, print, lambda: False)
     traces = [Trace(where.prompt(side)[1], tuple(ids)) for side in ("student", "privileged")]
     s, t = (log_probs(desk.policy, trace) for trace in traces)
     right = {
@@ -231,6 +231,44 @@ def test_one_model_is_kept_and_can_be_dropped(desk):
     assert desk.policy is policy
     assert desk.drop() and not desk.drop()
     assert ask(desk, "info")[1] == [{"event": "phase", "text": "loading the model"}]
+
+
+def test_the_grader_of_the_set_says_what_is_right_and_is_read_anew_where_it_changed(desk, tmp_path):
+    mine, given = tmp_path / "mine.py", {"sides": ["student"], "k": 2, "seed": 3, "greedy": False}
+
+    def outcomes(body: str) -> set[str]:
+        mine.write_text(f"def right(completion, gold, problem):\n    return {body}\n")
+        result, _ = ask(desk, "rollouts", grader=f"{mine}:right", **given)
+        return {r["outcome"] for r in result["student"]["rollouts"]}
+
+    assert outcomes(f"problem == {PROBLEM.text!r}") == {"correct"}
+    assert outcomes("0.0") == {"wrong"}
+    with pytest.raises(BadInput, match="line 2 of mine.py: ZeroDivisionError"):
+        outcomes("1 / 0")
+    with pytest.raises(BadInput, match="grader: expected math, exact"):
+        ask(desk, "rollouts", grader="dance", **given)
+
+
+def test_few_graders_keep_their_children(desk):
+    from hdpo.work.interactive import POOLS
+
+    first = desk.verifier("exact")
+    assert first.gold_ok(["4"]) == [True] and first._children
+    pools = [desk.verifier(f"number:0.{i}") for i in range(1, POOLS + 1)]
+    assert list(desk.pools.values()) == pools and not first._children
+    assert desk.verifier("number:0.1") is pools[0]
+
+
+def test_the_control_of_an_answer_alone_is_a_wrong_answer_alone(desk):
+    bare, alone = replace(PROBLEM, solution=""), to_json(PromptConfig(information=Information.ANSWER))
+    for problem in (PROBLEM, bare):
+        shown, _ = ask(desk, "prompt", problem=asdict(problem), prompts=alone, other=None, sides=["wrong"])
+        assert (
+            "Reference solution: \\boxed{" in shown["wrong_text"] and f"{{{PROBLEM.answer}}}" not in shown["wrong_text"]
+        )
+    other = asdict(replace(bare, id="other", answer="1234567"))
+    shown, _ = ask(desk, "prompt", problem=asdict(bare), prompts=alone, other=other, sides=["wrong"])
+    assert "Reference solution: \\boxed{1234567}" in shown["wrong_text"]
 
 
 class Bytes:

@@ -14,6 +14,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from hdpo.config import TrainConfig, to_json
 from hdpo.record.folder import Run, State
+from workbench import forms
 from workbench.components import picker, request, rollouts, session, written
 from workbench.components.side_setup import PAGE, TRAINED, Setup
 from workbench.components.sides import outcomes
@@ -125,6 +126,7 @@ def evaluated(setup: Setup, run: Run, step: int) -> Count | None:
 def questions(setup: Setup, run: Run, stages: list[Stage]) -> dict[str, dict[str, Any]]:
     """The `rollouts` request of each slot: the untrained model answers for both of its columns at once."""
     config: TrainConfig = run.load_config()
+    forms.grader_here(config.data.grader)
     found: dict[str, dict[str, Any]] = {}
     for stage in stages:
         question = found.setdefault(stage.slot, {"sides": []})
@@ -137,6 +139,7 @@ def questions(setup: Setup, run: Run, stages: list[Stage]) -> dict[str, dict[str
         "prompts": to_json(config.prompts),
         "other": None,
         "sampling": to_json(config.sampling),
+        "grader": config.data.grader,
         "k": setup.rollouts,
         "seed": setup.seed,
         "greedy": setup.greedy,

@@ -12,7 +12,7 @@ from typing import Any
 
 import streamlit as st
 
-from hdpo.config import ProblemConfig, ScanConfig, knobs, replace_knobs, to_json
+from hdpo.config import Information, ProblemConfig, ScanConfig, knobs, replace_knobs, to_json
 from hdpo.data import sets
 from hdpo.data.problems import load_problems
 from hdpo.errors import BadInput
@@ -221,6 +221,7 @@ def next_steps(data: ProblemConfig) -> None:
     there = {k: v for k, v in written.items() if v != getattr(ProblemConfig(), k)}
     scan = {f"cliffs_{k}": v for k, v in {"set": called, **there}.items() if k != "grader"}
     next_step("find its cliffs", "cliffs", **scan)
-    next_step(
-        "set up a training on it", "lambda_lab", **{f"lab_{k}": v for k, v in {"problems": called, **there}.items()}
-    )
+    lab = {"problems": called, **there}
+    if not is_hub_id(called) and not any(p.solution for p in first_problems(data, catalog.stamp(data.problems))):
+        lab["information"] = Information.ANSWER.value
+    next_step("set up a training on it", "lambda_lab", **{f"lab_{k}": v for k, v in lab.items()})

@@ -20,7 +20,7 @@ from hdpo.config import (
     to_json,
 )
 from hdpo.data import sets
-from hdpo.data.prompts import pick_other
+from hdpo.data.prompts import answered, can_show, pick_other
 from hdpo.errors import BadInput
 from hdpo.records import Problem
 from workbench import forms
@@ -70,6 +70,7 @@ class Setup:
     def rollouts_question(self) -> dict[str, Any]:
         return self.question("rollouts") | {
             "sampling": to_json(self.sampling),
+            "grader": self.source.config.grader,
             "sides": list(self.sides),
             "k": self.rollouts,
             "seed": self.seed,
@@ -93,6 +94,7 @@ def choose(which: DeltaGenerator, folded: DeltaGenerator, trained: bool) -> Setu
         source = picker.problem_source(PAGE)
         file = picker.read_source(source)
         picker.show_reading(file.counts())
+        forms.grader_here(source.config.grader)
     pool = {p.id: p for p in file.problems}
     with which:
         problem = picker.problem_picker(PAGE, pool, first_cliff(pool), middle)
@@ -105,6 +107,9 @@ def choose(which: DeltaGenerator, folded: DeltaGenerator, trained: bool) -> Setu
     with folded:
         sampling, count, seed, greedy = sampling_settings()
         prompts = PromptConfig() if trained else wording_settings(model.prompts)
+    if not can_show(problem, prompts.information):
+        folded.caption("This problem has no worked solution, so what the privileged prompt reveals is its answer.")
+        prompts = replace(prompts, information=Information.ANSWER)
     other = other_problem(prompts.information, third, problem, pool, seed)
     sides = ("student", "privileged", *(() if third == NONE else ("wrong",)))
     return Setup(source, problem, model, prompts, sampling, count, seed, greedy, sides, other)
@@ -186,4 +191,5 @@ def other_problem(
             "Third column: expected wrong-other or none while the privileged column shows another problem's solution, "
             "found wrong-answer. Choose one of these, or reveal something else."
         )
-    return pick_other(problem, list(pool.values()), seed)
+    others = map(answered, pool.values()) if information is Information.ANSWER else pool.values()
+    return pick_other(problem, list(others), seed)
