@@ -103,6 +103,9 @@ class ModelConfig:
             raise BadInput(f"sampler: {found}. Start `vllm serve` as the README says.")
 
 
+NEXT_COLUMN = re.compile(r",(?=\s*\w+\s*=)")  # any other comma is of a column's name
+
+
 @section
 class ProblemConfig:
     problems: str = knob("bundled:steep")
@@ -136,7 +139,8 @@ class ProblemConfig:
         """The column mapping as a dict, None where the columns shall be known by name."""
         if not self.columns:
             return None
-        found = {k.strip(): v.strip() for k, _, v in (pair.partition("=") for pair in self.columns.split(","))}
+        pairs = (pair.partition("=") for pair in NEXT_COLUMN.split(self.columns))
+        found = {k.strip(): v.strip() for k, _, v in pairs}
         if not all((*found, *found.values())):
             form = "text=…,solution=…,answer=…"
             raise BadInput(f"columns: expected {form}, found {self.columns!r}. Give one column for each.")

@@ -15,6 +15,7 @@ from hdpo.errors import BadInput, first_line
 
 PREFIX = "reasoning-gym:"
 PLAIN = {"seed": 0, "size": 2000}
+MOST = 100_000  # problems of one name: each reading makes them anew
 
 
 def gym_rows(name: str) -> Iterator[tuple[str, dict[str, object]]]:
@@ -55,7 +56,11 @@ def _made(name: str) -> Any:
         near = ", ".join(get_close_matches(task, DATASETS, 3, 0.4)) or "chain_sum"
         raise BadInput(f"problems: expected a task of reasoning-gym, such as {near}, found {task!r}. Choose one.")
     try:
-        return reasoning_gym.create_dataset(task, **settings)
+        made = reasoning_gym.create_dataset(task, **settings)
+        if len(made) > MOST:
+            raise ValueError(f"size above {MOST:,}")
+        made[0]  # some settings fail only there
+        return made
     except Exception as e:  # a task refuses its settings in any way
         form = f"{PREFIX}{task}?seed=0&size=2000"
         raise BadInput(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from hdpo.config import ProblemConfig
+from hdpo.config import NEXT_COLUMN, ProblemConfig
 from hdpo.data.columns import REQUIRED, WORDS, Offer, offer
 from hdpo.data.readers import file_rows
 from hdpo.errors import HdpoError
@@ -18,7 +18,6 @@ from hdpo.hub import is_hub_id
 
 WANTED = "Choose the columns of this file: which holds the problem text, and which the gold answer?"
 LOOKED_AT = 100  # rows
-MARKS = (",", "=")  # what a mapping is written with: a column that has one in its name cannot be in it
 
 
 def choose(problems: str, key: str, always: bool = False) -> bool:
@@ -35,7 +34,7 @@ def choose(problems: str, key: str, always: bool = False) -> bool:
     free = set(found.columns) - set(found.known.values())
     if not (now or always) and (not free or found.known.keys() >= WORDS.keys()):
         return True
-    options = [c for c in found.columns if not any(mark in c for mark in MARKS)]
+    options = [c for c in found.columns if not NEXT_COLUMN.search(c)]
     chosen = now or found.known
     for column, (field, words) in zip(st.columns(len(WORDS)), ORDERED, strict=True):
         st.session_state[f"{key}-{field}"] = chosen[field] if chosen.get(field) in options else None

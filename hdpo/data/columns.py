@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
+from hdpo.config import NEXT_COLUMN
 from hdpo.data.readers import Row, Rows, kind_of
 from hdpo.errors import BadInput, brief
 
@@ -134,7 +135,7 @@ def example_of(rows: Sequence[Row]) -> str:
     'text=Aufgabe,solution=Weg,answer=Ergebnis'
     """
     columns, known = offer(rows)
-    free = [c for c in columns if c not in known.values() and not set(c) & set(",=")]
+    free = [c for c in columns if c not in known.values() and not NEXT_COLUMN.search(c)]
     length = {c: sum(len(str(row.get(c, ""))) for row in rows) for c in free}
     answer = known.get("answer") or next(reversed(free), "")
     worded = [c for c in free if not all(_AMOUNT.fullmatch(str(row.get(c, ""))) for row in rows)]

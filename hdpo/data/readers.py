@@ -14,6 +14,7 @@ import os
 import re
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -24,6 +25,8 @@ Row = dict[str, object]
 Rows = Iterator[tuple[str, Row]]
 
 LONGEST_INTEGER = 4000  # digits; Python converts up to 4,300, and what is longer stays text
+LONGEST_LINE = 2**28  # characters; an array of a whole set may stand on one
+LARGEST = 2 * 10**9  # characters that a packed file may hold: a small one can hold a million times its size
 LONGEST_CELL = 2**31 - 1  # characters, all that a C long holds everywhere; some solutions pass csv's usual 131,072
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 _CSV_HINTS = {
@@ -65,11 +68,16 @@ def _shards(folder: Path) -> list[Path]:
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """(line number from 1, text) with line ends kept, those of old Macs too; a byte order mark at the start is dropped."""
-    number, again = 0, "save the file as UTF-8 and read it again"
+    number, size, again = 0, 0, "save the file as UTF-8 and read it again"
+    packed = path.suffix.lower() == ".gz"
+    opened = gzip.open if packed else open
     try:
-        opened = gzip.open if path.suffix.lower() == ".gz" else open
         with opened(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            for number, line in enumerate(file, 1):
+            for number, line in enumerate(iter(partial(file.readline, LONGEST_LINE), ""), 1):
+                size += len(line)
+                if len(line) == LONGEST_LINE or packed and size > LARGEST:
+                    most = f"{LONGEST_LINE:,} characters a line, or {LARGEST:,} in all where it is packed"
+                    raise BadInput(f"{path.name} is too large: expected at most {most}, found more at line {number}.")
                 if not line.isascii():
                     line.encode()  # bytes that are no UTF-8 were escaped to halves of surrogate pairs
                 if "\0" in line:

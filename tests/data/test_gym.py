@@ -59,7 +59,13 @@ def test_worked_solutions_come_along_where_a_task_has_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("chain_sun", "such as chain_sum"), ("chain_sum?terms=2", "expected settings of chain_sum")]
+    ("name", "words"),
+    [
+        ("chain_sun", "such as chain_sum"),
+        ("chain_sum?terms=2", "expected settings of chain_sum"),
+        ("chain_sum?seed=x", "expected settings of chain_sum"),
+        ("chain_sum?size=999999999", "found 'size above 100,000'"),
+    ],
 )
 def test_a_task_or_setting_that_is_none_is_a_sentence(name: str, words: str) -> None:
     pytest.importorskip("reasoning_gym")

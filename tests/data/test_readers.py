@@ -49,6 +49,17 @@ def test_old_line_ends_and_long_cells(tmp_path: Path) -> None:
     assert [p.answer for p in read_problems(tmp_path / "long.csv").problems] == ["4", "6"]
 
 
+@pytest.mark.parametrize("name", ["set.jsonl.gz", "set.csv.gz", "set.json.gz", "set.jsonl"])
+def test_a_small_file_that_unpacks_to_a_large_one_is_not_read_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / name).write_bytes((gzip.compress if name.endswith("gz") else bytes)(LINES.encode()))
+    limit = ("LARGEST", len(LINES) // 2) if name.endswith("gz") else ("LONGEST_LINE", 20)
+    monkeypatch.setattr(f"hdpo.data.readers.{limit[0]}", limit[1])
+    with pytest.raises(BadInput, match=f"{name} is too large: expected at most .* found more at line [12]"):
+        read_problems(tmp_path / name)
+
+
 def test_a_row_is_named_by_the_line_on_which_it_begins(tmp_path: Path) -> None:
     (tmp_path / "set.csv").write_text('text,answer\n\n"a\nb?",1\n"c\nd?",\n')
     assert read_problems(tmp_path / "set.csv").skipped == ("Line 5 of set.csv has no gold answer; it was left out.",)
