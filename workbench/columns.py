@@ -24,8 +24,8 @@ def choose(problems: str, key: str, always: bool = False) -> bool:
     """Three lists, beside each other, of a file whose columns are not all known by name, or always; False where a needed one
     is not chosen yet. key: of the mapping's text, whose widget comes later in the script."""
     found = offered(problems)
-    if found is None:
-        return True
+    if found is None or not found.columns:
+        return True  # the sentence on a file without rows comes with its reading
     text = st.session_state.get(key, st.query_params.get(key, ""))
     try:
         now = ProblemConfig(columns=text.strip()).mapping() or {}

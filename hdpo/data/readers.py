@@ -26,7 +26,8 @@ Rows = Iterator[tuple[str, Row]]
 
 LONGEST_INTEGER = 4000  # digits; Python converts up to 4,300, and what is longer stays text
 LONGEST_LINE = 2**28  # characters; an array of a whole set may stand on one
-LARGEST = 2 * 10**9  # characters that a packed file may hold: a small one can hold a million times its size
+LARGEST = 5 * 10**8  # characters that a packed file may hold: a small one can hold a million times its size
+MOST_LINES = 5 * 10**6  # of such a file
 LONGEST_CELL = 2**31 - 1  # characters, all that a C long holds everywhere; some solutions pass csv's usual 131,072
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 _CSV_HINTS = {
@@ -75,9 +76,11 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         with opened(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             for number, line in enumerate(iter(partial(file.readline, LONGEST_LINE), ""), 1):
                 size += len(line)
-                if len(line) == LONGEST_LINE or packed and size > LARGEST:
-                    most = f"{LONGEST_LINE:,} characters a line, or {LARGEST:,} in all where it is packed"
-                    raise BadInput(f"{path.name} is too large: expected at most {most}, found more at line {number}.")
+                if len(line) == LONGEST_LINE or packed and (size > LARGEST or number > MOST_LINES):
+                    all_in_all = f"{LARGEST:,} and {MOST_LINES:,} lines in all where it is packed"
+                    most = f"at most {LONGEST_LINE:,} characters a line, {all_in_all}"
+                    way = f"found more at line {number:,}. Unpack it, or cut it into parts"
+                    raise BadInput(f"{path.name} is too large: expected {most}, {way}.")
                 if not line.isascii():
                     line.encode()  # bytes that are no UTF-8 were escaped to halves of surrogate pairs
                 if "\0" in line:

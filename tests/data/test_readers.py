@@ -49,13 +49,20 @@ def test_old_line_ends_and_long_cells(tmp_path: Path) -> None:
     assert [p.answer for p in read_problems(tmp_path / "long.csv").problems] == ["4", "6"]
 
 
-@pytest.mark.parametrize("name", ["set.jsonl.gz", "set.csv.gz", "set.json.gz", "set.jsonl"])
+@pytest.mark.parametrize(
+    ("name", "limit", "most"),
+    [
+        ("set.jsonl.gz", "LARGEST", 60),
+        ("set.csv.gz", "MOST_LINES", 1),
+        ("set.json.gz", "LARGEST", 60),
+        ("set.jsonl", "LONGEST_LINE", 20),
+    ],
+)
 def test_a_small_file_that_unpacks_to_a_large_one_is_not_read_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, limit: str, most: int
 ) -> None:
     (tmp_path / name).write_bytes((gzip.compress if name.endswith("gz") else bytes)(LINES.encode()))
-    limit = ("LARGEST", len(LINES) // 2) if name.endswith("gz") else ("LONGEST_LINE", 20)
-    monkeypatch.setattr(f"hdpo.data.readers.{limit[0]}", limit[1])
+    monkeypatch.setattr(f"hdpo.data.readers.{limit}", most)
     with pytest.raises(BadInput, match=f"{name} is too large: expected at most .* found more at line [12]"):
         read_problems(tmp_path / name)
 

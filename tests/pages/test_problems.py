@@ -97,10 +97,13 @@ def test_an_upload_is_shown_and_goes_on_once_it_is_kept(runs_folder: Path, desk:
     assert "Keep it as a set, then" not in shown(at)
 
 
-@pytest.mark.parametrize("text", ["[]", "no header", '{"a": '])
-def test_a_file_that_is_none_is_a_sentence(runs_folder: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("jsonl", "[]"), ("jsonl", "no header"), ("json", '{"a": '), ("csv", ""), ("csv", "text,answer\n")],
+)
+def test_a_file_that_is_none_is_a_sentence(runs_folder: Path, name: str, text: str) -> None:
     at = open_page("problems")
-    at.file_uploader("problems_upload").upload("set.jsonl", text.encode(), "text/plain").run()
+    at.file_uploader("problems_upload").upload(f"set.{name}", text.encode(), "text/plain").run()
     assert not at.exception and len(at.error) == 1
 
 
