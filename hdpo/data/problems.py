@@ -6,7 +6,7 @@ Sets are streamed: what is held is the problems kept. Nothing here imports torch
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ ASIDE = {
     "unsolved": "without a worked solution",
     "renamed": "with a repeated id, renamed",
 }
+EACH = 1000  # rows between two words on how far reading is
 TOLD = 20  # sentences on rows left out that a run keeps
 MOST_COUNTED = 20_000  # problems of a set that are counted before anything is started
 Candidate = tuple[str, Problem, str]  # place, problem, what makes the row unusable or ""
@@ -116,9 +117,12 @@ def first_rows(data: ProblemConfig, most: int) -> list[Row]:
     return [row for _, row in itertools.islice(_set(data.problems, "train", data).rows, most)]
 
 
-def divided(data: ProblemConfig, count: Counter[str], skipped: list[str]) -> Iterator[tuple[str, Problem]]:
+def divided(
+    data: ProblemConfig, count: Counter[str], skipped: list[str], report: Callable[[int], None]
+) -> Iterator[tuple[str, Problem]]:
     """(its side: train, validation or test; problem) of a whole set, as `load_problems` divides it, for who looks at each
-    once: none is held. count and skipped are filled on the way (see `ProblemFile`). Raises BadInput as it does."""
+    once: none is held. count and skipped are filled on the way (see `ProblemFile`); report is told how many rows were
+    read. Raises BadInput as it does."""
     _check_split(data, "all")
     apart, held_out = data.validation_problems, set[int]()
     whole = SPLITS if data.problems.startswith(BUNDLED) else ("all",)
@@ -126,7 +130,7 @@ def divided(data: ProblemConfig, count: Counter[str], skipped: list[str]) -> Ite
         own, found = bool(apart) and split == "validation", 0
         choice = Choice(data, split, False, () if own else data.source_names(), set() if own else held_out)
         candidates = _candidates(_set(apart if own else data.problems, split, data))
-        for problem in _kept(candidates, choice, count, skipped):
+        for problem in _kept(_heard(candidates, count, report), choice, count, skipped):
             found += 1
             low = place_of(problem.text, data.split_seed) < data.validation_share
             yield (("validation" if low else "train") if split == "all" else split), problem
@@ -229,6 +233,13 @@ def _problem(fields: Fields, stem: str) -> Problem:
     level = int(digits.group()) if digits else None
     values: dict[str, Any] = fields | {"id": fields["id"] or f"{stem}-{text_hash(fields['text'])}"}
     return Problem(**values | {"level": level})
+
+
+def _heard(candidates: Iterable[Candidate], count: Counter[str], report: Callable[[int], None]) -> Iterator[Candidate]:
+    for candidate in candidates:
+        if count["read"] % EACH == 0:
+            report(count["read"])
+        yield candidate
 
 
 def _collect(candidates: Iterable[Candidate], choice: Choice) -> ProblemFile:

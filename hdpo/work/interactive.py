@@ -193,7 +193,7 @@ def _survey(payload: Mapping[str, Any], emit: Emit, cancelled: Cancelled) -> Any
     def report(read: int) -> None:
         if cancelled():
             raise Stopped("Cancelled while it was reading.")
-        emit({"event": "phase", "text": f"{read:,} problems read"})
+        emit({"event": "phase", "text": f"{read:,} rows read"})
 
     return survey(from_json(ScanConfig, payload.get("config", {})), report)
 

@@ -28,7 +28,6 @@ SHOWN = 3  # problems shown
 TRIED = 50  # problems of which the grader judges y* itself
 LOOKED_AT = 100  # rows by which the columns are known
 ENOUGH = 50  # held-out problems, below which few effects show
-EACH = 1000  # problems between two words on how far reading is
 
 Facts = dict[str, Any]
 
@@ -36,7 +35,7 @@ Facts = dict[str, Any]
 def survey(config: ScanConfig, report: Callable[[int], None] = lambda read: None) -> Facts:
     """As JSON can hold it: `problems`, `columns` (all of them; `fields`, ours → theirs), `shown`, `counts` (which
     `hdpo.data.problems.told` reads), `sides` (split → problems), `grader`, `lengths` (tokens), `told` (sentences) and
-    `warnings`. report: is told how many problems were read, and may raise to end it.
+    `warnings`. report: is told how many rows were read, and may raise to end it.
 
     Raises BadInput for a set that cannot be read, and a person's own grader that fails on y*.
     """
@@ -45,7 +44,7 @@ def survey(config: ScanConfig, report: Callable[[int], None] = lambda read: None
     drawn: list[Problem] = []
     shown: list[Problem] = []
     solved, longest, choice = 0, Problem("", "", "", "", ""), random.Random(data.split_seed)
-    for n, (side, problem) in enumerate(divided(data, count, skipped)):
+    for n, (side, problem) in enumerate(divided(data, count, skipped, report)):
         sides[side] += 1
         solved += bool(problem.solution)
         longest = max(longest, problem, key=lambda p: len(p.text) + len(p.solution))
@@ -55,8 +54,6 @@ def survey(config: ScanConfig, report: Callable[[int], None] = lambda read: None
             drawn[at] = problem
         if n < SHOWN:
             shown.append(problem)
-        if n % EACH == 0:
-            report(n)
     total = sides.total()
     counts: Facts = dict(count) | {"problems": total, "skipped": len(skipped), "unsolved": total - solved}
     counts |= {"duplicates": count["duplicates"], "skipped_first": skipped[:TOLD]}

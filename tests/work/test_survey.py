@@ -35,7 +35,7 @@ def test_it_divides_a_set_as_reading_does(tmp_path: Path, problems: str) -> None
         share = 0.05 if apart else 0.3
         values = {"validation_problems": apart, "validation_share": share}
         data = config(rows(tmp_path / "set.jsonl", 40), **values).data
-    found = [(side, p.text) for side, p in divided(data, Counter(), [])]
+    found = [(side, p.text) for side, p in divided(data, Counter(), [], lambda read: None)]
     for side in ("train", "validation"):
         assert [t for s, t in found if s == side] == [p.text for p in load_problems(data, side).problems]
 
