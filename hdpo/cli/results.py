@@ -167,7 +167,10 @@ def sentences(run: Run) -> list[str]:
             halves = f"pass@1 {row['chosen_on']:.3f} on the half of the problems that chose it, {value} on the other"
             found.append(f"{run.id}@best is step {step}: {halves}.")
     elif isinstance(config, ScanConfig) and (rows := run.metrics("scan_group")):
-        found += about_length(outcomes(rows), config.sampling.max_new_tokens)
+        of = outcomes(rows)
+        found += about_length(of, config.sampling.max_new_tokens)
+        if failed := of["grader_errors"]:
+            found.append(f"The grader gave no verdict on {failed} rollouts: it failed on them, or took too long.")
     return found
 
 

@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from hdpo.config import ModelConfig
 from hdpo.errors import BadInput
 from hdpo.model.find import BUNDLED, Place, read
+from hdpo.record.export import members
 from hdpo.record.folder import find_run
 
 WEIGHTS, OLD_WEIGHTS = "adapter_model.safetensors", "adapter.safetensors"
@@ -125,6 +126,9 @@ def adapter_folder(name: str) -> Path:
         return read_adapter(path).folder  # raises, and says what was expected in it
     run_name, at, which = name.rpartition("@") if re.search(r"@(best|\d+)$", name) else (name, "", "")
     run = find_run(run_name)
+    if run.kind == "sweep":
+        runs = ", ".join(m.id for _, m in members(run)) or "not there yet"
+        raise refused("one run", f"the sweep {run.id}", f"Name one of its members: {runs}.")
     steps = {int(p.name.removeprefix("step-")): p for p in run.checkpoints()}
     wanted = max(steps, default=None) if not at else run.best() if which == "best" else int(which)
     if wanted not in steps:

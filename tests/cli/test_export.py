@@ -22,6 +22,7 @@ from hdpo.sampling.draws import DrawKey, Purpose
 from hdpo.sampling.protocol import Draw, Prompt
 from hdpo.sampling.transformers import TransformersSampler
 from tests.engine import collector_of, push
+from tests.fakes import fake_pair
 
 HOW = SamplingConfig(max_new_tokens=24)
 GREEDY = Draw(1, DrawKey(0, Purpose.EVALUATION), greedy=True)
@@ -90,6 +91,9 @@ def test_what_cannot_be_exported_is_a_sentence_and_leaves_nothing(moved, tmp_pat
     assert "expected a folder that is not there yet" in capsys.readouterr().err
     with pytest.raises(BadInput, match="no such in"):
         hand_over(f"{run.path}@2", str(tmp_path / "x"))
+    pair = fake_pair(taken)
+    with pytest.raises(BadInput, match=f"found the sweep {pair.name}. Name one of its members: .*-train-"):
+        hand_over(str(pair))
     with pytest.raises(BadInput, match="a peft folder already"):
         hand_over(str(ASSETS / "smollm2"), str(tmp_path / "x"))
     assert list(tmp_path.iterdir()) == [taken]

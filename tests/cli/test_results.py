@@ -112,7 +112,7 @@ def test_a_scan_says_what_was_left_out_and_when_the_length_decided(tmp_path) -> 
             correct=0,
             truncated=3,
             no_answer=1,
-            grader_errors=0,
+            grader_errors=i % 2,
         )
     told = result_of(scan)
     assert told["result"]["rollouts"] == {
@@ -121,8 +121,9 @@ def test_a_scan_says_what_was_left_out_and_when_the_length_decided(tmp_path) -> 
         "wrong": 20,
         "no_answer": 40,
         "truncated": 124,
-        "grader_errors": 0,
+        "grader_errors": 20,
     }
+    assert "The grader gave no verdict on 20 rollouts: it failed on them, or took too long." in told["told"]
     assert (
         "11 rows: 5 problems, 5 duplicates, 1 left out (first: Line 2 of set.jsonl has no gold answer)"
         in told["told"][0]
