@@ -64,7 +64,7 @@ def survey(config: ScanConfig, report: Callable[[int], None] = lambda read: None
         "counts": counts,
         "sides": dict(sides),
         "grader": _graded(data.grader, drawn, config.prompts),
-        "lengths": _lengths(config, drawn, longest),
+        "lengths": _lengths(config, drawn, longest, lambda: report(count["read"])),
     }
     return found | {"told": sentences(found, config), "warnings": warnings(found, config)}
 
@@ -99,7 +99,7 @@ def _star(problem: Problem, prompts: PromptConfig) -> str:
     return reference(problem, Information.ANSWER if alone else Information.SOLUTION)
 
 
-def _lengths(config: ScanConfig, drawn: Sequence[Problem], longest: Problem) -> Facts:
+def _lengths(config: ScanConfig, drawn: Sequence[Problem], longest: Problem, heard: Callable[[], None]) -> Facts:
     """Prompt tokens of both prompts, and how many leave no room; {"unknown": a sentence} where nobody can count yet."""
     try:
         tokenizer, context = _tokenizer(config.model)
@@ -113,7 +113,10 @@ def _lengths(config: ScanConfig, drawn: Sequence[Problem], longest: Problem) -> 
     }
     found: Facts = {"looked_at": len(drawn), "context": context, "new": new}
     for side, messages in sides.items():
-        lengths = [len(render(tokenizer, m)[1]) for m in messages]
+        lengths = []
+        for m in messages:
+            heard()  # long texts take a second each
+            lengths.append(len(render(tokenizer, m)[1]))
         ranked = sorted(lengths[: len(drawn)])
         found[side] = {
             "median": ranked[len(ranked) // 2],

@@ -83,6 +83,8 @@ def test_a_set_without_solutions_goes_side_by_side_and_to_the_lab_with_its_grade
     assert not errors(at)
     (asked,) = (j.payload for j in jobs.jobs("interactive") if j.payload["request"] == "rollouts")
     assert asked["grader"] == "number:0.5" and asked["prompts"]["information"] == "answer"
+    assert "Another problem's worked solution" not in shown(at)
+    assert sum("lab_information=answer" in p.proto.query_string for p in at.get("page_link")) == 1
 
 
 def test_an_upload_is_shown_and_goes_on_once_it_is_kept(runs_folder: Path, desk: Any) -> None:

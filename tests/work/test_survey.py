@@ -99,6 +99,19 @@ def test_it_can_be_stopped_while_it_reads_rows_that_are_no_problems(tmp_path: Pa
         survey(config(path), gone)
 
 
+def test_it_can_be_stopped_while_it_counts_tokens(tmp_path: Path) -> None:
+    needs_model()
+    heard: list[int] = []
+
+    def gone(read: int) -> None:
+        heard.append(read)
+        if heard.count(60) == 5:
+            raise Stopped("gone")
+
+    with pytest.raises(Stopped):
+        survey(config(rows(tmp_path / "set.jsonl", 60)), gone)
+
+
 def test_the_columns_are_named_and_a_model_that_is_not_here_is_no_error(tmp_path: Path) -> None:
     gsm = tmp_path / "gsm.jsonl"
     gsm.write_text(json.dumps({"question": "1+1?", "answer": "1+1=2\n#### 2"}) + "\n")

@@ -121,8 +121,10 @@ def lab_params(setup: Setup) -> dict[str, str]:
     problems = sets.called(data.problems)
     written = data.columns if problems == data.problems else ""
     params = {"lab_problems": problems, "lab_columns": written, "lab_model": setup.model.config.model}
+    alone = setup.prompts.information is Information.ANSWER
+    params |= {"lab_information": Information.ANSWER.value} if alone else {}
     defaults = {"lab_problems": plain.problems, "lab_columns": plain.columns, "lab_model": ModelConfig().model}
-    return {name: value for name, value in params.items() if value != defaults[name]}
+    return {name: value for name, value in params.items() if value != defaults.get(name)}
 
 
 def third_help() -> str:

@@ -173,7 +173,7 @@ def show_side(asked: request.Request, side: str, pair: traces.Pair | None) -> No
         st.warning("The gold answer of this problem cannot be parsed, so no verdict here counts.")
     fork = None if pair is None else pair.fork(side)
     written.draw(found["rollouts"], key=f"side-written-{asked.job}-{side}", filtered=side == "privileged", fork=fork)
-    if side == "wrong":
+    if side == "wrong" and asked.payload["prompts"]["information"] != Information.ANSWER.value:
         st.caption(MAY_PASS[Information.WRONG_OTHER if asked.payload["other"] else Information.WRONG_ANSWER])
 
 
