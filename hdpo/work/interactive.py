@@ -190,15 +190,10 @@ def _problem(data: Any) -> Problem:
 def _survey(payload: Mapping[str, Any], emit: Emit, cancelled: Cancelled) -> Any:
     """What a problem set is; a phase tells how far reading is."""
 
-    told = -1
-
     def report(read: int) -> None:
-        nonlocal told
         if cancelled():
             raise Stopped("Cancelled while it was reading.")
-        if read != told:
-            emit({"event": "phase", "text": f"{read:,} rows read"})
-        told = read
+        emit({"event": "phase", "text": f"{read:,} rows read"})
 
     return survey(from_json(ScanConfig, payload.get("config", {})), report)
 

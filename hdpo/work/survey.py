@@ -9,6 +9,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from itertools import accumulate
 from typing import Any
 
 from hdpo.config import Information, ModelConfig, PromptConfig, ScanConfig
@@ -24,6 +25,7 @@ from hdpo.model.find import at_hand, facts
 from hdpo.records import Problem
 
 SAMPLE = 2000  # problems whose golds and lengths are looked at
+CHARACTERS = 10**7  # of the problems whose tokens are counted: some ten seconds
 SHOWN = 3  # problems shown
 TRIED = 50  # problems of which the grader judges y* itself
 LOOKED_AT = 100  # rows by which the columns are known
@@ -64,7 +66,7 @@ def survey(config: ScanConfig, report: Callable[[int], None] = lambda read: None
         "counts": counts,
         "sides": dict(sides),
         "grader": _graded(data.grader, drawn, config.prompts),
-        "lengths": _lengths(config, drawn, longest, lambda: report(count["read"])),
+        "lengths": _lengths(config, drawn, longest),
     }
     return found | {"told": sentences(found, config), "warnings": warnings(found, config)}
 
@@ -99,13 +101,15 @@ def _star(problem: Problem, prompts: PromptConfig) -> str:
     return reference(problem, Information.ANSWER if alone else Information.SOLUTION)
 
 
-def _lengths(config: ScanConfig, drawn: Sequence[Problem], longest: Problem, heard: Callable[[], None]) -> Facts:
+def _lengths(config: ScanConfig, drawn: Sequence[Problem], longest: Problem) -> Facts:
     """Prompt tokens of both prompts, and how many leave no room; {"unknown": a sentence} where nobody can count yet."""
     try:
         tokenizer, context = _tokenizer(config.model)
     except BadInput as e:
         return {"unknown": str(e)}
     new, prompts = config.sampling.max_new_tokens, config.prompts
+    sizes = accumulate(len(p.text) + len(p.solution) for p in drawn)
+    drawn = [p for p, size in zip(drawn, sizes, strict=True) if size <= CHARACTERS] or drawn[:1]
     several = drawn if longest in drawn else [*drawn, longest]
     sides = {
         "student": [student_messages(p, prompts) for p in several],
@@ -113,10 +117,7 @@ def _lengths(config: ScanConfig, drawn: Sequence[Problem], longest: Problem, hea
     }
     found: Facts = {"looked_at": len(drawn), "context": context, "new": new}
     for side, messages in sides.items():
-        lengths = []
-        for m in messages:
-            heard()  # long texts take a second each
-            lengths.append(len(render(tokenizer, m)[1]))
+        lengths = [len(render(tokenizer, m)[1]) for m in messages]
         ranked = sorted(lengths[: len(drawn)])
         found[side] = {
             "median": ranked[len(ranked) // 2],
@@ -156,7 +157,8 @@ def sentences(found: Facts, config: ScanConfig) -> list[str]:
     for side, prompts in (("student", "Prompts"), ("privileged", "Prompts with y*")):
         s = length[side]
         sizes = f"median {s['median']:,}, 95 % up to {s['p95']:,}, longest {s['longest']:,}"
-        said += [f"{prompts}{drawn}: {sizes} tokens."]
+        few = "" if length["looked_at"] == c["problems"] else f", of {length['looked_at']:,} drawn"
+        said += [f"{prompts}{few}: {sizes} tokens."]
     held = f"{length['context']:,} tokens, {length['new']:,} of them for the completion"
     return [*said, f"The context of {config.model.model} holds {held}."]
 
