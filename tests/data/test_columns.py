@@ -12,6 +12,7 @@ import pyarrow.parquet
 import pytest
 
 from hdpo.config import ProblemConfig
+from hdpo.data.columns import example_of
 from hdpo.data.problems import ProblemFile, load_problems
 from hdpo.errors import BadInput
 from tests.data.reading import read_problems
@@ -133,3 +134,10 @@ def test_a_mapping_reaches_into_objects_and_may_leave_the_solution_out(tmp_path:
     path = written(tmp_path / "m.jsonl", {"q": {"now": "a?"}, " gold ": 2})
     (found,) = load_problems(ProblemConfig(str(path), columns="text=q.now, answer=gold"), "all").problems
     assert (found.text, found.answer, found.solution) == ("a?", "2", "")
+
+
+def test_a_column_may_have_a_comma_or_an_equals_sign_in_its_name(tmp_path: Path) -> None:
+    (tmp_path / "odd.csv").write_text('"the, question",final=answer\n1+1?,2\n')
+    named = {"text": "the, question", "answer": "final=answer"}
+    assert [p.answer for p in read_problems(tmp_path / "odd.csv", named).problems] == ["2"]
+    assert example_of([{"Nr, a": 1, "Was ist, bitte": "How many?", "x=y": "2"}]) == "text=Was ist, bitte,answer=x=y"
