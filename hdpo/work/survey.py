@@ -139,14 +139,14 @@ def _tokenizer(model: ModelConfig) -> tuple[Any, int]:
 def sentences(found: Facts, config: ScanConfig) -> list[str]:
     """What a survey found, for a person."""
     data, c, g, length = config.data, found["counts"], found["grader"], found["lengths"]
-    read_as = ", ".join(f"{field} from {column}" for field, column in found["fields"].items())
+    renamed = ", ".join(f"{field} from {column}" for field, column in found["fields"].items() if field != column)
     sides = ", ".join(f"{side} {n:,}" for side, n in found["sides"].items())
     if not (data.problems.startswith("bundled:") or data.validation_problems):
         sides += f" ({100 * data.validation_share:g} % by a hash of the text, seed {data.split_seed})"
     drawn = "" if g["looked_at"] == c["problems"] else f", of {g['looked_at']:,} drawn"
     judged = f"; given y* itself it says right {g['accepted']} times of {g['tried']}" if g["tried"] else ""
     said = [
-        f"Columns: {brief(', '.join(found['columns']), 300)}. Read as {read_as}.",
+        f"Columns: {brief(', '.join(found['columns']), 300)}. Read {f'as {renamed}' if renamed else 'by their names'}.",
         f"{told(c)}.",
         f"Sides: {sides}.",
         _star_words(c, config),
