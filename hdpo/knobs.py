@@ -80,7 +80,7 @@ def knobs(config: Any, path: tuple[str, ...] = ()) -> Iterator[Knob]:
 
     >>> from hdpo.config import SamplingConfig
     >>> [k.flag for k in knobs(SamplingConfig())]
-    ['--temperature', '--top-p', '--max-new-tokens']
+    ['--temperature', '--top-p', '--max-new-tokens', '--stop']
     """
     hints = hints_of(config.__class__)
     for f in dataclasses.fields(config):
