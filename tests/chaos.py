@@ -102,11 +102,12 @@ def begin(chaos: Chaos, root: Path, words: str) -> subprocess.Popen[bytes] | Non
     if chaos.dice.random() < 0.7:
         return terminal(root, words)
     from hdpo.cli.args import config_from
-    from hdpo.cli.main import HEAVY, make_parser
+    from hdpo.cli.main import make_parser
+    from hdpo.config import KINDS
     from workbench import launch
 
     args = make_parser().parse_args(words.split())
-    launch.start_heavy(config_from(args, HEAVY[args.kind][0]))
+    launch.start_heavy(config_from(args, KINDS[args.kind]()))
     return None
 
 
