@@ -35,7 +35,9 @@ def is_row(row: Any) -> bool:
         case "eval":
             slices = [row.get("by_level") or {}, row.get("by_source") or {}]
             whole = all(isinstance(s, dict) and all(map(_is_evaluation, s.values())) for s in slices)
-            return whole and _is_evaluation(row)
+            return whole and _is_evaluation(row) and _counts(row)
+        case "data" | "gold":
+            return _counts(row)
         case "scan_group":
             counts = dict.fromkeys(("n", "correct", "truncated", "no_answer", "grader_errors"), 0)
             return has(row, problem_id=str, group=str, doubt=str) and has(counts | row, **dict.fromkeys(counts, int))
@@ -45,6 +47,10 @@ def is_row(row: Any) -> bool:
             return not any(isinstance(v, dict | list) for v in row.values())
         case kind:
             return isinstance(kind, str)
+
+
+def _counts(row: Any) -> bool:
+    return has({"ungradable": 0} | row, ungradable=int)
 
 
 def _is_evaluation(row: Any) -> bool:

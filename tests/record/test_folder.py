@@ -49,6 +49,14 @@ def test_what_was_written_is_read(writer) -> None:
     assert run.damage() == []
 
 
+@pytest.mark.parametrize("kind", ["data", "gold"])
+def test_a_count_that_is_no_number_is_damage(writer, kind) -> None:
+    writer.metric(kind, 0, ungradable=2)
+    writer.metric(kind, 1, ungradable={"two": 2})
+    run = Run(writer.path)
+    assert [r["step"] for r in run.metrics(kind)] == [0] and "1 line left out" in run.damage()[0]
+
+
 def test_a_value_without_an_interval_is_no_damage(writer) -> None:
     """As in a probe of one trace."""
     writer.metric("probe", 0, on="own", n_traces=1, kl={"value": 0.3, "low": None, "high": None})
