@@ -9,7 +9,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from hdpo.config import SweepConfig, TrainConfig, to_json
 from hdpo.data.problems import load_problems
-from hdpo.data.prompts import can_show
+from hdpo.data.prompts import shows_alone
 from hdpo.hub import is_hub_id
 from hdpo.record.folder import Run, State
 from workbench import columns, forms, launch, state
@@ -53,17 +53,19 @@ def first_prompts(config: TrainConfig) -> None:
     """The first training problem's prompts exactly as the model will receive them; asked for only while open."""
     words = "The prompts of the first problem, exactly as the model receives them"
     box = st.expander(words, key="lab-prompts", on_change="rerun")
-    if box.open and not is_hub_id(config.data.problems):
+    if box.open and is_hub_id(config.data.problems):
+        box.caption("Pages fetch nothing from a hub. A set that is saved as a file shows its prompts here.")
+    elif box.open:
         with box, state.sentences():
             problem = load_problems(replace(config.data, limit=1), "train").problems[0]
-            shown = ["student", *["privileged"] * can_show(problem, config.prompts.information)]
-            question = {
+            shown = ["student", *["privileged"] * shows_alone(problem, config.prompts.information)]
+            asked = {
                 "request": "prompt",
                 "problem": asdict(problem),
                 "prompts": to_json(config.prompts),
                 "sides": shown,
             }
-            sides.received(question | picker.ModelChoice(config.model).payload())
+            sides.received(asked | picker.ModelChoice(config.model).payload())
 
 
 def about_problems(config: TrainConfig, ready: bool) -> None:

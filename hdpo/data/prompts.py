@@ -128,6 +128,11 @@ def can_show(problem: Problem, information: Information) -> bool:
     return bool(problem.solution) or information is Information.ANSWER
 
 
+def shows_alone(problem: Problem, information: Information) -> bool:
+    """Whether its privileged prompt is known without another problem beside it."""
+    return information is not Information.WRONG_OTHER and can_show(problem, information)
+
+
 def same_answer(first: Problem, second: Problem) -> bool:
     """Equal as written, spaces aside: enough to choose a control, not a verdict."""
     return first.answer.replace(" ", "") == second.answer.replace(" ", "")

@@ -162,7 +162,7 @@ class Policy:
 
     def _room(self, tokens: int) -> tuple[int, int]:
         """Tokens of a micro-batch and of a shared row. No more than the flat pass keeps for a backward pass: computing its
-        layers again took a third more of an update (SmolLM2, 12 prompts × 8)."""
+        layers again took a fifth more of an update (SmolLM2, 12 prompts × 8)."""
         if self.flat is None:
             return tokens, 0
         tokens = min(tokens, max(1, ACTIVATION_BYTES // self.flat.kept))

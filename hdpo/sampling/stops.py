@@ -21,7 +21,7 @@ class Stops:
 
     def cut(self, c: Completion) -> Completion:
         """Up to the first text, as if the sampler had stopped there: what was drawn before it does not depend on the rest."""
-        if not self.texts or not any(text in self.tokenizer.decode(c.token_ids) for text in self.texts):
+        if not any(text in self.tokenizer.decode(c.token_ids) for text in self.texts):
             return c
         ends = self.hit([c.token_ids[: t + 1] for t in range(len(c.token_ids))])
         if True not in ends:

@@ -103,9 +103,9 @@ class _Batch:
                 rows = self.tokens[place, max(0, t + 1 - self.stops.window) : t + 1]
                 ended |= torch.tensor(self.stops.hit(rows.tolist()), device=ended.device)
             ended, running = running & ended, running & ~ended
-            if int(running.sum()) < left:
+            before, left = left, int(running.sum())
+            if left < before:
                 self.lengths[place[ended]] = t + 1
-                left = int(running.sum())
             if left == 0 or t == new - 1:
                 break
             if left <= (1 - LEAVE_AT) * len(running):

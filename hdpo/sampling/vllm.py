@@ -65,7 +65,8 @@ class VllmSampler:
         if fresh:
             some = slice(None, None, max(1, len(requests) // CHECKED))
             self._check(requests[some], found[some], draw.weights)
-        found = [Stops(self.policy.tokenizer, how.stops()).cut(c) for c in found]  # engines here know tokens alone
+        stops = Stops(self.policy.tokenizer, how.stops())  # the engines here know tokens alone
+        found = [stops.cut(c) for c in found]
         if on_token is not None:
             for i, c in enumerate(found):
                 for token in c.token_ids:

@@ -19,6 +19,8 @@ SHARE = st.column_config.NumberColumn(format="%.1f %%")
 SHARES = ("pass@1", "pass@8", "cliffs")
 COLUMNS: dict[str, Any] = {
     "lambda": "λ",
+    "name": st.column_config.TextColumn(width=250),
+    "kind": st.column_config.TextColumn(width=80),
     "note": st.column_config.TextColumn(width="medium"),
     **dict.fromkeys(SHARES, SHARE),
     "curve": st.column_config.LineChartColumn("pass@8 over steps", y_min=0, y_max=1),
