@@ -10,6 +10,7 @@ import math
 import re
 from enum import Enum
 
+from hdpo.arms import arm
 from hdpo.errors import BadInput
 from hdpo.knobs import Knob, from_json, knob, knobs, replace_knobs, section, to_json  # noqa: F401 (settings have one door)
 
@@ -45,12 +46,43 @@ class Teacher(str, Enum):
 
 
 class Divergence(str, Enum):
-    """The distance between teacher and student; JSD_k is the paper's, the others need full-vocabulary logits."""
+    """The distance between teacher and student; JSD_k is the paper's, the next three need full-vocabulary logits."""
 
     JSD_TOPK = "jsd-topk"
     JSD = "jsd"
     FORWARD_KL = "forward-kl"
     REVERSE_KL = "reverse-kl"
+    SFT = "sft"  # none: the trace's own tokens, -log q
+
+
+class Distilled(str, Enum):
+    """Which groups are distilled (Algorithm 1, line 3): cliffs, or all that can be graded."""
+
+    CLIFFS = "cliffs"
+    ALL = "all"
+
+
+class Traces(str, Enum):
+    """On which rollouts the teacher is read (line 5): privileged ones with R = 1, or the student's own failed ones."""
+
+    PRIVILEGED = "privileged"
+    OWN = "own"
+
+
+class Reads(str, Enum):
+    """Under which context the teacher reads them: the one its rollouts were drawn under, or another problem's solution."""
+
+    SAME = "same"
+    OTHER = "other-problem"
+
+
+class Weight(str, Enum):
+    """How λ goes over the steps: it stays; it follows the gap between privileged and plain pass rate (arXiv 2609.37898);
+    or distillation comes first and alone, then GRPO alone (arXiv 2609.04108)."""
+
+    CONSTANT = "constant"
+    GAP = "gap"
+    FIRST = "first"
 
 
 @section
@@ -166,6 +198,8 @@ class PromptConfig:
     """Wording of the privileged prompt x ⊕ y*, with {problem} and {reference}."""
     system: str = knob("")
     """System prompt before the user's message, for both; empty: what the chat template writes by itself. Paper: none."""
+    prefix: str = knob("none", options=("none", "nonsense"))
+    """Before the student's prompt, as a control: Lorem ipsum up to the privileged prompt's length. Paper: none."""
     information: Information = knob(Information.SOLUTION)
     """What the privileged prompt reveals. Paper: solution."""
     fraction: float = knob(0.5, low=0.01, high=1.0)
@@ -211,6 +245,16 @@ class ObjectiveConfig:
     """Distance between teacher and student. Paper: jsd-topk."""
     topk: int = knob(64, low=1, high=1024)
     """Teacher tokens kept at each position by JSD_k. Paper: 64."""
+    distilled: Distilled = knob(Distilled.CLIFFS)
+    """Which groups are distilled. Paper: cliffs."""
+    traces: Traces = knob(Traces.PRIVILEGED)
+    """On which rollouts the teacher is read. Paper: privileged, R = 1."""
+    teacher_reads: Reads = knob(Reads.SAME)
+    """Under which context the teacher reads them. Paper: same."""
+    weight: Weight = knob(Weight.CONSTANT)
+    """How λ goes over the steps. Paper: constant."""
+    first_steps: int = knob(20, low=1, high=1_000_000)
+    """Steps of distillation alone where it comes first."""
     advantage: Advantage = knob(Advantage.LEAVE_ONE_OUT)
     """Baseline of the advantage. Paper: leave-one-out."""
     clip_eps: float = knob(0.2, low=0.0, high=1.0)
@@ -329,22 +373,29 @@ class SweepConfig:
     train: TrainConfig = TrainConfig()
     lambdas: tuple[float, ...] = knob((0.0, 0.3))
     """The λ of the members."""
+    arms: tuple[str, ...] = knob(())
+    """Arms in place of several λ, by name (assets/arms.toml): grpo, hdpo, larger-k, sft, on-policy, sequential and others."""
     seeds: tuple[int, ...] = knob((0,))
     """The seeds of the members; two or more let a difference speak."""
     ray: str = knob("")
     """A Ray cluster that takes the members: auto, local or ray://host:port; empty runs them in one process, those of a seed in turn."""
 
     def __post_init__(self) -> None:
+        self.sides()
         if not self.lambdas or not self.seeds:
             raise BadInput("sweep: expected at least one λ and one seed, found none. Give --lambdas and --seeds.")
 
+    def sides(self) -> list[dict[str, object]]:
+        """What each member of a seed sets: its λ, or its arm's settings. Raises BadInput for an unknown arm."""
+        return [arm(name).settings for name in self.arms] or [{"lambda_": lam} for lam in self.lambdas]
+
     def members(self) -> tuple[TrainConfig, ...]:
         """Seed by seed, so that pairs are complete as early as possible."""
-        return tuple(replace_knobs(self.train, {"lambda_": lam, "seed": s}) for s in self.seeds for lam in self.lambdas)
+        return tuple(replace_knobs(self.train, {**side, "seed": s}) for s in self.seeds for side in self.sides())
 
     def turns(self, at_once: int) -> list[tuple[TrainConfig, ...]]:
         """The members that advance together: of one seed, at most so many."""
-        members, arms = self.members(), len(self.lambdas)
+        members, arms = self.members(), len(self.sides())
         seeds = [members[i : i + arms] for i in range(0, len(members), arms)]
         return [seed[i : i + at_once] for seed in seeds for i in range(0, arms, at_once)]
 

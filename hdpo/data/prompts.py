@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import datetime
 from fractions import Fraction
 from functools import lru_cache
+from itertools import cycle
 from typing import Any
 
 from hdpo.config import Information, PromptConfig
@@ -22,6 +23,9 @@ from hdpo.records import Problem
 
 Messages = list[dict[str, str]]
 _PLACEHOLDER = re.compile(r"\{problem\}|\{reference\}")
+LOREM_IPSUM = (
+    "lorem ipsum dolor sit amet consectetur adipiscing elit sed do eiusmod tempor incididunt ut labore et dolore"
+)
 TODAY = datetime(2026, 1, 1)  # what a template that writes the date is told: the same prompt on every day
 
 
@@ -33,6 +37,24 @@ def student_messages(problem: Problem, prompts: PromptConfig) -> Messages:
 def privileged_messages(problem: Problem, prompts: PromptConfig, reference: str) -> Messages:
     """The user's message with the problem and the reference text that `reference()` chose."""
     return _messages(prompts, prompts.privileged, {"{problem}": problem.text, "{reference}": reference})
+
+
+def student_prompt(tokenizer: Any, problem: Problem, prompts: PromptConfig) -> tuple[str, tuple[int, ...]]:
+    """As text and as token ids. Behind nonsense: as many words of Lorem ipsum, from one on that the problem decides, as make it
+    the length of the privileged prompt (LoPE, arXiv 2605.05566); what such a prefix recovers needed no solution."""
+    found = render(tokenizer, student_messages(problem, prompts))
+    if prompts.prefix == "none":
+        return found
+    shown = problem.solution or answered(problem).solution
+    length = len(render(tokenizer, privileged_messages(problem, prompts, shown))[1])
+    words, before = LOREM_IPSUM.split(), ""
+    first = number_of(problem.id) % len(words)
+    for word in cycle(words[first:] + words[:first]):
+        if len(found[1]) >= length:
+            break
+        before += f"{word} "
+        found = render(tokenizer, _messages(prompts, before + prompts.student, {"{problem}": problem.text}))
+    return found
 
 
 def _messages(prompts: PromptConfig, template: str, values: dict[str, str]) -> Messages:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from hdpo.config import Information, PromptConfig, SamplingConfig
-from hdpo.data.prompts import fits, pick_other, privileged_messages, reference, render, student_messages
+from hdpo.data.prompts import fits, pick_other, privileged_messages, reference, render, student_prompt
 from hdpo.grading.verify import VerifierPool, outcome_of
 from hdpo.model.policy import Policy
 from hdpo.record.ranks import ALONE, Ranks
@@ -32,13 +32,13 @@ class Collector:
 
     def student_ids(self, problem: Problem) -> tuple[int, ...]:
         """The student's prompt, as token ids."""
-        return render(self.policy.tokenizer, student_messages(problem, self.prompts))[1]
+        return student_prompt(self.policy.tokenizer, problem, self.prompts)[1]
 
-    def privileged_ids(self, problem: Problem) -> tuple[int, ...]:
-        """x ⊕ y*, as token ids, with the information that the config chooses."""
-        wrong = self.prompts.information is Information.WRONG_OTHER
-        other = pick_other(problem, self.others, seed=0) if wrong else None
-        shown = reference(problem, self.prompts.information, self.prompts.fraction, other)
+    def privileged_ids(self, problem: Problem, information: Information | None = None) -> tuple[int, ...]:
+        """x ⊕ y*, as token ids, with this information or the one that the config chooses."""
+        information = information or self.prompts.information
+        other = pick_other(problem, self.others, seed=0) if information is Information.WRONG_OTHER else None
+        shown = reference(problem, information, self.prompts.fraction, other)
         return render(self.policy.tokenizer, privileged_messages(problem, self.prompts, shown))[1]
 
     def collect(self, problems: Sequence[Problem], draw: Draw, *, privileged: bool = False) -> list[Group]:
@@ -95,21 +95,21 @@ def failures(outcomes: Sequence[Outcome]) -> dict[str, int]:
     return {name: outcomes.count(kind) for name, kind in kinds.items()}
 
 
-def signal_accounting(groups: Sequence[Group], cliffs: Sequence[Group], peeked: Sequence[Group]) -> dict[str, int]:
+def signal_accounting(groups: Sequence[Group], peeked: Sequence[Group]) -> dict[str, int]:
     """How many groups gave which signal; every group is counted once, `doubtful_truncation` is an of-which.
 
-    cliffs: those that were to be distilled; peeked: their privileged groups, in the same order.
+    peeked: the privileged groups, of cliffs and perhaps of others.
     """
     found = {f"groups_{kind.name.lower()}": sum(g.kind is kind for g in groups) for kind in GroupKind}
     del found["groups_cliff"]  # told apart below
     recovered = {g.problem.id for g, _ in accepted(peeked)}
-    tried = {g.problem.id for g, p in zip(cliffs, peeked, strict=True) if p.fits}
+    fitted = {g.problem.id: g.fits for g in peeked}
     good = [g.problem.id for g in distillable(groups)]
     return found | {
         "groups_cliff_recovered": sum(i in recovered for i in good),
-        "groups_cliff_lost": sum(i in tried - recovered for i in good),
-        "groups_cliff_too_long": len(cliffs) - len(tried),
-        "groups_cliff_skipped": len(good) - len(cliffs),
+        "groups_cliff_lost": sum(fitted.get(i, False) and i not in recovered for i in good),
+        "groups_cliff_too_long": sum(not fitted.get(i, True) for i in good),
+        "groups_cliff_skipped": sum(i not in fitted for i in good),
         "groups_doubtful_truncation": sum(g.doubt is Doubt.TRUNCATION for g in groups),
         "groups_doubtful_grader": sum(g.doubt is Doubt.GRADER for g in groups),
     }

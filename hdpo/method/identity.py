@@ -48,7 +48,9 @@ def fingerprint(config: Config, policy: Policy, measured: Problems, training: Pr
         adapter=adapter_of(policy) if config.model.adapter else "none",
         problems=digest_of_problems(measured),
         split=config.evaluation.eval_split if isinstance(config, TrainConfig) else config.split,
-        wording=digest([prompts.student, template, *filter(None, [prompts.system])]),
+        wording=digest(
+            [prompts.student, template, *filter(None, [prompts.system]), *[prompts.prefix] * (prompts.prefix != "none")]
+        ),
         sampling=f"T {how.temperature:g}, top-p {how.top_p:g}, at most {how.max_new_tokens} tokens{stop}",
         samples=samples,
         grader=grader_words(config.data.grader),

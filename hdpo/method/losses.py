@@ -112,6 +112,15 @@ def reverse_kl(teacher_logp_NV: Tensor, student_logp_NV: Tensor) -> Tensor:
     return _kl(_at_least_float32(student_logp_NV), _at_least_float32(teacher_logp_NV.detach()))
 
 
+def negative_log_likelihood(student_logp_NV: Tensor, token_N: Tensor) -> Tensor:
+    """`-log q(token)`, (N, V), (N,) → (N,) nats: supervised fine-tuning on the traces, without their teacher.
+
+    >>> round(negative_log_likelihood(torch.tensor([[0.5, 0.5]]).log(), torch.tensor([0])).item(), 6)
+    0.693147
+    """
+    return -_at_least_float32(student_logp_NV).gather(-1, token_N[:, None])[:, 0]
+
+
 def coarse_kl(teacher_topk_logp_NK: Tensor, student_topk_logp_NK: Tensor) -> Tensor:
     """KL(P_T‖P_S) with everything outside the teacher's top-k in one bucket, (N,) nats: never above the exact KL
     (data processing), and equal to it where one token holds the whole tail.

@@ -22,7 +22,7 @@ from hdpo.model.batching import Trace
 from hdpo.model.fit import CHUNK_ELEMENTS
 from hdpo.model.policy import Policy, Weights
 from hdpo.record.ranks import ALONE, Ranks
-from hdpo.records import Group, Rollout, TopK
+from hdpo.records import Group, TopK
 
 WHOLE = {  # over the whole vocabulary
     Divergence.JSD: losses.jsd_full,
@@ -94,13 +94,6 @@ def with_signal(group: Group, advantage: Sequence[float]) -> list[PolicyItem]:
     """The rollouts whose advantage is not zero; the others add exactly nothing and are not forwarded."""
     each = zip(group.rollouts, advantage, strict=True)
     return [PolicyItem(Trace(group.prompt_ids, r.token_ids), a, r.logprobs) for r, a in each if a != 0.0]
-
-
-def distil_items(groups: Sequence[Group], kept: Sequence[tuple[Group, Rollout]]) -> list[DistillItem]:
-    """Each accepted privileged rollout behind both prompts; groups: the student's, with the prompts of its own."""
-    student = {g.problem.id: g.prompt_ids for g in groups}
-    both = [(Trace(student[g.problem.id], r.token_ids), Trace(g.prompt_ids, r.token_ids), r.topk) for g, r in kept]
-    return [DistillItem(*traces) for traces in both]
 
 
 @dataclass(frozen=True)
@@ -203,13 +196,14 @@ def _distil_backward(policy: Policy, items: Distil, objective: ObjectiveConfig, 
     """Sums over tokens of (divergence, floor, teacher's mass, student's mass, gap); the gradient of
     λ · the first / tokens_accepted is added.
 
-    The top-k kept while sampling stands for the teacher only under its own weights and for JSD_k; else it is asked again.
+    The top-k kept while sampling stands for the teacher only under its own weights and where no more of it is read; else
+    it is asked again.
     """
     weights = teacher_weights(objective)
 
     def stands(item: DistillItem) -> bool:
         kept = item.topk is not None and item.topk.weights == policy.name_of(weights)
-        return kept and objective.divergence is Divergence.JSD_TOPK
+        return kept and objective.divergence not in WHOLE
 
     total = torch.zeros(5)
     for kept in (True, False):
@@ -220,12 +214,12 @@ def _distil_backward(policy: Policy, items: Distil, objective: ObjectiveConfig, 
             hidden = policy.hidden(batch)
             if kept:
                 teacher = [x[batch.first_E] for x in _kept_topk(part, objective.topk, policy.device)]
-                each = over_vocabulary(policy, hidden, _topk_terms, *teacher)
+                each = over_vocabulary(policy, hidden, partial(_topk_terms, objective), batch.targets_E, *teacher)
             else:
                 behind = policy.batch([i.teacher for i in part], scale.micro_batch_tokens)
                 with torch.no_grad():
                     asked = policy.hidden(behind, weights)[behind.edges_N[batch.first_E]]
-                each = over_vocabulary(policy, hidden, partial(_asked_terms, policy, objective), asked)
+                each = over_vocabulary(policy, hidden, partial(_asked_terms, policy, objective), batch.targets_E, asked)
             sums = each[batch.edges_N].sum(0)
             (objective.lambda_ * sums[0] / scale.tokens_accepted).backward()
             total += sums.detach().cpu()
@@ -238,27 +232,33 @@ def _kept_topk(items: Sequence[DistillItem], k: int, device: torch.device) -> tu
     return ids.to(device), logp.to(device)
 
 
-def _topk_terms(logits: Tensor, ids: Tensor, teacher_top: Tensor) -> Tensor:
-    """(n, 5) from the teacher's kept top-k: JSD_k, floor, both captured masses, gap with one tail bucket."""
-    student_top = logits.log_softmax(-1).gather(-1, ids)
+def _topk_terms(objective: ObjectiveConfig, logits: Tensor, target: Tensor, ids: Tensor, teacher_top: Tensor) -> Tensor:
+    """(n, 5) from the teacher's kept top-k: the loss, floor, both captured masses, gap with one tail bucket."""
+    student = logits.log_softmax(-1)
+    student_top = student.gather(-1, ids)
     with torch.no_grad():
         gap = losses.coarse_kl(teacher_top, student_top)
-    return _five(losses.jsd_topk(teacher_top, student_top), teacher_top, student_top, gap)
+    if objective.divergence is Divergence.SFT:
+        loss = losses.negative_log_likelihood(student, target)
+    else:
+        loss = losses.jsd_topk(teacher_top, student_top)
+    return _five(loss, teacher_top, student_top, gap)
 
 
-def _asked_terms(policy: Policy, objective: ObjectiveConfig, logits: Tensor, teacher_hidden: Tensor) -> Tensor:
+def _asked_terms(
+    policy: Policy, objective: ObjectiveConfig, logits: Tensor, target: Tensor, teacher_hidden: Tensor
+) -> Tensor:
     """The same five from full-vocabulary teacher logits; the gap is then exact."""
     student = logits.log_softmax(-1)
     with torch.no_grad():
         teacher = policy.logits(teacher_hidden).log_softmax(-1)
         teacher_top, ids = teacher.topk(min(objective.topk, teacher.shape[-1]), -1)
         gap = losses.forward_kl(teacher, student).clamp(min=0.0)
-    student_top = student.gather(-1, ids)
-    if objective.divergence is Divergence.JSD_TOPK:
-        loss = losses.jsd_topk(teacher_top, student_top)
-    else:
+    if objective.divergence in WHOLE:
         loss = WHOLE[objective.divergence](teacher, student)
-    return _five(loss, teacher_top, student_top, gap)
+        return _five(loss, teacher_top, student.gather(-1, ids), gap)
+    terms = _topk_terms(objective, logits, target, ids, teacher_top)
+    return torch.cat([terms[:, :-1], gap[:, None]], -1)
 
 
 def _five(loss: Tensor, teacher_top: Tensor, student_top: Tensor, gap: Tensor) -> Tensor:

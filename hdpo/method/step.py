@@ -14,8 +14,9 @@ from typing import Any, TypeVar
 import torch
 
 from hdpo.config import StepConfig, TrainConfig
-from hdpo.method.groups import Collector, accepted, distillable, failures, signal_accounting
-from hdpo.method.objective import Scale, add_distillation, distil_items, grpo_gradient, policy_items, teacher_weights
+from hdpo.method import arms
+from hdpo.method.groups import Collector, failures, signal_accounting
+from hdpo.method.objective import Scale, add_distillation, grpo_gradient, policy_items, teacher_weights
 from hdpo.model.policy import Policy
 from hdpo.record.ranks import ALONE, Ranks
 from hdpo.records import Group, Problem
@@ -47,29 +48,31 @@ class Step:
 
 def hdpo_step(learner: Learner, problems: Sequence[Problem], step: int) -> Step:
     """One step of Algorithm 1 (Sec. 3.2) on a batch of P problems, counted from 1. The numbers are the paper's."""
-    c, began = learner.config, time.perf_counter()
+    c, how, began = learner.config, learner.config.objective, time.perf_counter()
     seconds = learner.collector.seconds = {"sample": 0.0, "verify": 0.0}
     draw = Draw(c.step.rollouts, DrawKey(c.seed, Purpose.STUDENT, step))
     groups = learner.collector.collect(problems, draw)  # 1. K each
     seconds = {**seconds, "privileged": 0.0}
 
-    cliffs = distillable(groups)[: c.step.max_cliffs] if c.objective.lambda_ > 0 else []  # 3. where every reward is 0
-    with beside(learner, lambda: peek(learner, cliffs, step), seconds) as peeking:  # 4. the same model, shown x ⊕ y*
+    sharpens, distils = arms.terms(how, step)
+    cliffs = arms.distilled(groups, how)[: c.step.max_cliffs] if distils else []  # 3. where every reward is 0
+    with beside(learner, lambda: peek(learner, arms.shown(groups, cliffs, how), step), seconds) as peeking:  # 4. x ⊕ y*
         scale = Scale(count_tokens(groups), 0, c.sampling.temperature, c.step.micro_batch_tokens)
-        grpo = policy_items(groups, c.objective)
-        first = grpo_gradient(learner.policy, grpo, c.objective, scale, learner.ranks)  # 2. ∇L_GRPO
+        grpo = policy_items(groups, how) if sharpens else []
+        first = grpo_gradient(learner.policy, grpo, how, scale, learner.ranks)  # 2. ∇L_GRPO
         peeked = peeking()
-    distil = distil_items(groups, accepted(peeked))  # 5. what has R = 1
+    how = replace(how, lambda_=arms.weight(how, groups, peeked) if distils else 0.0)
+    distil = arms.items(learner.collector, cliffs, peeked, how) if how.lambda_ else []  # 5. what has R = 1
     scale = replace(scale, tokens_accepted=sum(len(i.student.completion_ids) for i in distil))
-    terms = add_distillation(learner.policy, first, distil, c.objective, scale, learner.ranks)  # 6. + λ ∇L_JSD
+    terms = add_distillation(learner.policy, first, distil, how, scale, learner.ranks)  # 6. + λ ∇L_JSD
     moved = descend(learner, step, signal=bool(grpo or distil))  # 7. θ ← θ − α ∇L_HDPO
 
     seconds["update"] = time.perf_counter() - began - sum(seconds.values())
     took = {f"seconds_{phase}": s for phase, s in seconds.items()} | {"seconds": time.perf_counter() - began}
-    loss = terms.loss_grpo + c.objective.lambda_ * terms.loss_jsd  # what was descended, in nats a token
-    row: dict[str, Any] = {"lambda": c.objective.lambda_, "loss": loss, **asdict(terms)}
+    loss = terms.loss_grpo + how.lambda_ * terms.loss_jsd  # what was descended, in nats a token
+    row: dict[str, Any] = {"lambda": how.lambda_, "loss": loss, **asdict(terms)}
     row |= {"tokens_student": scale.tokens_student, "tokens_accepted": scale.tokens_accepted}
-    row |= {"accepted_rollouts": len(distil), **moved, **counts(groups, cliffs, peeked)}
+    row |= {"accepted_rollouts": len(distil), **moved, **counts(groups, peeked)}
     return Step(groups, peeked, row | learner.collector.sampler.parity() | took)
 
 
@@ -136,11 +139,11 @@ def count_tokens(groups: Sequence[Group]) -> int:
     return sum(len(r.token_ids) for g in groups for r in g.rollouts)
 
 
-def counts(groups: Sequence[Group], cliffs: Sequence[Group], peeked: Sequence[Group]) -> dict[str, Any]:
+def counts(groups: Sequence[Group], peeked: Sequence[Group]) -> dict[str, Any]:
     """What became of the step's rollouts, and which signal each group gave."""
     rollouts = [r for g in groups for r in g.rollouts]
     rewards = [r.reward for r in rollouts if r.reward is not None]
-    return signal_accounting(groups, cliffs, peeked) | {
+    return signal_accounting(groups, peeked) | {
         "reward": sum(rewards) / len(rewards) if rewards else None,
         "rollouts": len(rollouts),
         **failures([r.outcome for r in rollouts]),

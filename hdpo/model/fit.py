@@ -120,7 +120,7 @@ def most_arms(config: SweepConfig) -> int:
     """How many members of one seed may advance together in one process. One where vLLM holds the memory, and of several
     processes, which must not part."""
     model = model_of(config)
-    return min(len(config.lambdas), MOST_ARMS) if model.sampler != "vllm" and model.processes == 1 else 1
+    return min(len(config.sides()), MOST_ARMS) if model.sampler != "vllm" and model.processes == 1 else 1
 
 
 def arms_at_once(config: SweepConfig) -> int:

@@ -42,6 +42,10 @@ def parser() -> argparse.ArgumentParser:
         "pair", help="run the raised model at λ = 0 and 1, three seeds, and record it; goes on when called again"
     )
     pair.add_argument("--runs", type=Path, default=Path("runs/pair"), help="the runs; those that are done are kept")
+    evidence = commands.add_parser(
+        "evidence", help="make and record the runs of assets/plan.toml, some 70; goes on when called again"
+    )
+    evidence.add_argument("--runs", type=Path, default=Path("runs/evidence"), help="the runs; those done are kept")
     problems = commands.add_parser("problems", help="write the bundled problem sets")
     problems.add_argument("--out", type=Path, default=Path("assets/problems"), help="gets MIX/SPLIT.jsonl")
     card = commands.add_parser(
@@ -78,6 +82,11 @@ def main(arguments: list[str] | None = None) -> None:
 
         run_all(chosen.runs.resolve(), real_pair(), "python -m hdpo.organism pair")
         record(chosen.runs.resolve(), mixes=[STORIES])
+        return
+    if chosen.command == "evidence":
+        from hdpo.organism.evidence import make
+
+        make(chosen.runs.resolve())
         return
     if chosen.command == "raise":
         from hdpo.organism.raising import raise_base

@@ -22,8 +22,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
-from hdpo.config import SweepConfig, TrainConfig, model_of, replace_knobs, to_json
+from hdpo.arms import PLAIN, name_of
+from hdpo.config import SweepConfig, TrainConfig, knobs, model_of, replace_knobs, to_json
 from hdpo.errors import BAD_INPUT, BUSY, FAILED, OK, STOPPED, BadInput, Busy, HdpoError, Stopped
 from hdpo.hub import is_hub_id
 from hdpo.model.find import find
@@ -283,7 +285,7 @@ def _sweep(writer: RunWriter, config: SweepConfig, report: Report, total: int) -
             raise Stopped("Stopped on request.")
         for (path, member), ending in zip(begun.items(), endings, strict=True):
             if ending.state is not State.DONE:
-                failed.append(f"{path.name} ({_title(member)}): {ending.message}")
+                failed.append(f"{path.name} ({title(member)}): {ending.message}")
                 if report.ranks.count > 1:
                     raise HdpoError(failed[-1])  # the other ranks may stand elsewhere
     return failed
@@ -299,7 +301,7 @@ def _sweep_by_ray(writer: RunWriter, config: SweepConfig, report: Report, total:
     members = {m: _member(writer, m) for m in config.members()}
     run_members(dict(members.values()), config, lambda words, done: report(words, done, total))
     ends = [(path, m, Run(path).status()) for m, (path, _) in members.items()]
-    return [f"{p.name} ({_title(m)}): {s.message or s.state.value}" for p, m, s in ends if s.state is not State.DONE]
+    return [f"{p.name} ({title(m)}): {s.message or s.state.value}" for p, m, s in ends if s.state is not State.DONE]
 
 
 def _tell_as_sweep(
@@ -309,33 +311,43 @@ def _tell_as_sweep(
     know theirs, and for each of the others what those take in the mean. told: the newest word of each begun or done."""
     same, told[path] = path in told and told[path].done == p.done, p
     if same:  # within a step: what all took is what it was
-        report.meanwhile(f"{_title(member)}: {p.phase}", report.last.done)
+        report.meanwhile(f"{title(member)}: {p.phase}", report.last.done)
         return
     took = {m: sum(row["seconds"] for row in Run(m).metrics("step", "eval")) for m in told}  # over all attempts
     known = [took[m] + (q.seconds_left or 0.0) for m, q in told.items() if q.done and took[m]]
     others = total // member.step.steps - len(known)
     left = sum(known) + others * mean(known) - sum(took.values()) if known else None
-    report.tell(Progress(f"{_title(member)}: {p.phase}", sum(q.done for q in told.values()), total, "steps", left))
+    report.tell(Progress(f"{title(member)}: {p.phase}", sum(q.done for q in told.values()), total, "steps", left))
 
 
-def _title(member: TrainConfig) -> str:
-    return f"λ = {member.objective.lambda_:g}, seed {member.seed}"
+def title(member: TrainConfig) -> str:
+    """
+    >>> title(TrainConfig()), title(replace_knobs(TrainConfig(), {"teacher": "frozen", "seed": 2}))
+    ('λ = 0.3, seed 0', 'frozen, λ = 0.3, seed 2')
+    """
+    return ", ".join(f"λ = {v:g}" if k == "lambda" else v if k == "arm" else f"{k} {v}" for k, v in key(member).items())
+
+
+def key(member: TrainConfig) -> dict[str, Any]:
+    """What tells a sweep's members apart: their arm where λ does not tell it, λ and seed."""
+    name = name_of({k.name: k.default for k in knobs(member)})
+    arm = {} if name in PLAIN else {"arm": name}
+    return {**arm, "lambda": member.objective.lambda_, "seed": member.seed}
 
 
 def _member(writer: RunWriter, member: TrainConfig) -> tuple[Path, bool]:
     """The member's run folder, made where there is none yet, and entered in members.json first come first; and
     whether it is done. Where it is not, a stop of an earlier attempt is forgotten."""
     book, known = writer.path / "members.json", Run(writer.path).members()
-    key = {"lambda": member.objective.lambda_, "seed": member.seed}
     for entry in known:
         path = writer.path.parent / entry["id"]
-        if key.items() <= entry.items() and (path / "config.json").exists():
+        if {**key(member), "id": path.name} == entry and (path / "config.json").exists():
             if not (done := _is_done(path)):
                 (path / "stop").unlink(missing_ok=True)
             return path, done
     command = f"member of {writer.path.name}"
-    made = RunWriter.create("train", member, writer.path.parent, f"{Run(writer.path).name}: {_title(member)}", command)
-    write_aside(book, json.dumps([*known, {"id": made.path.name, **key}], indent=1))
+    made = RunWriter.create("train", member, writer.path.parent, f"{Run(writer.path).name}: {title(member)}", command)
+    write_aside(book, json.dumps([*known, {"id": made.path.name, **key(member)}], indent=1))
     return made.path, False
 
 

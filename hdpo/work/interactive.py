@@ -30,7 +30,7 @@ from hdpo.config import (
     StepConfig,
     from_json,
 )
-from hdpo.data.prompts import answered, fits, privileged_messages, reference, render, student_messages
+from hdpo.data.prompts import answered, fits, privileged_messages, reference, render, student_prompt
 from hdpo.errors import BadInput, Stopped
 from hdpo.grading.boxes import last_box
 from hdpo.grading.graders import MATH, grader_of
@@ -154,7 +154,7 @@ class Ask:
         """One side's prompt as text and as token ids. wrong: the other problem's solution, else a changed answer."""
         problem, prompts = self.problem, from_json(PromptConfig, self.get("prompts", dict))
         if side == "student":
-            return render(self.policy.tokenizer, student_messages(problem, prompts))
+            return student_prompt(self.policy.tokenizer, problem, prompts)
         given, information = self.payload.get("other"), prompts.information
         other = _problem(given) if given else None
         if side == "wrong":

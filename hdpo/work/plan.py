@@ -17,7 +17,7 @@ import psutil
 
 from hdpo.config import ModelConfig, SweepConfig, TrainConfig, model_of
 from hdpo.data.problems import BUNDLED, MOST_COUNTED, load_problems, sides
-from hdpo.data.prompts import privileged_messages, reference, render, shows_alone, student_messages
+from hdpo.data.prompts import privileged_messages, reference, render, shows_alone, student_prompt
 from hdpo.errors import BadInput, HdpoError
 from hdpo.evidence.stats import FEWEST
 from hdpo.hub import is_hub_id
@@ -101,7 +101,7 @@ def received(config: fit.Config) -> dict[str, str]:
 
     problem = load_problems(replace(inner.data, limit=1), "train" if trained else inner.split).problems[0]
     tokenizer = load_tokenizer(place.folder, model)
-    texts = {"student's": render(tokenizer, student_messages(problem, prompts))[0]}
+    texts = {"student's": student_prompt(tokenizer, problem, prompts)[0]}
     if trained and shows_alone(problem, prompts.information):
         shown = reference(problem, prompts.information, prompts.fraction)
         texts["privileged"] = render(tokenizer, privileged_messages(problem, prompts, shown))[0]

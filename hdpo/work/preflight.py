@@ -6,7 +6,17 @@ from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
 
-from hdpo.config import EvaluateConfig, Information, ScanConfig, SweepConfig, TrainConfig, knobs, replace_knobs
+from hdpo.config import (
+    EvaluateConfig,
+    Information,
+    ScanConfig,
+    SweepConfig,
+    Traces,
+    TrainConfig,
+    Weight,
+    knobs,
+    replace_knobs,
+)
 from hdpo.errors import BadInput
 from hdpo.grading.graders import grader_of
 from hdpo.hub import is_hub_id
@@ -39,6 +49,7 @@ def idle(config: Config) -> dict[str, str]:
 
     inner: Any = config.train if isinstance(config, SweepConfig) else config
     model, untrained = inner.model, isinstance(inner, ScanConfig | EvaluateConfig)
+    how = None if untrained else inner.objective
     vllm, bundled = model.sampler == "vllm", inner.data.problems.startswith(BUNDLED)
     table = [
         (not vllm, "vllm_url vllm_memory", "with --sampler vllm alone"),
@@ -46,6 +57,13 @@ def idle(config: Config) -> dict[str, str]:
         (not is_hub_id(model.model), "revision", "for a model by hub id (owner/name) alone"),
         (inner.prompts.information is not Information.FRACTION, "fraction", "with --information fraction alone"),
         (bundled, "split_seed validation_share", "for a set that is not bundled: those have their splits"),
+        (how and how.weight is not Weight.FIRST, "first_steps", "with --weight first alone"),
+        (
+            how and how.traces is Traces.OWN and how.weight is not Weight.GAP,
+            "privileged_rollouts",
+            "with privileged traces",
+        ),
+        (isinstance(config, SweepConfig) and config.arms, "lambdas", "without --arms, which set λ"),
         (untrained and not model.adapter, "rank alpha targets", "with --adapter, or in a training"),
     ]
     return {name: why for does_nothing, names, why in table if does_nothing for name in names.split()}

@@ -26,10 +26,11 @@ MODEL = [
 ]
 SEVERAL = ["processes", "sampler", "vllm_url", "vllm_memory"]
 DATA = ["problems", "grader", "columns", "sources", "limit", "split_seed", "validation_share", "validation_problems"]
-STUDENT = ["student", "system", "temperature", "top_p", "max_new_tokens", "stop"]
+STUDENT = ["student", "system", "prefix", "temperature", "top_p", "max_new_tokens", "stop"]
 PRIVILEGED = ["privileged", "information", "fraction"]
 MEASURE = ["eval_problems", "eval_samples", "ks"]
-OBJECTIVE = ["teacher", "divergence", "topk", "advantage", "clip_eps"]
+ARM = ["distilled", "traces", "teacher_reads", "weight", "first_steps"]
+OBJECTIVE = ["teacher", "divergence", "topk", *ARM, "advantage", "clip_eps"]
 STEP = [
     "steps",
     "prompts_per_step",
@@ -59,7 +60,7 @@ READS = {  # every setting that a command reads, whatever the others are
     "rollouts": [*MODEL, *DATA, *STUDENT, *PRIVILEGED, "split", "rollouts", "seed"],
     "gap": [*MODEL, *DATA, *STUDENT, *PRIVILEGED, "split", "rollouts", "seed"],
     "train": [*TRAIN, *SEVERAL, "checkpoint_every", "probe_cliffs", "lambda_", "seed", "track"],
-    "sweep": [*TRAIN, *SEVERAL, "checkpoint_every", "probe_cliffs", "track", "lambdas", "seeds", "ray"],
+    "sweep": [*TRAIN, *SEVERAL, "checkpoint_every", "probe_cliffs", "track", "lambdas", "arms", "seeds", "ray"],
     "bench": [*TRAIN, "sampler", "vllm_url", "vllm_memory", "lambda_", "seed"],
 }
 KNOBS = {k.name for c in (TrainConfig, ScanConfig, EvaluateConfig, SweepConfig) for k in knobs(c())}
@@ -88,6 +89,9 @@ def test_each_flag_that_a_command_offers_it_reads(command: str) -> None:
         "scan --rank 8",
         "evaluate --targets q_proj",
         "rollouts --alpha 8",
+        "train --first-steps 10",
+        "train --traces own --privileged-rollouts 2",
+        "sweep --arms grpo,placebo --lambdas 0,1",
     ],
 )
 def test_a_flag_that_does_nothing_here_is_refused(tmp_path, monkeypatch, capsys, arguments: str) -> None:

@@ -86,7 +86,7 @@ def test_gold_that_cannot_be_parsed_leaves_every_count(policy) -> None:
         (group,) = collector.collect([bad], Draw(2, KEY))
     assert group.kind is GroupKind.UNGRADABLE
     assert distillable([group]) == []
-    assert signal_accounting([group], [], [])["groups_ungradable"] == 1
+    assert signal_accounting([group], [])["groups_ungradable"] == 1
 
 
 def test_every_group_is_counted_exactly_once(policy) -> None:
@@ -94,7 +94,7 @@ def test_every_group_is_counted_exactly_once(policy) -> None:
     groups = [group_of(policy, o, p) for o, p in zip(kinds, PROBLEMS, strict=False)]
     cliffs = [g for g in groups if g.kind is GroupKind.CLIFF and g.doubt is not Doubt.GRADER][:2]
     tried = [group_of(policy, o, g.problem) for o, g in zip([[W, W], [W, C]], cliffs, strict=True)]
-    counts = signal_accounting(groups, cliffs, tried)
+    counts = signal_accounting(groups, tried)
     assert counts == {
         "groups_mixed": 1,
         "groups_solved": 1,
@@ -110,7 +110,7 @@ def test_every_group_is_counted_exactly_once(policy) -> None:
     }
     assert sum(counts.values()) - counts["groups_doubtful_truncation"] == len(groups)
     long = [replace(tried[0], fits=False, rollouts=()), tried[1]]  # the privileged prompt does not fit the context
-    counts = signal_accounting(groups, cliffs, long)
+    counts = signal_accounting(groups, long)
     assert (counts["groups_cliff_too_long"], counts["groups_cliff_lost"], counts["groups_cliff_skipped"]) == (1, 0, 1)
 
 

@@ -47,7 +47,7 @@ SECTIONS = ("data", "sampling", "evaluation")
 NOT_MEASURE = {"eval_every", "probe_cliffs"}
 MEASURE = (
     *(k.name for k in knobs(TrainConfig()) if k.path[0] in SECTIONS and k.name not in NOT_MEASURE),
-    *("model", "adapter", "dtype", "student"),
+    *("model", "adapter", "dtype", "student", "prefix"),
 )
 # What does not change a training step, or is not part of an arm. With constant learning rate `steps` only says when to end.
 NOT_ARM = {
@@ -63,6 +63,11 @@ NOT_ARM = {
 }
 # What only the distillation term reads: at λ = 0 these settings do nothing.
 ONLY_JSD = {
+    "distilled",
+    "traces",
+    "teacher_reads",
+    "weight",
+    "first_steps",
     "teacher",
     "divergence",
     "topk",
