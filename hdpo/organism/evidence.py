@@ -8,17 +8,21 @@ import hashlib
 import itertools
 import shutil
 import tomllib
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from hdpo.arms import ARMS
 from hdpo.assets import ASSETS
 from hdpo.config import EvaluateConfig, ObjectiveConfig, PromptConfig, StepConfig, TrainConfig, replace_knobs
 from hdpo.data.problems import load_problems
 from hdpo.data.prompts import student_prompt
+from hdpo.method.objective import Scale, group_gradient_norm
 from hdpo.model.policy import Policy, load_policy
 from hdpo.organism.card import REDRAWS, run_all, runs_in
-from hdpo.record.files import beside
+from hdpo.record.files import beside, write_aside
 from hdpo.record.folder import ASSET_RUNS, Run, RunWriter, State, find_run
+from hdpo.records import Group, Outcome, Problem, Rollout
 from hdpo.work.execute import execute
 
 PLAN = ASSETS / "plan.toml"
