@@ -128,3 +128,9 @@ class ScriptedSampler:
             ids = [(tuple(self.policy.tokenizer(t, add_special_tokens=False).input_ids), cut) for t, cut in said]
             found.append([Completion(i if cut else (*i, end), (-1.0,) * (len(i) + (not cut)), cut) for i, cut in ids])
         return found
+
+    def release(self) -> None:
+        pass
+
+    def parity(self) -> dict[str, float]:
+        return {}

@@ -16,7 +16,8 @@ ROOT = Path(__file__).resolve().parents[1]
 HEAVY = {"torch", "transformers", "peft", "vllm"}
 FLOORS = [
     {"hdpo"},  # what everyone may use: config, knobs, presets, records, errors
-    {"hdpo.grading", "hdpo.evidence", "hdpo.record"},
+    {"hdpo.grading", "hdpo.record"},
+    {"hdpo.evidence"},
     {"hdpo.data"},
     {"hdpo.model"},
     {"hdpo.sampling"},

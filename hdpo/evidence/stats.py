@@ -132,9 +132,10 @@ def mean_value(values: Values) -> Estimate:
     return Estimate(mean, mean - spread, mean + spread, len(array))
 
 
-def seeds_difference(a: Sequence[Values], b: Sequence[Values]) -> Estimate:
+def seeds_difference(a: Sequence[Values], b: Sequence[Values], among: int = 1) -> Estimate:
     """How much arm a exceeds arm b over training seeds, one or more: one array of per-prompt shares a seed, between 0
-    and 1, the same prompts in the same order.
+    and 1, the same prompts in the same order. among: of so many differences, whose intervals then all hold their truths at
+    once 95 times in 100 (Bonferroni).
 
     d[s, p] = a[s][p] - b[s][p]; the value is its mean, not cut at 0. Seeds and prompts are crossed random effects
     (every seed is evaluated on the same prompts), so Var(mean) = σ²_seed/S + σ²_prompt/P + σ²_rest/(SP). The variance
@@ -144,7 +145,7 @@ def seeds_difference(a: Sequence[Values], b: Sequence[Values]) -> Estimate:
     10 to 14 % false claims. The price is the width: two seeds know the training noise by one degree, t = 12.7; three
     by 4.3. With one seed training noise is not covered: say so."""
     d = _differences(a, b)
-    value, half = float(d.mean()), float(_half_width(*_parts(d), *d.shape))
+    value, half = float(d.mean()), float(_half_width(*_parts(d), *d.shape, _TAIL / among))
     return Estimate(value, max(value - half, -1.0), min(value + half, 1.0), d.shape[1])
 
 
@@ -170,6 +171,23 @@ def spread_of(a: Sequence[Values], b: Sequence[Values]) -> Spread:
     by_prompt = float(d.mean(axis=0).var(ddof=1)) - rest / seeds if prompts > 1 else 0.0
     by_seed = float(d.mean(axis=1).var(ddof=1)) - rest / prompts if seeds > 1 else 0.0
     return Spread(*(math.sqrt(max(v, 0.0)) for v in (by_prompt, by_seed, rest)))
+
+
+def sources(a: Sequence[Values], b: Sequence[Values], sampling: float) -> dict[str, float]:
+    """What the mean difference varies by, as shares of its variance: the problems, the seeds, the samples a problem, and the
+    rest, a training's own way with a problem. sampling: mean variance of one value by its samples, both arms together; with one
+    seed the problems hold what is the training's."""
+    spread, (seeds, prompts) = spread_of(a, b), _differences(a, b).shape
+    rest = spread.rest**2
+    found = {"problems": spread.problems**2 * seeds, "seeds": spread.seeds**2 * prompts, "samples": min(sampling, rest)}
+    found["rest"] = rest - found["samples"]
+    total = sum(found.values())
+    return {name: value / total for name, value in found.items()} if total else {}
+
+
+def sampling_variance(counts: Counts, k: int) -> float:
+    """Mean over prompts of the variance that pass@k has from its own samples; 0 where there are fewer than 2k a prompt."""
+    return _sampling_variance(counts, min(n for n, _ in counts), k) if min(n for n, _ in counts) >= 2 * k else 0.0
 
 
 def detectable_difference(counts: Counts, samples: int, k: int, seeds: int, prompts: int, spread: Spread) -> Detectable:
@@ -252,9 +270,11 @@ def _parts(d: NDArray[np.float64]) -> tuple[float, float]:
     return by_seed, _variance(d.mean(axis=0), -1.0, 1.0) / prompts
 
 
-def _half_width(by_seed: Values | float, by_prompt: float, seeds: int, prompts: int) -> NDArray[np.float64]:
-    t_seed = _t_quantile(seeds - 1) if seeds > 1 else 0.0
-    return np.sqrt(t_seed**2 * np.asarray(by_seed) + _t_quantile(prompts) ** 2 * by_prompt)
+def _half_width(
+    by_seed: Values | float, by_prompt: float, seeds: int, prompts: int, tail: float = _TAIL
+) -> NDArray[np.float64]:
+    t_seed = _t_quantile(seeds - 1, tail) if seeds > 1 else 0.0
+    return np.sqrt(t_seed**2 * np.asarray(by_seed) + _t_quantile(prompts, tail) ** 2 * by_prompt)
 
 
 def _shown(by_seed: float, by_prompt: float, variance: float, shape: tuple[int, int], room: float) -> Detectable:
@@ -272,8 +292,8 @@ def _shown(by_seed: float, by_prompt: float, variance: float, shape: tuple[int, 
     return Detectable(value)
 
 
-def _t_quantile(degrees: float) -> float:
-    return float(stdtrit(degrees, 1.0 - _TAIL))
+def _t_quantile(degrees: float, tail: float = _TAIL) -> float:
+    return float(stdtrit(degrees, 1.0 - tail))
 
 
 def _sampling_variance(counts: Counts, m: int, k: int) -> float:

@@ -4,7 +4,6 @@ The prompt is the unit of every interval. Draws of an evaluation are keyed by se
 differ in λ are compared on the same uniforms, and two steps of one run on fresh ones.
 """
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -17,6 +16,7 @@ from hdpo.data.problems import ProblemFile, load_problems
 from hdpo.data.prompts import fits
 from hdpo.errors import BadInput
 from hdpo.evidence import stats
+from hdpo.evidence.measured import chosen_half
 from hdpo.grading.verify import VerifierPool
 from hdpo.method.groups import Collector, failures
 from hdpo.method.identity import Problems, pin_fingerprint
@@ -121,8 +121,7 @@ def halves(rows: Rows) -> dict[str, float | None]:
     is worth is read on the other. None for a half without a problem."""
     found: dict[str, list[float]] = {"chosen_on": [], "read_on": []}
     for r in rows:
-        half = "read_on" if hashlib.blake2b(r["problem_id"].encode()).digest()[0] % 2 else "chosen_on"
-        found[half].append(r["correct"] / r["n"])
+        found["chosen_on" if chosen_half(r) else "read_on"].append(r["correct"] / r["n"])
     return {name: sum(values) / len(values) if values else None for name, values in found.items()}
 
 

@@ -421,10 +421,10 @@ class Run:
 
 def all_runs(root: Path | None = None) -> list[Run]:
     """Every run folder, newest first, then those that come with the project."""
-    return [*reversed(_runs_in(root or runs_root())), *_runs_in(ASSET_RUNS)]
+    return [*reversed(runs_in(root or runs_root())), *runs_in(ASSET_RUNS)]
 
 
-def _runs_in(root: Path) -> list[Run]:
+def runs_in(root: Path) -> list[Run]:
     """By name; one pass over the folder, since every page asks for it."""
     with suppress(OSError), os.scandir(root) as entries:
         names = sorted(e.name for e in entries if not e.name.startswith("."))
