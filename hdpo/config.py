@@ -373,10 +373,10 @@ class SweepConfig:
     train: TrainConfig = TrainConfig()
     lambdas: tuple[float, ...] = knob((0.0, 0.3))
     """The λ of the members."""
-    arms: tuple[str, ...] = knob(())
-    """Arms in place of several λ, by name (assets/arms.toml): grpo, hdpo, larger-k, sft, on-policy, sequential and others."""
     seeds: tuple[int, ...] = knob((0,))
     """The seeds of the members; two or more let a difference speak."""
+    arms: tuple[str, ...] = knob(())
+    """Arms in place of several λ, by name (assets/arms.toml): grpo, hdpo, larger-k, sft, on-policy, sequential and others."""
     ray: str = knob("")
     """A Ray cluster that takes the members: auto, local or ray://host:port; empty runs them in one process, those of a seed in turn."""
 

@@ -19,6 +19,7 @@ from hdpo.cli import export as cli_export
 from hdpo.cli import look as cli_look
 from hdpo.cli import problems as cli_problems
 from hdpo.cli import runs as cli_runs
+from hdpo.cli import verdict as cli_verdict
 from hdpo.cli.args import PROG, add_knobs, add_preset, command, config_from, given_settings, refuse, some, unknown
 from hdpo.cli.results import result_of, result_text
 from hdpo.cli.terminal import run_here, say, tell
@@ -87,6 +88,7 @@ def make_parser(asked: str | None = None) -> argparse.ArgumentParser:
     cli_look.add_commands(commands, asked)
     cli_problems.add_command(commands, asked)
     cli_export.add_commands(commands)
+    cli_verdict.add_command(commands)
     cli_runs.add_commands(commands)
     return parser
 

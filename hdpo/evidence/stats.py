@@ -145,7 +145,7 @@ def seeds_difference(a: Sequence[Values], b: Sequence[Values], among: int = 1) -
     10 to 14 % false claims. The price is the width: two seeds know the training noise by one degree, t = 12.7; three
     by 4.3. With one seed training noise is not covered: say so."""
     d = _differences(a, b)
-    value, half = float(d.mean()), float(_half_width(*_parts(d), *d.shape, _TAIL / among))
+    value, half = float(d.mean()), float(_half_width(*_parts(d), d.shape[0], d.shape[1], _TAIL / among))
     return Estimate(value, max(value - half, -1.0), min(value + half, 1.0), d.shape[1])
 
 

@@ -5,6 +5,7 @@ Every number is computed from run folders that ship with the project (`assets/ru
 
 import csv
 import hashlib
+import json
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -34,7 +35,7 @@ NO_FACTOR = ("seed", "steps", "probe_cliffs", "eval_every", "checkpoint_every")
 
 @dataclass(frozen=True)
 class Part:
-    """One measured part of a claim, in fractions unless it says otherwise. state: 'holds', 'falls' or 'open'; problems, seeds:
+    """One measured part of a claim, in fractions unless its unit is another. state: 'holds', 'falls' or 'open'; problems, seeds:
     what the interval stands on; at: the arms' mean step; tokens, seconds: of one training of each arm up to there; factors:
     what differs between the arms; shows: the smallest true difference that would; varies: shares of the variance; best: the
     same at each run's best step, chosen on one half of the problems and read on the other."""
@@ -45,6 +46,7 @@ class Part:
     high: float
     state: str
     problems: int
+    unit: str = "points"
     seeds: tuple[int, ...] = ()
     at: tuple[float, ...] = ()
     tokens: tuple[float, ...] = ()
@@ -53,6 +55,36 @@ class Part:
     shows: float | None = None
     varies: Mapping[str, float] | None = None
     best: Estimate | None = None
+
+    @property
+    def words(self) -> str:
+        """
+        >>> Part("pass@8, a less b", 0.216, 0.166, 0.266, "holds", 240, seeds=(0, 1)).words
+        'pass@8, a less b: +21.6 points (+16.6 to +26.6); 240 problems, 2 seeds'
+        """
+        if self.value != self.value:
+            return self.says
+        if self.unit not in ("points", "%"):
+            return f"{self.says}: {self.value:.3g} {self.unit}; n = {self.problems:,}"
+        form = "+.1f" if self.unit == "points" else ".0f"
+        value, low, high = (f"{100 * x:{form}}".replace("-", "−") for x in (self.value, self.low, self.high))
+        seeds = f", {len(self.seeds)} seeds" if self.seeds else ""
+        return f"{self.says}: {value} {self.unit} ({low} to {high}); {self.problems} problems{seeds}"
+
+    @property
+    def narrows(self) -> str:
+        """What the interval is wide by, and so what would narrow it."""
+        if not self.varies:
+            return ""
+        most = max(self.varies.items(), key=lambda item: item[1])[0]
+        more = {
+            "problems": "more problems",
+            "seeds": "more seeds",
+            "samples": "more samples a problem",
+            "rest": "more seeds",
+        }
+        shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in self.varies.items())
+        return f"Its variance comes from {shares}: {more[most]} would narrow it most."
 
 
 @dataclass(frozen=True)
@@ -73,6 +105,12 @@ def plan() -> dict[str, Any]:
     """As it was frozen, with the SHA-256 of its file."""
     raw = PLAN.read_bytes()
     return {**tomllib.loads(raw.decode()), "sha256": hashlib.sha256(raw).hexdigest()}
+
+
+def shipped() -> dict[str, Any]:
+    """The verdict as it was recorded; none of anything before it was."""
+    path = ASSETS / "verdict.json"
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
 
 def recorded() -> list[Run]:
@@ -145,24 +183,28 @@ def compared(of: Mapping[Key, Training], test: Mapping[str, Any], among: int) ->
     if not pairs:
         return Part(f"{said}: not run", float("nan"), float("nan"), float("nan"), "open", 0)
     rows = {t: t.rows(steps[t]) for pair in pairs.values() for t in pair}
-    first, second = sides = [[values_of(rows[pair[side]], metric) for pair in pairs.values()] for side in (0, 1)]
+    arms = [[pair[side] for pair in pairs.values()] for side in (0, 1)]
+    first, second = ([values_of(rows[t], metric) for t in arm] for arm in arms)
     e = stats.seeds_difference(first, second, among)
     k = int(metric[5]) if metric.startswith("pass@") else 1
-    counts = [[(r["n"], r["correct"]) for r in rows[t]] for pair in pairs.values() for t in pair]
-    samples = 2 * mean(stats.sampling_variance(c, k) for c in counts)
-    arms = [[pair[side] for pair in pairs.values()] for side in (0, 1)]
+    samples = 2 * mean(stats.sampling_variance([(r["n"], r["correct"]) for r in some], k) for some in rows.values())
+
+    def spent(which: int) -> tuple[float, ...]:
+        return tuple(mean(t.spent[steps[t]][which] for t in arm) for arm in arms)
+
     return Part(
         f"{said}, {'at equal tokens' if test.get('at') == 'tokens' else 'at the last step'}",
         *(e.value, e.low, e.high),
-        state_of(e, test["holds"], test["margin"]),
-        e.n_prompts,
-        tuple(pairs),
-        tuple(mean(steps[t] for t in arm) for arm in arms),
-        *(tuple(mean(t.spent[steps[t]][i] for t in arm) for arm in arms) for i in (0, 1)),
-        factors(arms[0][0], arms[1][0]),
-        stats.detectable_again(*sides).value,
-        stats.sources(*sides, samples),
-        at_best(pairs, metric),
+        state=state_of(e, test["holds"], test["margin"]),
+        problems=e.n_prompts,
+        seeds=tuple(pairs),
+        at=tuple(mean(steps[t] for t in arm) for arm in arms),
+        tokens=spent(0),
+        seconds=spent(1),
+        factors=factors(arms[0][0], arms[1][0]),
+        shows=stats.detectable_again(first, second).value,
+        varies=stats.sources(first, second, samples),
+        best=at_best(pairs, metric),
     )
 
 
@@ -223,11 +265,15 @@ def gradients(of: Mapping[Key, Training], runs: Sequence[Run], claim: Mapping[st
     if not all(norms.values()):
         return []
     most, least = max(norms["cliff"]), min(norms["mixed"])
-    cliffs = Part(
-        "largest gradient norm of a cliff", most, most, most, "falls" if most > 0 else "holds", len(norms["cliff"])
-    )
-    words = "smallest gradient norm of a mixed prompt"
-    return [cliffs, Part(words, least, least, least, "holds" if least > 0 else "falls", len(norms["mixed"]))]
+    return [
+        exactly("largest norm of ∇L_GRPO of a cliff", most, most == 0, len(norms["cliff"]), "(norm)"),
+        exactly("smallest norm of ∇L_GRPO of a mixed prompt", least, least > 0, len(norms["mixed"]), "(norm)"),
+    ]
+
+
+def exactly(says: str, value: float, holds: bool, n: int, unit: str) -> Part:
+    """What is no estimate."""
+    return Part(says, value, value, value, "holds" if holds else "falls", n, unit)
 
 
 def peeks(of: Mapping[Key, Training], runs: Sequence[Run], claim: Mapping[str, Any]) -> list[Part]:
@@ -239,8 +285,8 @@ def peeks(of: Mapping[Key, Training], runs: Sequence[Run], claim: Mapping[str, A
     if not tried:
         return []
     e = Estimate(healed / tried, *stats.rate_interval(healed, tried), tried)
-    words = f"share of cliffs of the first {EARLY} steps with one accepted of 4 privileged rollouts"
-    return [Part(words, e.value, e.low, e.high, state_of(e, "above", 0.5), tried, tuple(arm))]
+    words = f"cliffs of the first {EARLY} steps with one accepted of 4 privileged rollouts"
+    return [Part(words, e.value, e.low, e.high, state_of(e, "above", 0.5), tried, "%", tuple(arm))]
 
 
 def bounds(of: Mapping[Key, Training], runs: Sequence[Run], claim: Mapping[str, Any]) -> list[Part]:
@@ -250,10 +296,8 @@ def bounds(of: Mapping[Key, Training], runs: Sequence[Run], claim: Mapping[str, 
         return []
     over = max(r["kl_drifting"] - r["lemma1"] for r in rows)
     tightest = mean(r["kl_drifting"] / r["lemma1"] for r in rows if r["lemma1"] > 0)
-    words = f"largest KL less its bound, nats, over {len(rows):,} tokens (the KL is {100 * tightest:.1f} % of the bound in the mean)"
-    return [
-        Part(words, over, over, over, "falls" if over > ROUNDING else "holds", len({r["problem_id"] for r in rows}))
-    ]
+    words = f"largest KL less its bound over all tokens (the KL is {100 * tightest:.1f} % of the bound in the mean)"
+    return [exactly(words, over, over <= ROUNDING, len(rows), "nats")]
 
 
 def against_luck(of: Mapping[Key, Training], runs: Sequence[Run], claim: Mapping[str, Any]) -> list[Part]:
@@ -274,7 +318,7 @@ def against_luck(of: Mapping[Key, Training], runs: Sequence[Run], claim: Mapping
     e = stats.seeds_difference(trained, [luck] * len(trained))
     rates = f"{100 * mean(map(mean, trained)):.0f} % against {100 * mean(luck):.0f} %"
     words = f"share of cliffs recovered, λ = {test['arm']} less the untrained {test['against']} ({rates})"
-    return [Part(words, e.value, e.low, e.high, state_of(e, "above", 0.0), len(cliffs), tuple(arm))]
+    return [Part(words, e.value, e.low, e.high, state_of(e, "above", 0.0), len(cliffs), seeds=tuple(arm))]
 
 
 def untrained(runs: Sequence[Run], prefix: str) -> list[list[dict[str, Any]]]:
@@ -330,10 +374,32 @@ def spoken(arm: str) -> str:
 
 
 def as_json(claims: Sequence[Claim]) -> dict[str, Any]:
-    """All of it, numbers to four digits."""
+    """All of it, numbers to four digits; each part with its words."""
     frozen, of = plan(), trainings(recorded())
     told = {k: frozen[k] for k in ("written", "sha256", "measure", "interval", "stop", "known", "equal_tokens")}
-    return rounded({"plan": told, "claims": [asdict(c) for c in claims], "null": null(of), "trainings": len(of)})
+    rows = [
+        asdict(c) | {"parts": [asdict(p) | {"words": p.words, "narrows": p.narrows} for p in c.parts]} for c in claims
+    ]
+    return dict(rounded({"plan": told, "claims": rows, "null": null(of), "trainings": len(of)}))
+
+
+def text(found: Mapping[str, Any]) -> str:
+    """`as_json` for a person."""
+    lines = [
+        f"{found['trainings']} trainings; plan of {found['plan']['written']}, SHA-256 {found['plan']['sha256'][:12]}…"
+    ]
+    for c in found["claims"]:
+        lines += [f"{c['verdict'].upper()}: {c['says']} ({c['section']}; {c['scale']})"]
+        lines += [f"  {p['words']}" for p in c["parts"]]
+    return "\n".join([*lines, null_words(found["null"])])
+
+
+def null_words(found: Mapping[str, Any]) -> str:
+    one, three = found["one_against_one"], found["three_against_three"]
+    return (
+        f"λ = 0 against λ = 0 ({found['runs']} seeds, {found['metric']}): {one['false_alarms']} of {one['comparisons']} pairs and "
+        f"{three['false_alarms']} of {three['comparisons']} overlapping splits, three against three, leave 0 out (5 in 100 are expected)."
+    )
 
 
 def rounded(value: Any) -> Any:
