@@ -9,6 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from hdpo.errors import HdpoError
+from hdpo.evidence import verdict
+from hdpo.record.files import write_aside
 from workbench import workers
 
 APP = Path(__file__).resolve().parent / "app.py"
@@ -37,11 +39,31 @@ def refusal(port: int) -> str:
     return ""
 
 
+def write_verdict(file: Path) -> int:
+    """The page Verdict without an app. Returns 2 where the file cannot be written."""
+    from workbench.figures import claims
+
+    found = verdict.shipped()
+    try:
+        write_aside(file, claims.document(found, verdict.null_words(found["null"])))
+    except HdpoError as e:
+        print(e, file=sys.stderr)
+        return 2
+    print(file)
+    return 0
+
+
 def main(argv: list[str] | None = None) -> int:
     """Start the server and stay until it ends. Returns 2 where it cannot be started."""
     parser = argparse.ArgumentParser(prog="python -m workbench", description="The HDPO workbench in your browser.")
     parser.add_argument("--port", type=int, default=8501, help="port on the loopback address; 0 takes a free one")
-    port = parser.parse_args(argv).port
+    commands = parser.add_subparsers(dest="command", metavar="")
+    page = commands.add_parser("verdict", help="write the verdict on HDPO's claims as one HTML file, and start nothing")
+    page.add_argument("file", type=Path)
+    given = parser.parse_args(argv)
+    if given.command == "verdict":
+        return write_verdict(given.file)
+    port = given.port
     if not 0 <= port <= 65535:
         print(f"port: expected 0 to 65535, found {port}. Leave --port out for 8501.", file=sys.stderr)
         return 2

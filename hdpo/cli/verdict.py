@@ -27,6 +27,8 @@ def show(args: Any) -> int:
             writer.writeheader()
             writer.writerows(rows)
         say(f"{len(rows):,} rows of counts in {args.counts}")
+    if args.json:  # perhaps into that very file
+        return tell(args, found, "")
     same = json.loads(json.dumps(found)) == verdict.shipped()
     ships = (
         "It is what ships with the project." if same else "It is not what ships with the project (assets/verdict.json)."

@@ -5,7 +5,6 @@ Every number is computed from run folders that ship with the project (`assets/ru
 
 import csv
 import hashlib
-import json
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,6 +19,7 @@ from hdpo.errors import BadInput
 from hdpo.evidence import stats
 from hdpo.evidence.measured import Key, Training, chosen_half, trainings, values_of
 from hdpo.evidence.stats import Estimate
+from hdpo.record.files import read_json
 from hdpo.record.fingerprint import comparison_words, differences
 from hdpo.record.folder import ASSET_RUNS, Run, State, runs_in
 
@@ -65,7 +65,7 @@ class Part:
         if self.value != self.value:
             return self.says
         if self.unit not in ("points", "%"):
-            return f"{self.says}: {self.value:.3g} {self.unit}; n = {self.problems:,}"
+            return f"{self.says}: {self.value:.3g} {self.unit}; n = {self.problems:,}".replace("-", "−")
         form = "+.1f" if self.unit == "points" else ".0f"
         value, low, high = (f"{100 * x:{form}}".replace("-", "−") for x in (self.value, self.low, self.high))
         seeds = f", {len(self.seeds)} seeds" if self.seeds else ""
@@ -108,9 +108,8 @@ def plan() -> dict[str, Any]:
 
 
 def shipped() -> dict[str, Any]:
-    """The verdict as it was recorded; none of anything before it was."""
-    path = ASSETS / "verdict.json"
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+    """The verdict as it was recorded. Raises BadInput where it cannot be read."""
+    return dict(read_json(ASSETS / "verdict.json"))
 
 
 def recorded() -> list[Run]:

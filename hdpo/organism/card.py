@@ -27,6 +27,7 @@ from hdpo.record.fingerprint import comparison_words, differences
 from hdpo.record.folder import ASSET_RUNS, Run, RunWriter, State, all_runs
 from hdpo.work import prepare_libraries
 from hdpo.work.execute import execute
+from hdpo.work.execute import title as title_of
 
 LAMBDAS = (0.0, 0.3, 3.0)
 SEEDS = {"steep": (0, 1, 2, 3, 4, 5), "gentle": (0, 1, 2)}
@@ -83,7 +84,7 @@ def run_one(path: Path) -> str:
 
 
 def title(config: TrainConfig) -> str:
-    return f"{mix_of(config)}: λ = {config.objective.lambda_:g}, seed {config.seed}"
+    return f"{mix_of(config)}: {title_of(config)}"
 
 
 def mix_of(config: TrainConfig | ScanConfig | EvaluateConfig) -> str:

@@ -35,7 +35,9 @@ def test_every_arm_is_known_by_its_settings_and_says_where_it_comes_from() -> No
 
 
 def test_what_is_distilled_and_at_whom_one_peeks(policy) -> None:
-    cliff, mixed, doubtful = (group_of(policy, o, p) for o, p in zip([[W, W], [C, W], [W, W, G]], PROBLEMS, strict=False))
+    cliff, mixed, doubtful = (
+        group_of(policy, o, p) for o, p in zip([[W, W], [C, W], [W, W, G]], PROBLEMS, strict=False)
+    )
     groups = [cliff, mixed, doubtful]
     chosen = {name: arms.distilled(groups, objective(name)) for name in ARMS}
     assert chosen["all-prompts"] == [cliff, mixed, doubtful][:2] and chosen["placebo"] == [cliff]
