@@ -285,6 +285,8 @@ class StepConfig:
     """Padded tokens in one forward pass; changes memory, never the result."""
     checkpoint_every: int = knob(10, low=1, high=1_000_000)
     """Steps between checkpoints."""
+    stop_on_collapse: bool = knob(False)
+    """Stop where an evaluation's pass@1 lies below its best one with both intervals apart."""
 
 
 @section

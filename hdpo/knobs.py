@@ -123,7 +123,9 @@ def check(config: Any) -> None:
         want = (typing.get_args(hints[f.name]) or (hints[f.name],))[0]
         low, high, options = (f.metadata[limit] for limit in ("low", "high", "options"))
         for item in value if isinstance(value, tuple) else (value,):
-            if isinstance(item, bool) or not isinstance(item, (int, float) if want is float else want):
+            if isinstance(item, bool) is not (want is bool) or not isinstance(
+                item, (int, float) if want is float else want
+            ):
                 raise BadInput(f"{name}: expected {words(want)}, found {item!r}. Give {words(want)}.")
             if isinstance(item, float) and not math.isfinite(item):
                 raise BadInput(f"{name}: expected a finite number, found {item}. Give a finite number.")
@@ -138,7 +140,7 @@ def check(config: Any) -> None:
 def words(t: type) -> str:
     if issubclass(t, Enum):
         return "one of " + ", ".join(e.value for e in t)
-    return {int: "a whole number", float: "a number", str: "a text"}.get(t, t.__name__)
+    return {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}.get(t, t.__name__)
 
 
 def plain(value: Any) -> Any:

@@ -93,6 +93,8 @@ def words(value: Any) -> str:
     """
     if isinstance(value, tuple):
         return ",".join(words(v) for v in value)
+    if isinstance(value, bool):
+        return "on" if value else "off"
     if isinstance(value, Enum):
         return str(value.value)
     return f"{value:g}" if isinstance(value, float) else str(value)
@@ -123,6 +125,8 @@ def setting(k: Knob, prefix: str) -> Any:
     if k.options:
         options = [words(o) for o in k.options]
         return st.selectbox(label(k.name), options, index=options.index(words(k.default)), **shared)
+    if k.type is bool:
+        return st.checkbox(label(k.name), value=k.default, **shared)
     if k.type in (int, float):
         return number(k, shared)
     if is_wording(k):

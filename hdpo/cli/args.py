@@ -83,9 +83,12 @@ def add_knobs(parser: argparse.ArgumentParser, config: Any, without: tuple[str, 
             section = k.path[-2] if len(k.path) > 1 else ""
             section = SECTIONS.get(section, section)
             group = groups[section] = groups.get(section) or parser.add_argument_group(section)
-            group.add_argument(
-                k.flag, dest=k.name, type=reader(k), default=argparse.SUPPRESS, metavar=metavar(k), help=help_text(k)
+            how = (
+                {"action": argparse.BooleanOptionalAction}
+                if k.type is bool
+                else {"type": reader(k), "metavar": metavar(k)}
             )
+            group.add_argument(k.flag, dest=k.name, default=argparse.SUPPRESS, help=help_text(k), **how)
 
 
 def add_preset(parser: argparse.ArgumentParser) -> None:
@@ -118,6 +121,8 @@ def written(value: Any) -> str:
     """
     if isinstance(value, Enum):
         return str(value.value)
+    if isinstance(value, bool):
+        return "on" if value else "off"
     if isinstance(value, tuple):
         return ",".join(written(v) for v in value)
     if isinstance(value, float):
@@ -128,10 +133,9 @@ def written(value: Any) -> str:
 def reader(k: Knob) -> Callable[[str], Any]:
     """From text to the setting's type; limits are checked by the config itself. A wrong one is a sentence."""
     inner = (get_args(k.type) or (k.type,))[0]
-    if inner is str:
-        return some
-
     def one(text: str) -> Any:
+        if inner is str:
+            return some(text)
         try:
             whole = inner is int and float(text) == int(float(text))  # 1e3 steps are 1000
             return int(float(text)) if whole else inner(text)

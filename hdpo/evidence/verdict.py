@@ -1,6 +1,7 @@
 """The verdict on HDPO's claims: a plan that was frozen before its runs, and what the recorded runs say of each claim.
 
 Every number is computed from run folders that ship with the project (`assets/runs`); nothing is kept but counts.
+This file is long: one function a kind of claim, beside the words of each.
 """
 
 import csv
@@ -30,7 +31,7 @@ SMALL = "small: SmolLM2, 135 M, raised on stories"
 EARLY = 5  # steps in which a base is still itself
 ROUNDING = 1e-4  # nats
 SPLITS = 500  # of the λ = 0 runs into three against three
-NO_FACTOR = ("seed", "steps", "probe_cliffs", "eval_every", "checkpoint_every")
+NO_FACTOR = ("seed", "steps", "probe_cliffs", "eval_every", "checkpoint_every", "stop_on_collapse")
 
 
 @dataclass(frozen=True)

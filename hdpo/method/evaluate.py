@@ -144,6 +144,17 @@ def estimates(rows: Rows, ks: Sequence[int]) -> dict[str, Any]:
     }
 
 
+def collapsed(evals: Sequence[dict[str, Any]]) -> int | None:
+    """The step of the best pass@1, where the last evaluation lies below it and their intervals apart; None else.
+
+    >>> row = lambda step, low, high: {"step": step, "pass_at": {"1": {"value": (low + high) / 2, "low": low, "high": high}}}
+    >>> collapsed([row(0, 0.3, 0.4), row(5, 0.5, 0.6), row(9, 0.4, 0.49)]), collapsed([row(0, 0.3, 0.4), row(5, 0.25, 0.35)])
+    (5, None)
+    """
+    best = max(evals, key=lambda r: r["pass_at"]["1"]["value"])
+    return best["step"] if evals[-1]["pass_at"]["1"]["high"] < best["pass_at"]["1"]["low"] else None
+
+
 def bounds(e: stats.Estimate) -> dict[str, float]:
     return {"value": e.value, "low": e.low, "high": e.high}
 

@@ -18,7 +18,7 @@ from hdpo.data.prompts import can_show
 from hdpo.errors import BadInput, Stopped
 from hdpo.grading.verify import VerifierPool
 from hdpo.method.advantages import advantages
-from hdpo.method.evaluate import countable, measure, note_problems, prepare, summarise
+from hdpo.method.evaluate import collapsed, countable, measure, note_problems, prepare, summarise
 from hdpo.method.gap import Lens, Pair, draw_probe, probe_means, probe_rows, token_gaps
 from hdpo.method.identity import pin_fingerprint
 from hdpo.method.rehearsal import rehearse
@@ -73,6 +73,8 @@ def run_steps(t: Training, checkpoint: Path | None) -> Iterator[int]:
             complete(t, step)
             if step == c.step.steps or step % c.step.checkpoint_every == 0 or is_best(t, step):
                 save(t, step)
+            if c.step.stop_on_collapse:
+                refuse_collapse(t)
             yield step
     except Stopped:
         if done > first:
@@ -89,6 +91,17 @@ def complete(t: Training, step: int) -> None:
         if at not in t.evaluated:
             evaluate_at(t, at)
             t.evaluated.add(at)
+
+
+def refuse_collapse(t: Training) -> None:
+    """Raises Stopped, with the way to the best checkpoint, where the last evaluation says that the run collapsed."""
+    evals = [r for r in Run(t.writer.path).metrics("eval") if "1" in r["pass_at"]]
+    if evals and (best := collapsed(evals)) is not None:
+        now, then = (
+            next(r["pass_at"]["1"]["value"] for r in evals if r["step"] == s) for s in (evals[-1]["step"], best)
+        )
+        words = f"pass@1 fell from {then:.3f} at step {best} to {now:.3f}, with intervals apart"
+        raise Stopped(f"It collapsed: {words}. The best checkpoint is {t.writer.path.name}@best.")
 
 
 def left(t: Training, done: int) -> float | None:

@@ -34,6 +34,7 @@ SEEDS = {"steep": (0, 1, 2, 3, 4, 5), "gentle": (0, 1, 2)}
 STORIES = "stories"  # the problems of the real model, and how its pair is called
 STEPS = (20, 40, 60)
 REDRAWS = (1000, 1001)  # seeds that nobody's training begins with
+DRAWN = (("untrained", "validation"), ("nonsense", "validation"), ("nonsense", "test"))
 COMMAND = "python -m hdpo.organism card"
 SIDE_BY_SIDE = 2  # runs, each on one thread: so the numbers do not depend on how many there are
 MEASURES = ("pass@1", "pass@8", "cliffs")
@@ -100,12 +101,14 @@ def run_scan(root: Path) -> None:
 
 def run_redraws(root: Path) -> None:
     """The untrained model on the validation problems of each mix, as a training of the app's defaults evaluates them, with
-    other seeds: what luck recovers of its cliffs, which every verdict stands beside."""
+    other seeds, and behind a nonsense prefix: what luck recovers of its cliffs, which every verdict stands beside. On the test
+    problems the other trainings' first evaluations are redraws."""
     known = {r.load_config() for r in runs_in(root, "evaluate")}
-    for mix, seed in itertools.product(MIXES, REDRAWS):
-        config = replace_knobs(EvaluateConfig(), {"problems": f"bundled:{mix}", "seed": seed})
+    for mix, seed, (drawn, split) in itertools.product(MIXES, REDRAWS, DRAWN):
+        prefix = {"prefix": "nonsense"} if drawn == "nonsense" else {}
+        config = replace_knobs(EvaluateConfig(), {"problems": f"bundled:{mix}", "split": split, "seed": seed, **prefix})
         if config not in known:
-            name = f"{mix} validation, untrained, seed {seed}"
+            name = f"{mix} {split}, {drawn}, seed {seed}"
             execute(RunWriter.create("evaluate", config, root, name, COMMAND).path, resume=False)
 
 
@@ -121,7 +124,8 @@ def record(root: Path, into: Path = ASSET_RUNS, mixes: Sequence[str] = tuple(MIX
             if run.status().state is not State.DONE:
                 continue
             config = run.load_config()
-            folder = {"scan": "scan", "evaluate": f"untrained-seed-{config.seed}"}.get(run.kind, "")
+            folder = {"scan": "scan", "evaluate": run.name.removeprefix(f"{mix_of(config)} ")}.get(run.kind, "")
+            folder = folder.removeprefix("validation, ").replace(", ", "-").replace(" ", "-")
             folder = folder or f"lambda-{config.objective.lambda_:g}-seed-{config.seed}"
             left_out = ["log.txt", "lock", "stop", "optimiser.safetensors", *(c.name for c in run.checkpoints()[:-1])]
             if config.seed:

@@ -19,7 +19,7 @@ from hdpo.data.problems import load_problems
 from hdpo.data.prompts import student_prompt
 from hdpo.method.objective import Scale, group_gradient_norm
 from hdpo.model.policy import Policy, load_policy
-from hdpo.organism.card import REDRAWS, run_all, runs_in
+from hdpo.organism.card import REDRAWS, run_all, runs_in, title
 from hdpo.record.files import beside, write_aside
 from hdpo.record.folder import ASSET_RUNS, Run, RunWriter, State, find_run
 from hdpo.records import Group, Outcome, Problem, Rollout
@@ -48,14 +48,14 @@ def digest() -> str:
 
 
 def configs() -> list[TrainConfig]:
-    """Every training of the plan, seed by seed, so that pairs are complete as early as possible."""
+    """Every training of the plan: what a claim needs comes first, seed by seed, so that pairs are complete early."""
     found = []
     for mix, arms in tomllib.loads(PLAN.read_text(encoding="utf-8"))["runs"].items():
         for name, seeds in arms.items():
             settings = ARMS[name].settings if name in ARMS else {"lambda_": float(name)}
             common = {"problems": f"bundled:{mix}", "eval_split": "test", "eval_every": 5, "probe_cliffs": 0}
             found += [replace_knobs(TrainConfig(), {**common, **settings, "seed": s}) for s in seeds]
-    return sorted(found, key=lambda c: c.seed)
+    return sorted(found, key=lambda c: (title(c).startswith("steep: λ"), c.seed))
 
 
 def controls() -> list[EvaluateConfig]:

@@ -39,7 +39,7 @@ UNREAD: dict[str, tuple[str, ...]] = {
         *("problems", "adapter", "device", "processes", "sampler", *_VLLM, "dtype", "rank", "alpha", "targets"),
         *("temperature", "top_p", "stop", "split", "rollouts", "seed"),
     ),
-    "bench": ("processes", "checkpoint_every", "probe_cliffs", "track"),
+    "bench": ("processes", "checkpoint_every", "stop_on_collapse", "probe_cliffs", "track"),
 }
 
 
@@ -63,7 +63,7 @@ def idle(config: Config) -> dict[str, str]:
             "privileged_rollouts",
             "with privileged traces",
         ),
-        (isinstance(config, SweepConfig) and config.arms, "lambdas", "without --arms, which set λ"),
+        (isinstance(config, SweepConfig) and config.arms, "lambdas", "with no --arms, since these set λ"),
         (untrained and not model.adapter, "rank alpha targets", "with --adapter, or in a training"),
     ]
     return {name: why for does_nothing, names, why in table if does_nothing for name in names.split()}

@@ -59,8 +59,19 @@ READS = {  # every setting that a command reads, whatever the others are
     "evaluate": [*MODEL, *SEVERAL, *DATA, *STUDENT, *MEASURE, "split", "seed"],
     "rollouts": [*MODEL, *DATA, *STUDENT, *PRIVILEGED, "split", "rollouts", "seed"],
     "gap": [*MODEL, *DATA, *STUDENT, *PRIVILEGED, "split", "rollouts", "seed"],
-    "train": [*TRAIN, *SEVERAL, "checkpoint_every", "probe_cliffs", "lambda_", "seed", "track"],
-    "sweep": [*TRAIN, *SEVERAL, "checkpoint_every", "probe_cliffs", "track", "lambdas", "arms", "seeds", "ray"],
+    "train": [*TRAIN, *SEVERAL, "checkpoint_every", "stop_on_collapse", "probe_cliffs", "lambda_", "seed", "track"],
+    "sweep": [
+        *TRAIN,
+        *SEVERAL,
+        "checkpoint_every",
+        "stop_on_collapse",
+        "probe_cliffs",
+        "track",
+        "lambdas",
+        "arms",
+        "seeds",
+        "ray",
+    ],
     "bench": [*TRAIN, "sampler", "vllm_url", "vllm_memory", "lambda_", "seed"],
 }
 KNOBS = {k.name for c in (TrainConfig, ScanConfig, EvaluateConfig, SweepConfig) for k in knobs(c())}

@@ -125,8 +125,9 @@ def headline(arms: Sequence[Run], step: int) -> str:
     found = [o for run in arms if (o := verdict.outcome(run, names[run.id], step)) is not None]
     if not found:
         return "Before training: the map moves with the first evaluation after it."
-    luck = verdict.by_luck(arms[-1], found[-1].cliffs, catalog.runs_of(*verdict.REDRAWN))
-    return f"By step {step}, on {found[-1].problems} prompts: {verdict.sentence(found, luck)}"
+    drawn = catalog.runs_of(*verdict.REDRAWN)
+    luck, nonsense = (verdict.by_luck(arms[-1], found[-1].cliffs, drawn, p) for p in ("none", "nonsense"))
+    return f"By step {step}, on {found[-1].problems} prompts: {verdict.sentence(found, luck, nonsense)}"
 
 
 def draw(

@@ -51,6 +51,14 @@ GRADIENTS = Panel(
     "What this is: the gradient norm of each term and of their sum, before it is scaled down to the limit. What is normal: "
     "both of one size; where that of λ·L_JSD is many times the other, λ takes over the update.",
 )
+INTERFERENCE = Panel(
+    "interference",
+    headlines.interference,
+    live.interference,
+    "What this is: how the two gradients meet in a step, from the three norms that are logged: the ratio of their norms (κ), "
+    "their cosine, and the λ at which they would weigh the same (M3, arXiv 2609.34849). What is normal: a cosine near 0, since "
+    "they come from different prompts; below 0 one undoes the other, and a ratio far from 1 says that one leads alone.",
+)
 HARM = Panel(
     "harm",
     headlines.harm,

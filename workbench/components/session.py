@@ -20,7 +20,17 @@ from hdpo.record import folder
 from hdpo.record.folder import Run, State, Status
 from workbench import launch, state
 from workbench.components import figure, step_rollouts
-from workbench.components.panels import GRADIENTS, HARM, LOSSES, PASS_NOTE, PROBE_NOTE, REWARD, SIGNAL, Panel
+from workbench.components.panels import (
+    GRADIENTS,
+    HARM,
+    INTERFERENCE,
+    LOSSES,
+    PASS_NOTE,
+    PROBE_NOTE,
+    REWARD,
+    SIGNAL,
+    Panel,
+)
 from workbench.data import basis, catalog, estimate, silence, tradeoff
 from workbench.figures import headlines, live, style
 
@@ -202,6 +212,9 @@ def draw(run: Run, others: list[Run], view: str) -> None:
     planned = max(m.load_config().step.steps for m in members)
     if view == "Learning":
         evaluations(members, planned, MAIN)
+        for member in members:
+            if words := peak_words(member):
+                st.caption(state.escape(f"{catalog.label(member)}: {words}" if len(members) > 1 else words))
         grid = st.grid(2, min_column_width=460)
         for what in (SIGNAL, REWARD):
             with grid.cell():
@@ -209,10 +222,17 @@ def draw(run: Run, others: list[Run], view: str) -> None:
     elif view == "Measures":
         evaluations(members, planned, tuple(live.EVALS))
     elif view == "Losses":
-        for what in (LOSSES, GRADIENTS, HARM):
+        for what in (LOSSES, GRADIENTS, INTERFERENCE, HARM):
             panel(what, steps, facts_of_steps(members), planned)
     else:
         gap(members, steps, planned)
+
+
+def peak_words(run: Run) -> str:
+    """The collapse gauge of a run: where its accuracy peaked, and what it has lost since it began."""
+    rows = catalog.rows_of(run, "eval")
+    steps = [r["step"] for r in rows if r["step"]]
+    return silence.about_peak(rows, tradeoff.counts(run, 0), tradeoff.counts(run, max(steps))) if steps else ""
 
 
 def gap(members: list[Run], steps: pd.DataFrame, planned: int) -> None:

@@ -6,7 +6,6 @@ from contextlib import suppress
 
 import streamlit as st
 
-from hdpo.config import EvaluateConfig
 from hdpo.errors import HdpoError
 from hdpo.record.folder import Run, State
 from workbench import launch, state
@@ -15,6 +14,7 @@ from workbench.data import basis, catalog, estimate, tradeoff, verdict
 from workbench.figures import headlines
 
 NOT_COVERED = "Not covered: other base models and problem sets than these; with one seed, training noise; and of twenty intervals about one misses."
+PREFIXES = ("none", "nonsense")  # of the redraws
 LISTED = 40  # cliffs a list, each a link
 
 
@@ -28,8 +28,9 @@ def show(members: list[Run]) -> None:
     outcomes = [o for m in ordered if (o := verdict.outcome(m, names[m.id], step)) is not None]
     if not outcomes:
         return
-    luck = verdict.by_luck(ordered[-1], outcomes[-1].cliffs, catalog.runs_of(*verdict.REDRAWN))
-    says = verdict.sentence(outcomes, luck)
+    drawn = catalog.runs_of(*verdict.REDRAWN)
+    luck, nonsense = (verdict.by_luck(ordered[-1], outcomes[-1].cliffs, drawn, p) for p in PREFIXES)
+    says = verdict.sentence(outcomes, luck, nonsense)
     changed = tradeoff.differences(members, step, (tradeoff.coverage(members), "pass@1", "cliff"))
     table, facts = tradeoff.verdicts(changed), f"step {step} · {session.facts_of(members)}"
     with st.container(border=True, key="lab-verdict"):
@@ -62,17 +63,17 @@ def offer_redraw(run: Run) -> None:
         return
     seconds = catalog.rows_of(run, "eval")[0].get("seconds")
     took = f" (about {estimate.words(seconds)})" if seconds else ""
-    help = (
-        "Evaluates the untrained model once more with another seed: what it gets right of these cliffs, it got by luck."
-    )
-    name = f"{run.name}: untrained, seed {config.seed}"
-    st.button(f"Measure what luck recovers{took}", key="lab_luck", help=help, on_click=redraw, args=(config, name))
+    help = "Evaluates the untrained model once more with another seed, and behind a nonsense prefix as long as the solution: what it gets right of these cliffs, it got without a teacher."
+    st.button(f"Measure what luck recovers{took}", key="lab_luck", help=help, on_click=redraw, args=(run,))
 
 
-def redraw(config: EvaluateConfig, name: str) -> None:
-    """Callback."""
+def redraw(run: Run) -> None:
+    """Callback: the untrained model again, and behind a nonsense prefix (LoPE, arXiv 2605.05566)."""
     with state.sentences():
-        launch.start_heavy(config, name)
+        for prefix in PREFIXES:
+            if config := verdict.redraw_config(run, prefix):
+                behind = " behind nonsense" * (prefix == "nonsense")
+                launch.start_heavy(config, f"{run.name}: untrained{behind}, seed {config.seed}")
 
 
 def lists(run: Run, found: verdict.Finding) -> None:

@@ -83,6 +83,26 @@ def about_rollouts(steps: pd.DataFrame) -> list[str]:
     return words
 
 
+def about_peak(evals: Sequence[Mapping[str, Any]], before: pd.DataFrame, now: pd.DataFrame) -> str:
+    """Where pass@1 peaked and where it stands, and how many of the prompts that were solved before training are right less than
+    half the time now: two signs of a collapse. before, now: `tradeoff.counts`.
+
+    >>> row = lambda step, value: {"step": step, "pass_at": {"1": {"value": value}}}
+    >>> n = pd.DataFrame({"n": [4, 4], "correct": [4, 1]}, index=["a", "b"])
+    >>> about_peak([row(0, 0.3), row(5, 0.5), row(9, 0.4)], n, n.assign(correct=[1, 4]))
+    'pass@1 peaked at step 5 (0.500) and stands at 0.400 at step 9; of 1 prompt solved before training 1 is lost.'
+    """
+    values = {int(r["step"]): r["pass_at"]["1"]["value"] for r in evals if "1" in r["pass_at"]}
+    if not values:
+        return ""
+    best, last = max(values, key=lambda s: values[s]), max(values)
+    solved = before.index[before["correct"] == before["n"]].intersection(now.index)
+    lost = int((2 * now.loc[solved, "correct"] < now.loc[solved, "n"]).sum())
+    stands = f"peaked at step {best} ({values[best]:.3f}) and stands at {values[last]:.3f} at step {last}"
+    stands = stands if best != last else f"is at its highest at step {last} ({values[last]:.3f})"
+    return f"pass@1 {stands}; of {many(len(solved), 'prompt')} solved before training {lost} {'is' if lost == 1 else 'are'} lost."
+
+
 def about_problems(rows: Sequence[Mapping[str, Any]]) -> str:
     """What reading the problems left out, and why; "" where nothing was. rows: the kinds `data` and `gold`.
 

@@ -60,6 +60,7 @@ NOT_ARM = {
     "checkpoint_every",
     "eval_every",
     "probe_cliffs",
+    "stop_on_collapse",
 }
 # What only the distillation term reads: at λ = 0 these settings do nothing.
 ONLY_JSD = {

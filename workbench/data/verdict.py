@@ -54,13 +54,17 @@ def outcome(run: Run, label: str, step: int) -> Finding | None:
     )
 
 
-def redraws(run: Run, cliffs: Sequence[str], runs: Sequence[Run]) -> dict[int, pd.DataFrame]:
+def redraws(run: Run, cliffs: Sequence[str], runs: Sequence[Run], prefix: str = "none") -> dict[int, pd.DataFrame]:
     """Seed → counts of the evaluation before training by another seed that was measured alike (a known fingerprint, all measured
-    fields equal): the same problems, drawn again by the same untrained model."""
-    found, own = {}, tradeoff.settings(run)["seed"]
+    fields equal): the same problems, drawn again by the same untrained model. prefix: what stood before each prompt; with one
+    the wording is another, and nothing else."""
+    found, mine = {}, tradeoff.settings(run)
+    among = [name for name in MEASURED if prefix == "none" or name != "wording"]
     for other in runs:
-        seed = tradeoff.settings(other)["seed"]
-        if seed == own or seed in found or any(differences(tradeoff.fingerprint(run), tradeoff.fingerprint(other))):
+        its = tradeoff.settings(other)
+        seed, alike = its["seed"], (its["prefix"], its["student"]) == (prefix, mine["student"])
+        prints = tradeoff.fingerprint(run), tradeoff.fingerprint(other)
+        if seed == mine["seed"] or seed in found or not alike or any(differences(*prints, among)):
             continue
         redraw = tradeoff.counts(other, 0)
         if set(cliffs) <= set(redraw.index):
@@ -68,8 +72,9 @@ def redraws(run: Run, cliffs: Sequence[str], runs: Sequence[Run]) -> dict[int, p
     return found
 
 
-def redraw_config(run: Run) -> EvaluateConfig | None:
-    """The evaluation that would be a redraw for this training; None for one so old that nothing can be called the same as it."""
+def redraw_config(run: Run, prefix: str = "none") -> EvaluateConfig | None:
+    """The evaluation that would be a redraw for this training, behind this prefix; None for one so old that nothing can be called
+    the same as it."""
     config: TrainConfig = run.load_config()
     if UNKNOWN in (getattr(tradeoff.fingerprint(run), name) for name in MEASURED):
         return None
@@ -80,7 +85,7 @@ def redraw_config(run: Run) -> EvaluateConfig | None:
     return EvaluateConfig(
         model=model,
         data=config.data,
-        prompts=PromptConfig(student=config.prompts.student),
+        prompts=PromptConfig(student=config.prompts.student, prefix=prefix),
         sampling=config.sampling,
         evaluation=replace(read, eval_split=unread.eval_split),
         split=config.evaluation.eval_split,
@@ -88,26 +93,29 @@ def redraw_config(run: Run) -> EvaluateConfig | None:
     )
 
 
-def by_luck(run: Run, cliffs: Sequence[str], runs: Sequence[Run]) -> list[int]:
+def by_luck(run: Run, cliffs: Sequence[str], runs: Sequence[Run], prefix: str = "none") -> list[int]:
     """How many of these cliffs had a right sample in each redraw."""
-    drawn = redraws(run, cliffs, runs).values()
+    drawn = redraws(run, cliffs, runs, prefix).values()
     return [int((redraw.loc[list(cliffs), "correct"] > 0).sum()) for redraw in drawn]
 
 
-def sentence(outcomes: Sequence[Finding], luck: Sequence[int]) -> str:
-    """The finding in one sentence, largest λ first; outcomes in the order of λ."""
+def sentence(outcomes: Sequence[Finding], luck: Sequence[int], nonsense: Sequence[int] = ()) -> str:
+    """The finding in one sentence, largest λ first; outcomes in the order of λ. nonsense: like luck, behind a prefix of it."""
     parts = [
         f"{o.label} recovered {len(o.recovered)} of {len(o.cliffs)} cliffs and lost {len(o.lost)}"
         for o in reversed(outcomes)
     ]
-    drawn = (
-        f"an untrained redraw recovers {sum(luck) / len(luck):.1f} (mean of {len(luck)})"
-        if len(luck) > 1
-        else f"an untrained redraw recovers {luck[0]}"
-        if luck
-        else "what luck recovers was not measured"
-    )
+    drawn = f"an untrained redraw recovers {average(luck)}" if luck else "what luck recovers was not measured"
+    drawn += f", one behind as much nonsense as the peek is long {average(nonsense)}" if nonsense else ""
     return f"{'; '.join(parts)}; {drawn}."
+
+
+def average(counts: Sequence[int]) -> str:
+    """
+    >>> average([3]), average([3, 4])
+    ('3', '3.5 (mean of 2)')
+    """
+    return f"{sum(counts) / len(counts):.1f} (mean of {len(counts)})" if len(counts) > 1 else str(counts[0])
 
 
 def as_text(title: str, says: Sequence[str], outcomes: Sequence[Finding], verdicts: pd.DataFrame, facts: str) -> str:

@@ -15,7 +15,7 @@ import pandas as pd
 
 from hdpo.records import Outcome
 from workbench.figures.gap import bound_facts, position_means
-from workbench.figures.live import SIGNAL
+from workbench.figures.live import SIGNAL, met
 from workbench.figures.style import by_run
 
 WINDOW = 10  # steps that a statement about training batches rests on: each has other prompts
@@ -123,6 +123,18 @@ def gradients(steps: pd.DataFrame) -> str:
     if not parts:
         return f"In {window_words(steps)} all of the gradient came from L_GRPO."
     return f"Gradient norm of λ·L_JSD over that of L_GRPO, median of {window_words(steps)}: {joined(parts)}."
+
+
+def interference(steps: pd.DataFrame) -> str:
+    """Whether the two gradients pull together, and at which λ they would weigh the same. steps: `live.met`'s columns."""
+    parts = []
+    for label, rows in by_run(met(steps)) if not steps.empty else ():
+        late = rows.sort_values("step").tail(WINDOW)[["cosine", "even"]].median()
+        if late.notna().all():
+            parts.append(with_label(f"{late['cosine']:.2f}, and λ = {late['even']:.2g}", label))
+    if not parts:
+        return "No step had a gradient of both terms."
+    return f"Cosine of the two gradients, and the λ at which they would weigh the same, median of {window_words(steps)}: {joined(parts)}."
 
 
 def harm(steps: pd.DataFrame) -> str:

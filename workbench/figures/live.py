@@ -113,6 +113,33 @@ def grad_norms(steps: pd.DataFrame, planned: int | None = None) -> go.Figure:
     return fig.update_yaxes(matches="y", range=None, rangemode="tozero") if fig.data else fig
 
 
+def interference(steps: pd.DataFrame, planned: int | None = None) -> go.Figure:
+    """How the two gradients meet: the ratio of their norms, their cosine, and the λ at which they would weigh the same."""
+    if steps.empty:
+        return style.nothing("No training step yet.")
+    columns = {
+        "kappa": ("‖∇L_GRPO‖ / ‖λ∇L_JSD‖", ""),
+        "cosine": ("cosine of the two", ""),
+        "even": ("λ of equal weight", ""),
+    }
+    return over_steps(met(steps), columns, planned)
+
+
+def met(steps: pd.DataFrame) -> pd.DataFrame:
+    """With kappa, cosine and even: from the three logged norms, cos = (n² − a² − b²) / 2ab, so that old runs have them too; NaN
+    where a term gave nothing (M3, arXiv 2609.34849).
+
+    >>> rows = pd.DataFrame({"lambda": [0.3, 0.3], "grad_norm_grpo": [3.0, 1.0], "grad_norm_jsd": [4.0, 0.0], "grad_norm": [5.0, 1.0]})
+    >>> met(rows)[["kappa", "cosine", "even"]].round(3).values.tolist()
+    [[0.75, 0.0, 0.225], [nan, nan, nan]]
+    """
+    a, b, n = (steps[c].astype(float) for c in ("grad_norm_grpo", "grad_norm_jsd", "grad_norm"))
+    both = (a > 0) & (b > 0)
+    kappa = (a / b).where(both)
+    cosine = ((n**2 - a**2 - b**2) / (2 * a * b)).where(both).clip(-1.0, 1.0)
+    return steps.assign(kappa=kappa, cosine=cosine, even=steps["lambda"] * kappa)
+
+
 def length_entropy(steps: pd.DataFrame, planned: int | None = None) -> go.Figure:
     """The harm meters: completion length (tokens) and entropy of the student (nats, mean over its tokens)."""
     return over_steps(steps, {"length": ("completion length", "tokens"), "entropy": ("entropy", "nats")}, planned)
