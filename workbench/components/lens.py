@@ -14,8 +14,9 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from workbench.components import web
+from workbench.components import figure, web
 from workbench.components.rollouts import printable
+from workbench.figures import gap, headlines
 from workbench.state import escape
 
 # Grades 1, 2, 3 begin here. Fixed, not scaled to the trace: two traces, and two runs, can be compared by eye.
@@ -25,6 +26,13 @@ BIGGEST, RIVALS = 5, 4
 SIDES = ("with the solution", "without it")
 BARS = "Bars: the probability of the written token, filled with the solution, hollow without. ▼: the other side goes another way. Arrow keys move."
 NATS = "A nat is a factor of e ≈ 2.7: where KL is 1 nat, what the privileged prompt writes is there on average 2.7 × as likely with the solution as without."
+
+PULL = (
+    "What this is: what the logit of a token gets of one step where the teacher is sure of it, by the probability q that the "
+    "student gives it: JSD q(1 − q)/2 · ln((1 + q)/q), forward KL 1 − q; a dot a token of this trace. What is normal: JSD is "
+    "weakest just where the student is most wrong, which is why it takes some twenty steps to begin there, and forward KL "
+    "strongest, which is why it takes over the update."
+)
 
 
 @dataclass(frozen=True)
@@ -191,6 +199,14 @@ def show_lens(lens: Lens, fork: int | None, *, key: str) -> None:
     jumps += [(fork, f"▼ The fork, token {fork + 1}")] if fork is not None and fork < len(lens.values) else []
     token_strip(lens_tokens(lens, fork), key=key, start=top[0] if top else 0, jumps=jumps)
     st.caption(f"{legend(lens.measure, BARS)} {trace_sentence(lens)} {NATS}")
+    with st.expander("How hard JSD and forward KL pull here", key=f"{key}-pull", on_change="rerun") as box:
+        if box.open:
+            tokens = pd.DataFrame(
+                {"token": [piece_word(p) for p in lens.result["piece"]], "q": lens.result["student_p"]}, dtype=object
+            )
+            tokens = tokens.astype({"q": float})
+            fig = gap.pull(tokens)
+            figure.show(fig, headline=headlines.pull(tokens), note=PULL, facts="", frame=tokens, key=f"{key}-pulls")
     with st.expander("Every token as a table"):
         st.dataframe(token_table(lens), hide_index=True, alt="The gap of every token, nats")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ import plotly.graph_objects as go
 
 from hdpo.evidence.stats import mean_value
 from workbench.figures import style
-from workbench.figures.style import GREY, Look, Panel, Series
+from workbench.figures.style import CLIFF, GREY, MIXED, Look, Panel, Series
 
 ON = {"privileged": "on privileged traces", "own": "on the student's own traces"}
 FLOOR = 1e-7  # nats; a log axis has no zero, smaller values lie on this line
@@ -196,6 +197,44 @@ def shade_vacuous(fig: go.Figure, vocabulary: int, highest: float) -> go.Figure:
     )
     words = f"grey: above ln V = ln {vocabulary} = {limit:.1f} nats a bound says nothing"
     return fig.add_annotation(style.heading(words, 0.5, 1.0))
+
+
+def pull_of(q: float | np.ndarray) -> dict[str, Any]:
+    """What the logit of a token gets of a step, where the student gives it q and the teacher is sure of it: of JSD
+    q(1 − q)/2 · ln((1 + q)/q), of forward KL (and of SFT) 1 − q, in nats per unit of logit.
+
+    >>> {name: round(float(v), 4) for name, v in pull_of(0.001).items()}
+    {'JSD': 0.0035, 'forward KL': 0.999}
+    """
+    return {"JSD": q * (1 - q) / 2 * np.log((1 + q) / q), "forward KL": 1 - q}
+
+
+def pull(tokens: pd.DataFrame) -> go.Figure:
+    """How hard each divergence pulls at the trace's tokens. tokens: token, q (its probability without the solution, NaN where it
+    is too small to be listed)."""
+    grid, traces = np.geomspace(1e-5, 0.999, 120), []
+    known = tokens.dropna(subset="q")
+    for (name, values), look in zip(pull_of(grid).items(), (MIXED, CLIFF), strict=True):
+        line = {"color": look.colour, "dash": look.dash, "width": 2}
+        traces.append(
+            {
+                "type": "scatter",
+                "x": grid,
+                "y": values,
+                "mode": "lines",
+                "name": name,
+                "line": line,
+                "hoverinfo": "skip",
+            }
+        )
+        dots = {"color": look.colour, "symbol": look.symbol, "size": 9}
+        words = [style.safe(t) for t in known["token"]]
+        hover = f"%{{text}}: q %{{x:.2g}}, {name} pulls %{{y:.2g}}<extra></extra>"
+        at = {"x": known["q"], "y": pull_of(known["q"].to_numpy())[name], "text": words, "hovertemplate": hover}
+        traces.append({"type": "scatter", "mode": "markers", "marker": dots, "showlegend": False, **at})
+    log = {"type": "log", "exponentformat": "power", "dtick": 1}
+    across = style.titled("probability of the token without the solution, q")
+    return style.figure(traces, 340, log | across, style.titled("pull at its logit"))
 
 
 def mismatch_over_training(probe: pd.DataFrame) -> go.Figure:

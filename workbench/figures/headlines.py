@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from hdpo.records import Outcome
-from workbench.figures.gap import bound_facts, position_means
+from workbench.figures.gap import bound_facts, position_means, pull_of
 from workbench.figures.live import SIGNAL, met
 from workbench.figures.style import by_run
 
@@ -342,6 +342,19 @@ def positions(before: pd.DataFrame, after: pd.DataFrame) -> str:
     peak = int(some.loc[some["value"].idxmax(), "position"])
     return (
         f"Half of the gap before training lies on {few} of {len(some)} token positions; it is highest at token {peak}."
+    )
+
+
+def pull(tokens: pd.DataFrame) -> str:
+    """At the token that the student least expects, how hard each divergence pulls. tokens: as `figures.gap.pull` takes them."""
+    known = tokens.dropna(subset="q")
+    if known.empty:
+        return "The student's probability of these tokens is too small to be listed."
+    least = known.loc[known["q"].idxmin()]
+    jsd, forward = pull_of(float(least["q"])).values()
+    return (
+        f"At {least['token']!r}, which the student gives {least['q']:.2g}, JSD pulls with {jsd:.2g} and forward KL with {forward:.2g}: "
+        f"{forward / jsd:.0f} times as hard."
     )
 
 
