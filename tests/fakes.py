@@ -190,6 +190,7 @@ def step_row(step: int, lam: float, cliffs: int = 3) -> dict[str, Any]:
         "teacher_mass": 0.999 if tried else None,
         "student_mass": 0.998 if tried else None,
         "step_gap": 0.4 / step if tried else None,
+        "off_policy": -0.5 / step if tried else None,
         "sampler_mismatch": 1e-6,
         "seconds_sample": 1.0,
         "seconds_verify": 0.1,

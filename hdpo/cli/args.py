@@ -133,6 +133,7 @@ def written(value: Any) -> str:
 def reader(k: Knob) -> Callable[[str], Any]:
     """From text to the setting's type; limits are checked by the config itself. A wrong one is a sentence."""
     inner = (get_args(k.type) or (k.type,))[0]
+
     def one(text: str) -> Any:
         if inner is str:
             return some(text)

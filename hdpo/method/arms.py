@@ -56,7 +56,7 @@ def items(
         teacher = {g.problem.id: collector.privileged_ids(g.problem, other) for g in chosen}
         kept = [r for r in kept if len(teacher[r.problem_id]) + len(r.token_ids) <= collector.policy.context]
     both = [(Trace(student[r.problem_id], r.token_ids), Trace(teacher[r.problem_id], r.token_ids), r) for r in kept]
-    return [DistillItem(s, t, None if again else r.topk) for s, t, r in both]
+    return [DistillItem(s, t, None if again else r.topk, r.logprobs) for s, t, r in both]
 
 
 def weight(how: ObjectiveConfig, groups: Sequence[Group], peeked: Sequence[Group]) -> float:

@@ -42,11 +42,13 @@ class PolicyItem:
 
 @dataclass(frozen=True)
 class DistillItem:
-    """One accepted privileged rollout under both prompts. topk: the teacher's, if the sampler kept it."""
+    """One accepted privileged rollout under both prompts. topk: the teacher's, if the sampler kept it; sampled_logprobs: with
+    which it was drawn, (T,) nats, where they are known."""
 
     student: Trace
     teacher: Trace
     topk: TopK | None = None
+    sampled_logprobs: tuple[float, ...] = ()
 
 
 Grpo = Sequence[PolicyItem]
@@ -66,7 +68,8 @@ class Scale:
 @dataclass(frozen=True)
 class Terms:
     """What one step optimised: both losses (nats a token, unweighted; loss_jsd whatever the divergence), the gradient norms
-    of L_GRPO and of λ·L_JSD, and per-token means."""
+    of L_GRPO and of λ·L_JSD, and per-token means. off_policy: log π_θ(y|x) less the log-prob with which the trace was drawn
+    (under x ⊕ y*), in nats: how far from the student's own the traces are."""
 
     loss_grpo: float
     loss_jsd: float
@@ -78,6 +81,7 @@ class Terms:
     teacher_mass: float | None
     student_mass: float | None
     step_gap: float | None
+    off_policy: float | None
 
 
 def teacher_weights(objective: ObjectiveConfig) -> Weights:
@@ -138,8 +142,12 @@ def add_distillation(
     loss_grpo = float(first.sums[0]) / scale.tokens_student if scale.tokens_student else 0.0
     _, entropy, mismatch = (first.sums / first.tokens).tolist() if first.tokens else [None] * 3
     mismatch = None if isnan(mismatch or 0.0) else mismatch
-    loss_jsd, *means = (sums / scale.tokens_accepted).tolist() if scale.tokens_accepted else [None] * 5
-    return Terms(loss_grpo, loss_jsd or 0.0, first.norm, norm, entropy, mismatch, *means)
+    loss_jsd, *means = (sums / scale.tokens_accepted).tolist() if scale.tokens_accepted else [None] * 6
+    drawn = [x for i in distil for x in i.sampled_logprobs]
+    floor, mass, student_mass, gap, said = means
+    off_policy = said - sum(drawn) / len(drawn) if said is not None and len(drawn) == scale.tokens_accepted else None
+    lost = loss_grpo, loss_jsd or 0.0
+    return Terms(*lost, first.norm, norm, entropy, mismatch, floor, mass, student_mass, gap, off_policy)
 
 
 def add_up(policy: Policy, sums: Tensor, ranks: Ranks, items: Sequence[object]) -> float:
@@ -193,7 +201,7 @@ def _grpo_backward(policy: Policy, items: Grpo, objective: ObjectiveConfig, scal
 
 
 def _distil_backward(policy: Policy, items: Distil, objective: ObjectiveConfig, scale: Scale) -> Tensor:
-    """Sums over tokens of (divergence, floor, teacher's mass, student's mass, gap); the gradient of
+    """Sums over tokens of (divergence, floor, teacher's mass, student's mass, gap, student's log-prob); the gradient of
     λ · the first / tokens_accepted is added.
 
     The top-k kept while sampling stands for the teacher only under its own weights and where no more of it is read; else
@@ -205,7 +213,7 @@ def _distil_backward(policy: Policy, items: Distil, objective: ObjectiveConfig, 
         kept = item.topk is not None and item.topk.weights == policy.name_of(weights)
         return kept and objective.divergence not in WHOLE
 
-    total = torch.zeros(5)
+    total = torch.zeros(6)
     for kept in (True, False):
         some = [i for i in items if stands(i) is kept]
         for chosen in policy.parts([i.student for i in some], scale.micro_batch_tokens):
@@ -233,7 +241,7 @@ def _kept_topk(items: Sequence[DistillItem], k: int, device: torch.device) -> tu
 
 
 def _topk_terms(objective: ObjectiveConfig, logits: Tensor, target: Tensor, ids: Tensor, teacher_top: Tensor) -> Tensor:
-    """(n, 5) from the teacher's kept top-k: the loss, floor, both captured masses, gap with one tail bucket."""
+    """(n, 6) from the teacher's kept top-k: the loss, floor, both captured masses, gap with one tail bucket, log-prob."""
     student = logits.log_softmax(-1)
     student_top = student.gather(-1, ids)
     with torch.no_grad():
@@ -242,13 +250,13 @@ def _topk_terms(objective: ObjectiveConfig, logits: Tensor, target: Tensor, ids:
         loss = losses.negative_log_likelihood(student, target)
     else:
         loss = losses.jsd_topk(teacher_top, student_top)
-    return _five(loss, teacher_top, student_top, gap)
+    return _six(loss, teacher_top, student_top, gap, student, target)
 
 
 def _asked_terms(
     policy: Policy, objective: ObjectiveConfig, logits: Tensor, target: Tensor, teacher_hidden: Tensor
 ) -> Tensor:
-    """The same five from full-vocabulary teacher logits; the gap is then exact."""
+    """The same six from full-vocabulary teacher logits; the gap is then exact."""
     student = logits.log_softmax(-1)
     with torch.no_grad():
         teacher = policy.logits(teacher_hidden).log_softmax(-1)
@@ -256,15 +264,18 @@ def _asked_terms(
         gap = losses.forward_kl(teacher, student).clamp(min=0.0)
     if objective.divergence in WHOLE:
         loss = WHOLE[objective.divergence](teacher, student)
-        return _five(loss, teacher_top, student.gather(-1, ids), gap)
+        return _six(loss, teacher_top, student.gather(-1, ids), gap, student, target)
     terms = _topk_terms(objective, logits, target, ids, teacher_top)
-    return torch.cat([terms[:, :-1], gap[:, None]], -1)
+    return torch.cat([terms[:, :4], gap[:, None], terms[:, 5:]], -1)
 
 
-def _five(loss: Tensor, teacher_top: Tensor, student_top: Tensor, gap: Tensor) -> Tensor:
+def _six(
+    loss: Tensor, teacher_top: Tensor, student_top: Tensor, gap: Tensor, student: Tensor, target: Tensor
+) -> Tensor:
     with torch.no_grad():
         mass, student_mass = losses.captured_mass(teacher_top), losses.captured_mass(student_top)
-    return torch.stack([loss, losses.jsd_floor(mass), mass, student_mass, gap], -1)
+        said = -losses.negative_log_likelihood(student, target)
+    return torch.stack([loss, losses.jsd_floor(mass), mass, student_mass, gap, said], -1)
 
 
 def over_vocabulary(policy: Policy, hidden: Tensor, per_edge: Callable[..., Tensor], *aligned: Tensor) -> Tensor:

@@ -6,12 +6,22 @@ import pytest
 import torch
 
 from hdpo.arms import ARMS, arm, name_of
-from hdpo.config import ObjectiveConfig, StepConfig, SweepConfig, TrainConfig, knobs, replace_knobs
+from hdpo.config import Divergence, ObjectiveConfig, StepConfig, SweepConfig, TrainConfig, knobs, replace_knobs
 from hdpo.errors import BadInput
 from hdpo.method import arms
+from hdpo.method.objective import Scale
 from hdpo.method.step import Learner, hdpo_step
 from hdpo.records import Outcome
-from tests.engine import HOW_SHORT, PROBLEMS, ScriptedSampler, collector_of, group_of, random_policy
+from tests.engine import (
+    HOW_SHORT,
+    PROBLEMS,
+    ScriptedSampler,
+    collector_of,
+    group_of,
+    hdpo_gradient,
+    log_probs,
+    random_policy,
+)
 
 C, W, G = Outcome.CORRECT, Outcome.WRONG, Outcome.GRADER_ERROR
 
@@ -102,3 +112,21 @@ def test_a_step_of_every_arm(policy, name: str) -> None:
 
 def arms_tokens(groups) -> int:
     return sum(len(r.token_ids) for g in groups for r in g.rollouts)
+
+
+def test_off_policy_is_how_much_less_likely_the_traces_are_without_the_solution(policy) -> None:
+    """Against log-probs by the plainest forward pass; unknown where they were not kept."""
+    cliff, collector = group_of(policy, [W, W], PROBLEMS[0]), collector_of(policy)
+    peeked = replace(group_of(policy, [C, C], PROBLEMS[0]), prompt_ids=collector.privileged_ids(PROBLEMS[0]))
+    items = arms.items(collector, [cliff], [peeked], objective("forward-kl"))
+    tokens = sum(len(i.student.completion_ids) for i in items)
+    scale = Scale(10, tokens, 1.0, 4096)
+    said = sum(
+        float(log_probs(policy, i.student).gather(-1, torch.tensor(i.student.completion_ids)[:, None]).sum())
+        for i in items
+    )
+    for kind in (Divergence.FORWARD_KL, Divergence.JSD_TOPK, Divergence.SFT):
+        terms = hdpo_gradient(policy, [], items, ObjectiveConfig(divergence=kind), scale)
+        assert terms.off_policy == pytest.approx(said / tokens + 1.0, abs=1e-4), "each was drawn with log-prob -1"
+    unknown = [replace(i, sampled_logprobs=()) for i in items]
+    assert hdpo_gradient(policy, [], unknown, ObjectiveConfig(), scale).off_policy is None

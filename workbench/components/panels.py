@@ -59,6 +59,14 @@ INTERFERENCE = Panel(
     "their cosine, and the λ at which they would weigh the same (M3, arXiv 2609.34849). What is normal: a cosine near 0, since "
     "they come from different prompts; below 0 one undoes the other, and a ratio far from 1 says that one leads alone.",
 )
+OFF_POLICY = Panel(
+    "off-policy",
+    headlines.off_policy,
+    live.off_policy,
+    "What this is: how much less likely the accepted traces are without the solution than they were with it, when they were "
+    "drawn, in nats per token; a student that learns what its teacher writes comes near 0. What is normal: it rises to 0 where "
+    "λ > 0; far below 0 one token in the trace is almost impossible for the student, and JSD moves slowly there.",
+)
 HARM = Panel(
     "harm",
     headlines.harm,

@@ -25,6 +25,7 @@ from workbench.components.panels import (
     HARM,
     INTERFERENCE,
     LOSSES,
+    OFF_POLICY,
     PASS_NOTE,
     PROBE_NOTE,
     REWARD,
@@ -222,7 +223,8 @@ def draw(run: Run, others: list[Run], view: str) -> None:
     elif view == "Measures":
         evaluations(members, planned, tuple(live.EVALS))
     elif view == "Losses":
-        for what in (LOSSES, GRADIENTS, INTERFERENCE, HARM):
+        known = [OFF_POLICY] * bool(steps["off_policy"].notna().any())  # older runs did not measure it
+        for what in (LOSSES, GRADIENTS, INTERFERENCE, *known, HARM):
             panel(what, steps, facts_of_steps(members), planned)
     else:
         gap(members, steps, planned)

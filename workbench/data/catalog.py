@@ -37,7 +37,7 @@ STEP_COLUMNS = names(
     "groups_mixed groups_solved groups_cliff_recovered groups_cliff_lost groups_cliff_skipped groups_cliff_too_long "
     "groups_doubtful_truncation groups_doubtful_grader groups_no_signal groups_too_long groups_ungradable "
     "rollouts truncated no_answer grader_errors tokens_student tokens_privileged tokens_accepted "
-    "privileged_rollouts accepted_rollouts length entropy jsd_floor teacher_mass student_mass step_gap "
+    "privileged_rollouts accepted_rollouts length entropy jsd_floor teacher_mass student_mass step_gap off_policy "
     "sampler_mismatch parity_mean parity_max parity_kl parity_tokens "
     "seconds_sample seconds_verify seconds_privileged seconds_update seconds"
 )

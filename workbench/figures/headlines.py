@@ -137,6 +137,15 @@ def interference(steps: pd.DataFrame) -> str:
     return f"Cosine of the two gradients, and the λ at which they would weigh the same, median of {window_words(steps)}: {joined(parts)}."
 
 
+def off_policy(steps: pd.DataFrame) -> str:
+    return moved(
+        steps,
+        "off_policy",
+        "Log-prob of the accepted traces without the solution, less that with it, in nats a token",
+        "{:.2f}",
+    )
+
+
 def harm(steps: pd.DataFrame) -> str:
     """Length and entropy, in one sentence."""
     if steps.empty:

@@ -125,6 +125,11 @@ def interference(steps: pd.DataFrame, planned: int | None = None) -> go.Figure:
     return over_steps(met(steps), columns, planned)
 
 
+def off_policy(steps: pd.DataFrame, planned: int | None = None) -> go.Figure:
+    """How far from the student's own the accepted traces are, nats per token."""
+    return over_steps(steps, {"off_policy": ("log π(y|x) − log π(y|x ⊕ y*)", "nats per token")}, planned)
+
+
 def met(steps: pd.DataFrame) -> pd.DataFrame:
     """With kappa, cosine and even: from the three logged norms, cos = (n² − a² − b²) / 2ab, so that old runs have them too; NaN
     where a term gave nothing (M3, arXiv 2609.34849).
