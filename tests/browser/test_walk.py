@@ -380,7 +380,7 @@ def test_a_reward_flips_by_key_and_the_gradient_is_measured(page: sync_api.Page,
     page.set_viewport_size({"width": 1024, "height": 768})
     visit(page, server, "")
     square, said = page.get_by_role("button", name="Rollout 3 ").first, page.locator(".groups output").first
-    said.filter(has_text="every advantage 0; gradient norm 0.").wait_for(timeout=PATIENCE)
+    sync_api.expect(said).to_contain_text("every advantage 0; gradient norm 0.", timeout=PATIENCE)  # says what is there
     square.focus()
     page.keyboard.press("Enter")
     said.filter(has_text=re.compile(r"^Right \+1\.00, wrong −0\.14; gradient norm 0\.0\d+\.$")).wait_for(
