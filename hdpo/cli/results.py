@@ -71,7 +71,9 @@ def result_text(run: Run) -> str:
     done = f", {status.done} of {status.total}" if status.total else ""
     lines = [f"{run.kind} {run.id}{'' if run.name == run.id else f' ({run.name})'}: {status.state.value}{done}"]
     if run.kind == "sweep":
-        lines += [f"λ = {m['lambda']:g}, seed {m['seed']}: {evaluation_words(m['result'])}" for m in found["members"]]
+        for m in found["members"]:
+            arm = f"{m['arm']}, " if "arm" in m else ""
+            lines.append(f"{arm}λ = {m['lambda']:g}, seed {m['seed']}: {evaluation_words(m['result'])}")
     elif run.kind == "scan":
         groups = ", ".join(f"{n} {name} ({n / found['problems']:.0%})" for name, n in found["groups"].items())
         lines.append(f"{found['problems']} problems: {groups or 'none yet'}; {found['doubtful']} doubtful")

@@ -17,10 +17,10 @@ def members(run: Run) -> list[tuple[dict[str, Any], Run]]:
 
 def rows(run: Run, *kinds: str) -> list[dict[str, Any]]:
     """Rows of metrics.jsonl that still stand, of these kinds (all without); a sweep's are its members', each with run,
-    lambda and seed before it. Raises BadInput for a kind of which there are none."""
+    arm where it has one, lambda and seed before it. Raises BadInput for a kind of which there are none."""
     found = run.metrics()
     for facts, member in members(run):
-        who = {"run": member.id, "lambda": facts["lambda"], "seed": facts["seed"]}
+        who = {"run": member.id, **{k: v for k, v in facts.items() if k != "id"}}
         found += [who | row for row in member.metrics()]
     here = list(dict.fromkeys(r["kind"] for r in found))
     if unknown := ", ".join(k for k in kinds if k not in here):
