@@ -306,7 +306,8 @@ class EvalConfig:
 
     def __post_init__(self) -> None:
         if not self.ks or self.eval_samples < 2 * max(self.ks):
-            found = f"at least twice the largest k of pass@k ({self.ks}), found {self.eval_samples}"
+            ks = ", ".join(map(str, self.ks))
+            found = f"at least twice the largest k of pass@k ({ks}), found {self.eval_samples}"
             raise BadInput(f"eval-samples: expected {found}. Raise eval-samples or drop the largest k.")
 
 
