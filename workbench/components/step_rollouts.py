@@ -8,7 +8,7 @@ import streamlit as st
 from hdpo.record.folder import Run
 from hdpo.records import Outcome
 from workbench.components.rollouts import cards_of, grouped, raw_text, rollout_list
-from workbench.data import catalog
+from workbench.data import catalog, leak
 from workbench.data.explore import acceptance, graded
 from workbench.figures import headlines
 from workbench.figures.cliffs import REGIMES
@@ -34,6 +34,10 @@ def browse(members: list[Run]) -> None:
     pick, regime, prompt = st.columns([3, 3, 4], vertical_alignment="bottom")
     step = pick.select_slider("Step", steps, steps[-1], key="lab_step") if len(steps) > 1 else steps[0]
     frame = catalog.step_rollouts(member, step)
+    peeks = frame[(frame["role"] == "privileged") & (frame["outcome"] == Outcome.CORRECT.value)]
+    solutions = {r["id"]: r["solution"] for r in catalog.table_rows(member, "problems", 0)} if len(peeks) else {}
+    if words := leak.sentence(peeks, solutions):
+        st.caption(escape(words))
     groups = group_labels(frame)
     kinds = regime.pills("Regime", KINDS, selection_mode="multi", key="lab_kinds")
     wanted = [i for i in groups if not kinds or frame.loc[frame["problem_id"] == i, "kind"].iloc[0] in kinds]
