@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import hdpo
+from hdpo.cli import confirm as cli_confirm
 from hdpo.cli import export as cli_export
 from hdpo.cli import look as cli_look
 from hdpo.cli import problems as cli_problems
@@ -86,6 +87,7 @@ def make_parser(asked: str | None = None) -> argparse.ArgumentParser:
     )
     p.add_argument("--wheel", metavar="FILE", type=some, help="a copy of the package, where there is no network")
     cli_look.add_commands(commands, asked)
+    cli_confirm.add_command(commands)
     cli_problems.add_command(commands, asked)
     cli_export.add_commands(commands)
     cli_verdict.add_command(commands)

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from typing import Any
 
 from hdpo.config import ScanConfig, TrainConfig
@@ -10,6 +11,7 @@ from hdpo.errors import BadInput
 from hdpo.record.export import members
 from hdpo.record.folder import Run, State, Status
 
+DOUBTS = 3  # told one by one
 CUT_OFF = 0.2  # share of the rollouts above which the length limit is the story
 OUTCOMES = {"correct": "correct", "wrong": "wrong", "no_answer": "without an answer", "truncated": "cut off"}
 WHY = {  # no step of a training had a signal
@@ -35,16 +37,29 @@ def numbers(run: Run) -> dict[str, Any]:
     if run.kind == "sweep":
         return {"members": [{**facts, **result_of(m)} for facts, m in members(run) if is_run(m)]}
     if run.kind == "scan":
-        rows = run.metrics("scan_group")
-        groups = dict(Counter(r["group"] for r in rows))
-        doubtful = sum(bool(r["doubt"]) for r in rows)
-        return {"problems": len(rows), "groups": groups, "doubtful": doubtful, "rollouts": outcomes(rows)}
+        return scanned(run)
     evals, steps = run.metrics("eval"), run.metrics("step")
     found = {"last_step": steps[-1]} if steps else {}
     if not evals:
         return found
     best = max(evals, key=lambda e: list(e["pass_at"].values())[-1]["value"])  # the first of several
     return {"first_evaluation": evals[0], "last_evaluation": evals[-1], "best_evaluation": best, **found}
+
+
+def scanned(run: Run) -> dict[str, Any]:
+    """Groups and outcomes of a scan; why its cliffs are cliffs, and what each of them may be (`evidence.cliffs.Cliff`)."""
+    from hdpo.evidence.cliffs import triage  # scipy, which a list of runs does without
+
+    rows = run.metrics("scan_group")
+    groups, doubtful = dict(Counter(r["group"] for r in rows)), sum(bool(r["doubt"]) for r in rows)
+    found = triage(rows, run.looks())
+    told: dict[str, Any] = {
+        "causes": found.causes,
+        "still": found.still and asdict(found.still),
+        "impossible": found.impossible,
+    }
+    told |= {"told": found.told, "cliffs": {i: asdict(c) for i, c in found.cliffs.items()}}
+    return {"problems": len(rows), "groups": groups, "doubtful": doubtful, "rollouts": outcomes(rows), "triage": told}
 
 
 def is_run(run: Run) -> bool:
@@ -80,6 +95,8 @@ def result_text(run: Run) -> str:
         if rollouts := found["rollouts"]:
             shares = (f"{rollouts[k]} {words}" for k, words in OUTCOMES.items())
             lines.append(f"{rollouts['n']} graded rollouts: {', '.join(shares)}")
+        if causes := [f"{n} {cause}" for cause, n in found["triage"]["causes"].items() if n]:
+            lines += [f"without a correct rollout: {', '.join(causes)}", found["triage"]["told"]]
     else:
         lines.append(evaluation_words(found))
     lines += sentences(run)
@@ -173,6 +190,8 @@ def sentences(run: Run) -> list[str]:
         found += about_length(of, config.sampling.max_new_tokens)
         if failed := of["grader_errors"]:
             found.append(f"The grader gave no verdict on {failed} rollouts: it failed on them, or took too long.")
+        doubts = [f"{r['problem_id']}, grader in doubt: {r['disputed']}." for r in rows if r.get("disputed")]
+        found += doubts[:DOUBTS] + [f"{len(doubts) - DOUBTS} more such doubts."] * (len(doubts) > DOUBTS)
     return found
 
 

@@ -77,8 +77,11 @@ def within(cpu_s: float, request: Request, answer: Answer) -> Reply:
 
 
 def judge(request: Request) -> Reply:
-    """The reply to one request: {"ok"} for a gold alone, {"outcome"} for an answer beside a gold that is ok."""
+    """The reply to one request: {"ok"} for a gold alone, {"outcome"} for an answer beside a gold that is ok, {"parsed"}
+    for a text to be parsed."""
     try:
+        if "parse" in request:
+            return {"parsed": parse_words(read(request["parse"]))}
         gold = read(request["gold"])
         if "answer" not in request:
             return {"ok": gradable(gold)}
@@ -96,6 +99,10 @@ def gradable(gold: Reading) -> bool:
         return False
     same(gold, Reading("1", Kind.MATH))
     return True
+
+
+def parse_words(side: Reading) -> str:
+    return f"{_parsed(side.text) if side.kind is Kind.MATH else side.text} ({side.kind.value})"
 
 
 def same(gold: Reading, answer: Reading) -> bool:

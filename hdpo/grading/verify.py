@@ -63,6 +63,16 @@ def fast_verdict(answer: str | None, gold: str) -> Verdict | None:
     return None
 
 
+def says(answer: str, gold: str) -> bool:
+    """Whether the gold stands in the answer, as text and by itself: the verdict `wrong` is in doubt then.
+
+    >>> says("x = 5 or 7", "5"), says("15", "5"), says("3/5", "5"), says("-5", "5"), says("2.5", "5"), says("(b).", "B")
+    (True, False, False, False, False, True)
+    """
+    alone = rf"(?<![\w/^*+-])(?<!\d[.,]){re.escape(gold.strip())}(?!\w|[.,]\d|[/^*+-])"
+    return re.search(alone, answer, re.IGNORECASE) is not None
+
+
 class VerifierPool:
     """Child processes that verify; started at first need, closed with the pool. For one thread at a time.
 
@@ -137,6 +147,11 @@ class VerifierPool:
             if reply:
                 self._golds[gold] = bool(reply.get("ok", True))  # a grader that fails says so of a completion
         return [gold in plain or self._golds.get(gold, False) for gold in golds]
+
+    def parses(self, texts: Sequence[str]) -> list[str]:
+        """How each text, a gold or an answer, is parsed where math-verify grades."""
+        replies = self._ask([{"parse": text} for text in texts])
+        return [r.get("parsed", "no parse") if r else "no parse" for r in replies]
 
     @property
     def _program(self) -> tuple[str, ...]:

@@ -14,10 +14,11 @@ from typing import Any
 from hdpo.config import EvalConfig, EvaluateConfig, SamplingConfig, ScanConfig, TrainConfig
 from hdpo.data.problems import ProblemFile, load_problems
 from hdpo.data.prompts import fits
-from hdpo.errors import BadInput
+from hdpo.errors import BadInput, brief
 from hdpo.evidence import stats
 from hdpo.evidence.measured import chosen_half
-from hdpo.grading.verify import VerifierPool
+from hdpo.grading.graders import MATH
+from hdpo.grading.verify import VerifierPool, says
 from hdpo.method.groups import Collector, failures
 from hdpo.method.identity import Problems, pin_fingerprint
 from hdpo.model.fit import PROBLEMS_AT_ONCE, SLOW_PROBLEMS_AT_ONCE, check_fits
@@ -84,6 +85,19 @@ def problem_row(group: Group, greedy: Group | None = None) -> dict[str, Any]:
         "greedy": None if greedy is None or not greedy.rollouts else int(greedy.rollouts[0].outcome.is_correct),
         "length": sum(lengths) / len(lengths) if lengths else None,
     }
+
+
+def disputed(group: Group, verifier: VerifierPool) -> str:
+    """Both parses of the first doubtful rollout of a cliff: without a verdict, or wrong though the gold stands in its
+    answer. "" where none is doubtful, and for a grader that parses nothing."""
+    gold, failed = group.problem.answer, Outcome.GRADER_ERROR
+    if verifier.grader.kind != MATH or not group.gradable or any(r.outcome.is_correct for r in group.rollouts):
+        return ""
+    for r in group.rollouts:
+        if r.outcome is failed or (r.outcome is Outcome.WRONG and says(r.answer, gold)):
+            parsed_gold, parsed = verifier.parses([gold, r.answer])
+            return f"{brief(r.answer)} is parsed as {brief(parsed)}, the gold {brief(gold)} as {brief(parsed_gold)}"
+    return ""
 
 
 def summarise(rows: Rows, config: EvalConfig, how: SamplingConfig) -> dict[str, Any]:
@@ -209,7 +223,7 @@ def scan(writer: RunWriter, config: ScanConfig, report: Report) -> None:
             groups = collector.collect(part, Draw(config.rollouts, DrawKey(config.seed, Purpose.SCAN)))
             writer.rollouts(number, groups, "student")
             for g in groups:
-                row = problem_row(g)
+                row = problem_row(g) | {"disputed": disputed(g, collector.verifier)}
                 writer.metric("scan_group", number, **{"group": row.pop("kind"), **row})
             done += len(groups)
             report("scanning", done, len(problems), "problems")

@@ -6,6 +6,7 @@
       status.json            state, phase, done, total, seconds left; pid and its start time
       metrics.jsonl          one row a step, an evaluation, a resume; append-only
       rollouts/              closed Parquet parts, one row a rollout; parts.jsonl is the small summary beside them
+      confirm.jsonl          of a scan: fresh rollouts of its cliffs, one row a batch; append-only, by whoever draws
       tables/                closed Parquet tables: per-problem evaluation counts, the per-token gap
       checkpoints/step-N/    adapter and AdamW moments (safetensors), state.json
       log.txt                what the process printed
@@ -188,6 +189,13 @@ class RunWriter:
         summary = {"step": step, "attempt": self.attempt, "role": role, "part": part, "rows": len(rows)}
         files.append_line(self.path / "rollouts" / "parts.jsonl", {**summary, "groups": kinds})
 
+    def look(self, step: int, **values: Any) -> None:
+        """Append one batch of fresh rollouts of a scan's cliff (`hdpo.method.confirm`)."""
+        path = Run(self.path).looks_file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.cut_torn_line(path)  # of a crash
+        files.append_line(path, {"kind": "confirm", "step": step, "attempt": self.attempt, **values})
+
     def table(self, name: str, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Close one table, `tables/<name>-step-N.parquet`; written again by a resumed run, it is replaced."""
         if rows:
@@ -342,6 +350,17 @@ class Run:
         wanted = [p for p in self.parts() if p["part"] and step in (None, p["step"]) and role in (None, p["role"])]
         return [row for p in wanted for row in files.read_table(self.path / "rollouts" / p["part"])]
 
+    @property
+    def looks_file(self) -> Path:
+        """In its folder; of a run that came with the project, beside your own runs."""
+        return runs_root() / f"{self.id}.confirm.jsonl" if self.recorded else self.path / "confirm.jsonl"
+
+    def looks(self) -> list[dict[str, Any]]:
+        """The batches of fresh rollouts of a scan's cliffs, oldest first. Two processes that drew the same batch at once drew
+        the same rollouts: they count once."""
+        rows = [r for r in files.read_lines(self.looks_file) if r.get("kind") == "confirm"]
+        return list({(r["problem_id"], r["step"]): r for r in reversed(rows)}.values())[::-1]
+
     def tables(self, name: str) -> dict[int, Path]:
         """step → closed table of that name, steps ascending."""
         found = sorted((self.path / "tables").glob(f"{name}-step-*.parquet"))
@@ -404,7 +423,7 @@ class Run:
                 read()
             except (BadInput, ValueError) as e:
                 found.append(str(e))
-        for name in ("metrics.jsonl", "rollouts/parts.jsonl"):
+        for name in ("metrics.jsonl", "rollouts/parts.jsonl", "confirm.jsonl"):
             if broken := files.broken_lines(self.path / name):
                 found.append(f"{name}: {broken} line{'s' * (broken > 1)} left out, which cannot be read.")
         log, book = self.path / "metrics.jsonl", self.path / "members.json"

@@ -40,7 +40,12 @@ def is_row(row: Any) -> bool:
             return _counts(row)
         case "scan_group":
             counts = dict.fromkeys(("n", "correct", "truncated", "no_answer", "grader_errors"), 0)
-            return has(row, problem_id=str, group=str, doubt=str) and has(counts | row, **dict.fromkeys(counts, int))
+            texts = {"disputed": ""} | row
+            names = dict.fromkeys(("problem_id", "group", "doubt", "disputed"), str)
+            return has(texts, **names) and has(counts | row, **dict.fromkeys(counts, int))
+        case "confirm":
+            counted = has(row, problem_id=str, drawn=int, n=int, correct=int)
+            return counted and 0 <= row["correct"] <= row["n"] <= row["drawn"]
         case "probe":
             return has(row, on=str) and all(map(_is_interval, (v for v in row.values() if isinstance(v, dict))))
         case "step":

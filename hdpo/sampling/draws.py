@@ -16,6 +16,7 @@ class Purpose(str, Enum):
     EVALUATION = "evaluation"
     PROBE = "probe"
     SCAN = "scan"
+    CONFIRM = "confirm"
     INTERACTIVE = "interactive"
     DATA = "data"
 
