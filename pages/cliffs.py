@@ -19,7 +19,8 @@ if run is None:
 with what:
     arms = cliff_map.choice()
 
-table = cliff_map.table_of(run, arms)
+scan, looks = cliff_map.scan_of(run, arms), [] if arms else run.looks()
+table = explore.prompt_table(scan, looks)
 above, below = st.container(), st.container()
 opened, listed, found = None, table, None
 with below:
@@ -32,7 +33,7 @@ with below:
             st.info("No prompt passes these filters.")
         link_box("cliffs")
         with st.expander("Why they are cliffs, and what a cliff can hide"):
-            scans.show_triage(table, int(table["graded"].max()))
+            scans.show_triage(scan, looks)
 
 drawn, beside = above.columns([3, 2] if len(arms) > 1 else 2, gap="medium") if opened else (above, None)
 with drawn:

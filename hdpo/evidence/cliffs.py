@@ -12,7 +12,7 @@ hold the true one at every look at once, however often and for whatever reason o
 has how often.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -121,7 +121,8 @@ class Posterior:
         at, total = rng.choice(self.weights.size, _DRAWS, p=self.weights.ravel()), np.zeros(_DRAWS)
         for n, times in sorted(Counter(ns).items()):
             total += rng.binomial(times, (_zero(max(n, LATER)) / _zero(n)).ravel()[at])
-        return Estimate(float(total.mean()), *np.quantile(total, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist(), len(ns))
+        low, high = np.quantile(total, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        return Estimate(float(total.mean()), float(low), float(high), len(ns))
 
 
 def _zero(n: int) -> NDArray[np.float64]:
@@ -196,19 +197,19 @@ def triage(
     else:
         still, impossible = posterior.still(zeros), posterior.impossible
         told = _told(still, impossible, max(zeros), len(counts))
-    fresh: dict[str, NDArray[np.int64]] = {}
+    fresh: dict[str, Counter[str]] = defaultdict(Counter, {})
     for look in looks:
-        seen = np.array([look["drawn"], look["n"], look["correct"]])
-        fresh[look["problem_id"]] = seen + fresh.get(look["problem_id"], 0)
+        fresh[look["problem_id"]].update({name: look[name] for name in ("drawn", "n", "correct")})
     cliffs = {}
     for r in rows:
-        drawn, n, c = (int(x) for x in fresh.get(r["problem_id"], (0, 0, 0)))
-        chance, spread = _of_prompt(posterior, int(r["n"]) + n, c)
-        chance = chance if still else None
+        seen = fresh[r["problem_id"]]
+        n, c = seen["n"], seen["correct"]
+        below_it, spread = _of_prompt(posterior, int(r["n"]) + n, c)
+        chance = below_it if still else None
         if cause := cause_of(r, chance):
             low, high = interval(n, c)
             decision = Decision.CLIFF if high < below else Decision.NOT if low > below else Decision.OPEN
-            cliff = Cliff(cause, int(r["n"]), drawn, n, c, low, high, chance, spread, decision)
+            cliff = Cliff(cause, int(r["n"]), seen["drawn"], n, c, low, high, chance, spread, decision)
             cliffs[r["problem_id"]] = cliff
     return Triage(cliffs, still, impossible, told)
 

@@ -1,4 +1,4 @@
-"""What the resident worker answers: what a problem set is, prompts, rollouts, one trace under the lens, one group's gradient, one step by hand.
+"""What the resident worker answers: what a problem set is, prompts, rollouts, fresh ones of a cliff, one trace under the lens, one group's gradient, one step by hand.
 
 The engine's own functions on one problem at a time, with JSON in and out. Payloads name their model; one is kept.
 All sides of a `rollouts` request share their draws (`hdpo.sampling.draws`): two traces part where the prompts, not chance,
@@ -32,11 +32,13 @@ from hdpo.config import (
 )
 from hdpo.data.prompts import answered, fits, privileged_messages, reference, render, student_prompt
 from hdpo.errors import BadInput, Stopped
+from hdpo.evidence.cliffs import BELOW, Cliff
 from hdpo.grading.boxes import last_box
 from hdpo.grading.graders import MATH, grader_of
 from hdpo.grading.verify import VerifierPool
 from hdpo.method.advantages import advantages
 from hdpo.method.by_hand import by_hand
+from hdpo.method.confirm import cliffs_of, confirm
 from hdpo.method.gap import Lens, Pair, token_gaps
 from hdpo.method.groups import Collector
 from hdpo.method.objective import DistillItem, Scale, group_gradient_norm, with_signal
@@ -44,6 +46,7 @@ from hdpo.method.step import count_tokens
 from hdpo.model.adapter import adapter_folder, read_adapter
 from hdpo.model.batching import Trace
 from hdpo.model.policy import Policy, Weights, load_policy
+from hdpo.record.folder import find_run
 from hdpo.records import Group, Outcome, Problem, Rollout
 from hdpo.sampling.draws import DrawKey, Purpose
 from hdpo.sampling.protocol import Draw, OnToken, Prompt
@@ -98,7 +101,7 @@ class Desk:
 
     def answer(self, payload: Mapping[str, Any], emit: Emit, cancelled: Cancelled) -> Any:
         """The result of one request, as JSON can hold it. Raises HdpoError, and Stopped where nobody waits any more."""
-        handlers = {f.__name__[1:]: f for f in (_info, _prompt, _rollouts, _lens, _gradient, _by_hand)}
+        handlers = {f.__name__[1:]: f for f in (_info, _prompt, _rollouts, _confirm, _lens, _gradient, _by_hand)}
         name = payload.get("request")
         if name == "survey":  # which needs no weights
             return _survey(payload, emit, cancelled)
@@ -274,6 +277,22 @@ def _shown(tokenizer: Any, r: Rollout) -> dict[str, Any]:
         "pieces": pieces(tokenizer, r.token_ids),
         "logprobs": [round(x, 5) for x in r.logprobs],
     }
+
+
+def _confirm(ask: Ask) -> dict[str, Any]:
+    """Fresh rollouts of one cliff of a scan until it is decided or has so many; a phase tells how it stands."""
+    run, ids = find_run(ask.get("run", str)), [ask.get("problem_id", str)]
+    config = run.load_config()
+
+    def tell(cliffs: list[Cliff]) -> None:
+        if ask.cancelled():
+            raise Stopped("Stopped between two batches; what was drawn is kept.")
+        (c,) = cliffs
+        ask.emit({"event": "phase", "text": f"{c.correct} of {c.n} fresh rollouts correct"})
+
+    collector = Collector(ask.policy, TransformersSampler(ask.policy), ask.verifier, config.prompts, config.sampling)
+    confirm(run, collector, ids, ask.get("rollouts", int), BELOW, tell)
+    return asdict(cliffs_of(run, ids, BELOW)[ids[0]])
 
 
 @dataclass

@@ -49,12 +49,12 @@ def choice() -> list[Run]:
     return [] if chosen == SCAN else fates.arms_of(runs[chosen])
 
 
-def table_of(run: Run, arms: Sequence[Run]) -> pd.DataFrame:
-    """The prompts of the scan, or of the last evaluation that the arms share, as `explore.prompt_table`."""
+def scan_of(run: Run, arms: Sequence[Run]) -> pd.DataFrame:
+    """The prompts of the scan, or of the last evaluation that the arms share, as `catalog.scan_frame`."""
     if not arms:
-        return explore.prompt_table(catalog.scan_frame(run))
+        return catalog.scan_frame(run)
     step = max(moments(arms, "steps"), default=0)
-    return explore.prompt_table(fates.as_scan(arms[-1], step, problems_of(arms[-1])))
+    return fates.as_scan(arms[-1], step, problems_of(arms[-1]))
 
 
 def problems_of(run: Run) -> dict[str, Problem]:
@@ -89,7 +89,7 @@ def show(run: Run, arms: Sequence[Run], listed: set[str], opened: str | None) ->
 
 def draw_scan(run: Run, listed: set[str], opened: str | None) -> None:
     scan = catalog.scan_frame(run)
-    table = explore.prompt_table(scan)
+    table = explore.prompt_table(scan, run.looks())
     frame = cliffs.of_scan(table)
     if frame.empty:
         st.caption("No prompt is scanned yet; the first chunk of 48 prompts comes as a whole.")

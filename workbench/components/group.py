@@ -17,7 +17,7 @@ from hdpo.config import Advantage, ProblemConfig, SamplingConfig, ScanConfig, to
 from hdpo.method.advantages import advantages
 from hdpo.record.folder import Run
 from hdpo.records import GroupKind, Outcome, Problem
-from workbench.components import picker, request, rollouts, scans
+from workbench.components import confirm, picker, request, rollouts, scans
 from workbench.data import catalog, explore
 from workbench.state import LINKED, alone, escape, page, sentences
 
@@ -70,7 +70,8 @@ def show_group(group: OpenGroup, scale: OpenGroup | None) -> None:
         st.info(f"This prompt has no rollouts: {group.row['kind']}.")
         return
     if group.row["kind"].startswith(GroupKind.CLIFF.value) and group.row["graded"]:
-        st.markdown(f"**A cliff.** {explore.cliff_sentence(int(group.row['graded']))}")
+        with sentences():
+            confirm.show(group.run, group.config, group.problem.id)
 
     def editor() -> None:
         with sentences():

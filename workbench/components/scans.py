@@ -24,6 +24,9 @@ COLUMNS = {
     "low": st.column_config.NumberColumn("from", format="%.2f", help="Exact interval (Clopper and Pearson), 95 %"),
     "high": st.column_config.NumberColumn("to", format="%.2f", help="Exact interval (Clopper and Pearson), 95 %"),
     "reason": st.column_config.TextColumn("why a cliff"),
+    "below": st.column_config.NumberColumn(
+        "p < 1/64", format="%.2f", help="Chance that the pass rate is below 1/64, by the scan as a whole"
+    ),
     "problem": st.column_config.TextColumn(width="large"),
 }
 
@@ -98,14 +101,18 @@ def show_reading(run: Run) -> None:
         picker.show_reading(row)
 
 
-def show_triage(table: pd.DataFrame, rollouts: int) -> None:
-    """Why the cliffs are cliffs, and what a cliff can hide."""
-    counts = explore.triage(table)
-    if not counts["cliffs"].sum():
+def show_triage(scan: pd.DataFrame, looks: explore.Looks) -> None:
+    """Why the cliffs are cliffs, how many of them are bad luck, and both parses where the grader is in doubt."""
+    found, most = explore.triage_of(scan, looks), int(scan["n"].max())
+    if not found.cliffs:
         st.caption("This scan found no cliff.")
         return
-    st.caption(f"A cliff is a sample, not a verdict: {explore.cliff_sentence(rollouts)} Doubts are named first.")
-    st.dataframe(counts, hide_index=True, alt="Reasons of the cliffs, with counts")
+    st.caption(
+        f"A cliff is a sample, not a verdict: {explore.cliff_sentence(most)} {found.told} Doubts are named first."
+    )
+    st.dataframe(explore.reasons(found), hide_index=True, alt="Why prompts have no correct rollout, with counts")
+    if doubts := [f"{r.problem_id}: {r.disputed}" for r in scan.itertuples() if r.disputed]:
+        st.text("\n".join(doubts))
 
 
 def prompt_filters(table: pd.DataFrame) -> pd.DataFrame:

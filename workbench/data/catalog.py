@@ -45,7 +45,7 @@ EVAL_COLUMNS = names("run step metric value low high n_problems n_samples temper
 SLICE_COLUMNS = names("run step slice metric value low high n_problems")
 PROBE_COLUMNS = names("run step on metric value low high n_traces n_tokens")
 SCAN_COLUMNS = names(
-    "problem_id source level problem gold group doubt n correct truncated no_answer grader_errors step"
+    "problem_id source level problem gold group doubt n correct truncated no_answer grader_errors disputed step"
 )
 RUN_COLUMNS = names(
     "id name kind state message phase done total seconds_left lambda seed teacher problems model steps "
@@ -337,9 +337,9 @@ def scan_frame(run: Run) -> pd.DataFrame:
     rows = []
     for r in rows_of(run, "scan_group"):
         known = texts.get(r.get("problem_id"), {})
-        rows.append({**r, "problem": known.get("text", ""), "gold": known.get("answer", "")})
+        rows.append({"disputed": "", **r, "problem": known.get("text", ""), "gold": known.get("answer", "")})
     frame = pd.DataFrame(rows, columns=SCAN_COLUMNS)
-    return numeric(frame, keep=("problem_id", "source", "problem", "gold", "group", "doubt"))
+    return numeric(frame, keep=("problem_id", "source", "problem", "gold", "group", "doubt", "disputed"))
 
 
 def group_rows(run: Run, step: int, problem_id: str) -> pd.DataFrame:

@@ -7,16 +7,20 @@ from typing import Any
 
 import pandas as pd
 
+from hdpo.evidence.cliffs import Cause, Cliff, Triage, triage
 from hdpo.evidence.stats import rate_interval
 from hdpo.grading.boxes import BOX, last_box
-from hdpo.records import Doubt, GroupKind, Outcome, Problem
+from hdpo.records import GroupKind, Outcome, Problem
 
+Looks = Sequence[Mapping[str, Any]]  # `Run.looks`
 KIND_FILTERS = ("cliff", "mixed", "solved", "doubtful", "other")
 REASONS = {
-    "grader error": "the verifier failed on a rollout; such a cliff is not distilled",
-    "truncated": "a rollout was cut off, so its answer is not known",
-    "no answer": "at least half of the rollouts end without a boxed answer",
-    "wrong answer": "most rollouts give an answer, and none is right",
+    Cause.UNGRADABLE: "the gold answer cannot be parsed, so nothing is graded",
+    Cause.GRADER: "the verifier failed on a rollout, or called one wrong in which the gold stands",
+    Cause.CUT_OFF: "a rollout was cut off, so its answer is not known",
+    Cause.NO_ANSWER: "at least half of the rollouts end without a boxed answer",
+    Cause.UNLUCKY: "by the scan as a whole its pass rate is rather above 1/64 than below",
+    Cause.UNSOLVED: "most rollouts give an answer, and none is right",
 }
 TABLE_COLUMNS = (
     "problem_id",
@@ -30,21 +34,27 @@ TABLE_COLUMNS = (
     "high",
     "source",
     "reason",
+    "below",
     "gold",
     "step",
 )
 
 
-def prompt_table(scan: pd.DataFrame) -> pd.DataFrame:
+def triage_of(scan: pd.DataFrame, looks: Looks) -> Triage:
+    return triage(scan.to_dict("records"), looks)
+
+
+def prompt_table(scan: pd.DataFrame, looks: Looks = ()) -> pd.DataFrame:
     """One row a prompt, in the order of the scan. Columns: TABLE_COLUMNS; rate with its 95 % interval.
 
-    graded: rollouts with a verdict of the verifier (a scan's n; a grader error has none). reason: why a cliff is one,
-    "" for others.
+    graded: rollouts with a verdict of the verifier (a scan's n; a grader error has none). reason: why none is correct,
+    "" where one is. below: see `hdpo.evidence.cliffs.Cliff`. looks: fresh rollouts.
     """
-    rows = [
-        {**row, **pass_rate(row), "kind": kind_word(row), "reason": cliff_reason(row)}
-        for row in scan.to_dict("records")
-    ]
+    rows, cliffs = [], triage_of(scan, looks).cliffs
+    for row in scan.to_dict("records"):
+        cliff = cliffs.get(row["problem_id"])
+        told = {"reason": cliff.cause.value, "below": cliff.below} if cliff else {"reason": "", "below": None}
+        rows.append({**row, **pass_rate(row), "kind": kind_word(row), **told})
     return pd.DataFrame(rows, columns=list(TABLE_COLUMNS))
 
 
@@ -62,20 +72,37 @@ def kind_word(row: Mapping[str, Any]) -> str:
     return f"{row['group']} (doubtful)" if row["doubt"] else str(row["group"])
 
 
-def cliff_reason(row: Mapping[str, Any]) -> str:
-    """The key of REASONS that a cliff falls under: doubts first, then what most of its rollouts did."""
-    if row["group"] != GroupKind.CLIFF.value:
+def reasons(found: Triage) -> pd.DataFrame:
+    """Why prompts have no correct rollout. Columns reason, prompts, meaning; every reason once."""
+    rows = [{"reason": r.value, "prompts": found.causes[r.value], "meaning": words} for r, words in REASONS.items()]
+    return pd.DataFrame(rows, columns=["reason", "prompts", "meaning"])
+
+
+def posterior_sentence(cliff: Cliff) -> str:
+    """
+    >>> from hdpo.evidence.cliffs import Decision
+    >>> posterior_sentence(Cliff(Cause.UNSOLVED, 8, 0, 0, 0, 0.0, 1.0, 0.9, 0.1, Decision.OPEN))
+    'Unsolved. By the scan as a whole its pass rate lies below 1/64 with a chance of 90 %.'
+    """
+    words = f"{cliff.cause.value.capitalize()}."
+    if cliff.below is None:
+        return words
+    seen = " and its fresh rollouts" if cliff.n else ""
+    chance = "more than 99" if cliff.below > 0.99 else f"{100 * cliff.below:.0f}"
+    return f"{words} By the scan as a whole{seen} its pass rate lies below 1/64 with a chance of {chance} %."
+
+
+def confirm_sentence(cliff: Cliff) -> str:
+    """What fresh rollouts say; "" without any.
+
+    >>> from hdpo.evidence.cliffs import Decision
+    >>> confirm_sentence(Cliff(Cause.UNSOLVED, 8, 272, 272, 0, 0.0, 0.015, 0.9, 0.1, Decision.CLIFF))
+    'Fresh rollouts: 0 of 272 correct, pass rate 0 to 0.015 (95 %, however often one looks): **cliff: pass rate below 0.01562**.'
+    """
+    if not cliff.drawn:
         return ""
-    if row["doubt"]:
-        return "grader error" if row["doubt"] == Doubt.GRADER.value else "truncated"
-    return "no answer" if 2 * int(row["no_answer"]) >= int(row["n"]) else "wrong answer"
-
-
-def triage(table: pd.DataFrame) -> pd.DataFrame:
-    """Why the cliffs of a prompt table are cliffs. Columns reason, cliffs, meaning; every reason once."""
-    counts = table["reason"].value_counts()
-    rows = [{"reason": r, "cliffs": int(counts.get(r, 0)), "meaning": words} for r, words in REASONS.items()]
-    return pd.DataFrame(rows, columns=["reason", "cliffs", "meaning"])
+    held = f"pass rate {cliff.low:.2g} to {cliff.high:.2g} (95 %, however often one looks)"
+    return f"Fresh rollouts: {cliff.correct} of {cliff.n} correct, {held}: **{cliff.words()}**."
 
 
 def filter_prompts(

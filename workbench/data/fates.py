@@ -80,7 +80,7 @@ def as_scan(run: Run, step: int, problems: Mapping[str, Problem]) -> pd.DataFram
     for r in catalog.table_rows(run, "eval", step):
         p = problems.get(r["problem_id"])
         known = {"problem": p.text if p else "", "gold": p.answer if p else ""}
-        rows.append({**r, **known, "group": r["kind"], "doubt": r.get("doubt", ""), "step": step})
+        rows.append({"disputed": "", **r, **known, "group": r["kind"], "doubt": r.get("doubt", ""), "step": step})
     return pd.DataFrame(rows, columns=catalog.SCAN_COLUMNS)
 
 
