@@ -138,6 +138,7 @@ def scan_row(g: Group) -> dict[str, Any]:
         "truncated": outcomes.count(Outcome.TRUNCATED),
         "no_answer": 0,
         "grader_errors": 0,
+        "disputed": "",
     }
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit, stdtrit
 from scipy.stats import binom
 
-from hdpo.evidence import stats
+from hdpo.evidence import cliffs, stats
 
 Array = NDArray[np.float64]
 Interval = tuple[float, float]
@@ -34,6 +34,7 @@ SETS: dict[str, Callable[[np.random.Generator, int], Array]] = {
     "easy": lambda rng, size: rng.beta(8, 1, size),
     "rare successes": lambda rng, size: rng.beta(0.1, 3, size),
 }
+OF_CLIFFS = ("uniform", "40 % cliffs", "hard", "rare successes")  # easy has none
 OF_A_PLAN = ("uniform", "40 % cliffs", "hard")  # the others have too few problems that can move: "cannot be told"
 
 
@@ -205,6 +206,48 @@ def power(kind: str, of_set: str, problems: int, k: int, seeds: int, runs: int) 
     return size, tally(intervals(), size)
 
 
+def looked(rate: float, looks: int, runs: int) -> tuple[Tally, float]:
+    """One prompt, a look after every rollout: does the interval hold its pass rate at all of them? Before: Clopper and
+    Pearson's, meant for one look. claimed: decided wrongly. And the median number of rollouts until the decision."""
+    rng, n = np.random.default_rng(5), np.arange(1, looks + 1)
+    lowest, highest = binom.ppf(0.025, n, rate), binom.ppf(0.975, n, rate)
+    held, wrong, decided = np.zeros((runs, 2), bool), np.zeros(runs, bool), np.full(runs, math.inf)
+    for i in range(runs):
+        c = (rng.random(looks) < rate).cumsum()
+        held[i] = ((lowest <= c) & (c <= highest)).all(), (cliffs.evidence(rate, n, c) < math.log(20)).all()
+        out = cliffs.evidence(cliffs.BELOW, n, c) >= math.log(20)
+        if out.any():
+            at = int(out.argmax())
+            wrong[i], decided[i] = (c[at] / n[at] < cliffs.BELOW) != (rate < cliffs.BELOW), at + 1
+    before, now = held.mean(axis=0)
+    return Tally((float(before), float(now)), (0.0, float(wrong.mean())), (math.nan,) * 2), float(np.median(decided))
+
+
+def foretold(of_set: str, problems: int, runs: int) -> tuple[Tally, float]:
+    """How many prompts with 0 of 8 are still without a success at 64; before: all of them, as cliffs are counted. claimed:
+    how often the profile range leaves the true share of impossible prompts out. And by how much, on average over their
+    prompts, the posterior of a pass rate below 1/64 exceeds the truth."""
+    rng, draw = np.random.default_rng(6), SETS[of_set]
+    excess, out = [], []
+
+    def intervals() -> Iterator[tuple[Interval, Interval]]:
+        for _ in range(runs):
+            rates = draw(rng, problems)
+            c = rng.binomial(8, rates)
+            zeros, posterior = c == 0, cliffs.fit([(8, int(x)) for x in c])
+            if 0 < zeros.sum() < problems:
+                excess.append(posterior.below(8, 0) - (rates[zeros] < cliffs.BELOW).mean())
+                low, high = posterior.impossible
+                out.append(not low <= (0.4 if of_set == "40 % cliffs" else 0.0) <= high)
+                e, true = posterior.still([8] * int(zeros.sum())), int((rng.binomial(56, rates[zeros]) == 0).sum())
+                yield (zeros.sum() - true,) * 2, (e.low - true, e.high - true)
+
+    found = tally(intervals(), 0.0)
+    return Tally(found.held, (0.0, float(np.mean(out))), (found.width[0] / 100, found.width[1] / 100)), float(
+        np.mean(excess)
+    )
+
+
 # --- the table -----------------------------------------------------------------------------------------------
 
 
@@ -233,6 +276,25 @@ def table(runs: int = 2000) -> Iterator[str]:
             found = [null(s, 240, k, seeds, noise, runs) for s in SETS for k in (1, 8)]
             words = f"difference, {seeds} seeds, training noise {noise:g} logits"
             yield row(words, "most false claims", found, max, "claimed")
+    for name, chance in {"0": 0.0, "1/256": 1 / 256, "1/64": 1 / 64, "1/32": 1 / 32, "1/10": 0.1}.items():
+        always, until = looked(chance, 10_000, runs)
+        words, held = f"a pass rate of {name}, looked at 10,000 times", [f"{100 * x:.1f}" for x in always.held]
+        median = "most undecided" if math.isinf(until) else f"half after {until:.0f}"
+        after = f"{100 * always.claimed[1]:.1f} decided wrongly, {median}"
+        yield f"| {words} | coverage at all looks | {held[0]} | {held[1]} | – | {after} |"
+    for problems in (40, 240):
+        cliff = [foretold(s, problems, runs // 4) for s in OF_CLIFFS]
+        yield row(
+            f"still none at 64, of 0 of 8 in {problems} problems (widths in prompts)",
+            "least coverage",
+            [t for t, _ in cliff],
+            min,
+            "held",
+        )
+        out, excess = max(t.claimed[1] for t, _ in cliff), [100 * e for _, e in cliff]
+        yield f"| share of impossible prompts, {problems} problems | least coverage | – | {100 - 100 * out:.1f} | – | – |"
+        words = f"chance of a pass rate below 1/64, {problems} problems"
+        yield f"| {words} | mean excess over the truth | – | {min(excess):.1f} to {max(excess):.1f} | – | – |"
     for kind in EFFECTS:
         for seeds in (1, 2, 3, 5):
             found = [power(kind, s, 240, k, seeds, runs // 2) for s in OF_A_PLAN for k in (1, 8)]

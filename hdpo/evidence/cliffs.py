@@ -2,8 +2,8 @@
 
 The whole scan says how many cliffs are bad luck, hardly ever which: `fit`, a zero-inflated beta-binomial. A share π of
 the prompts is impossible (p = 0), the pass rates of the others follow one Beta(a, b) (Kazdan et al. 2025, arXiv
-2510.05197, has it without the zeros). Its posterior stands on a grid, under a prior that is flat in π, in logit a/(a+b)
-and in log (a+b).
+2510.05197, has it without the zeros). Its posterior stands on a grid, under a prior that gives π = 0 one half and is
+flat in the other π, in logit a/(a+b) and in log (a+b): flat in all π it finds impossible prompts where there are none.
 
 Fresh rollouts of one prompt say which: `interval`, a confidence sequence. Against a pass rate p the likelihood under a
 mixture of others, over that under p, is a martingale from 1, so it ever reaches 20 with a chance of 5 % at most
@@ -20,7 +20,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 from scipy.special import betainc, betaln, expit, xlog1py, xlogy
 
@@ -34,6 +34,7 @@ _LIMIT = -np.log(1.0 - LEVEL)
 _DRAWS = 4000  # of a prediction, always the same
 
 _SHARES = np.linspace(0.0, 0.99, 100)[:, None]  # (Π, 1) of π
+_PRIOR = np.where(_SHARES == 0.0, len(_SHARES) - 1.0, 1.0)
 _MEAN, _SIZE = (x.ravel() for x in np.meshgrid(expit(np.linspace(-5, 5, 41)), np.geomspace(0.3, 100.0, 31)))
 _A, _B = _MEAN * _SIZE, (1.0 - _MEAN) * _SIZE  # (J,)
 
@@ -150,7 +151,7 @@ def _fit(counts: tuple[tuple[tuple[int, int], int], ...]) -> Posterior:
             logs += times * np.log(_zero(n))
     profile = logs.max(axis=1) - logs.max()
     allowed = _SHARES[profile > -1.92, 0]  # half the 95 % quantile of χ² with one degree
-    weights = np.exp(logs - logs.max())
+    weights = _PRIOR * np.exp(logs - logs.max())
     return Posterior(weights / weights.sum(), (float(allowed[0]), float(allowed[-1])))
 
 
@@ -160,10 +161,11 @@ def _of_prompt(posterior: Posterior, n: int, c: int) -> tuple[float, float]:
     return posterior.below(n, c), posterior.spread(n, c)
 
 
-def evidence(p: float, n: int, c: int) -> float:
-    """log of how much better the mixture foretold c of n correct than the pass rate p."""
+def evidence(p: float, n: ArrayLike, c: ArrayLike) -> NDArray[np.float64]:
+    """log of how much better the mixture foretold c of n correct than the pass rate p; n and c alike, of any shape."""
     a, b = MIXTURE
-    return float(betaln(a + c, b + n - c) - betaln(a, b) - xlogy(c, p) - xlog1py(n - c, -p))
+    wrong = np.subtract(n, c)
+    return betaln(np.add(a, c), b + wrong) - betaln(a, b) - xlogy(c, p) - xlog1py(wrong, -p)
 
 
 @lru_cache(maxsize=65536)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -82,7 +83,7 @@ def only_run(root: Path) -> Run:
 def test_without_arguments_it_prints_help_and_imports_no_torch(root):
     code = "import sys; from hdpo.cli.main import main; main([]); assert not {'torch', 'transformers', 'peft'} & set(sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=HOME, capture_output=True, text=True, check=True)
-    for name in ("scan", "rollouts", "train", "sweep", "evaluate", "gap", "bench", "runs"):
+    for name in ("scan", "confirm", "rollouts", "train", "sweep", "evaluate", "gap", "bench", "runs"):
         assert re.search(rf"^    {name} ", done.stdout, re.M)
 
 
@@ -401,3 +402,15 @@ def test_a_closed_pipe_is_no_traceback(root):
     command = f"{sys.executable} -m hdpo runs --json | head -c 1"
     done = subprocess.run(command, shell=True, cwd=HOME, capture_output=True, text=True, env=os.environ)
     assert "Traceback" not in done.stderr
+
+
+def test_confirm_draws_fresh_rollouts_of_a_scan(root, real_scan_run, capsys):
+    shutil.copytree(real_scan_run, root / real_scan_run.name)
+    cliff = next(r["problem_id"] for r in Run(real_scan_run).metrics("scan_group") if r["group"] == "cliff")
+    few = ["confirm", "--scan", "latest", "--problem", cliff, "--rollouts", "20"]
+    assert main(few) == 0 and "undecided after 20" in capsys.readouterr().out
+    assert main([*few, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["cliffs"][cliff]
+    assert (found["drawn"], found["n"], found["decision"]) == (20, 20, "undecided") and 0 < found["high"] < 1
+    assert main([*few, "--below", "0"]) == 2 and "between 0 and 1, found 20 and 0" in capsys.readouterr().err
+    assert main(["confirm"]) == 2 and "--scan" in capsys.readouterr().err

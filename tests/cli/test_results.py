@@ -130,6 +130,21 @@ def test_a_scan_says_what_was_left_out_and_when_the_length_decided(tmp_path) -> 
     )
     assert "124 of 208 rollouts were cut off at 64 tokens and count as wrong: raise --max-new-tokens." in told["told"]
     assert all(sentence in result_text(scan) for sentence in told["told"])
+    triage = told["result"]["triage"]
+    assert triage["causes"] | {"cut off": 24, "grader in doubt": 20} == triage["causes"]
+    assert triage["cliffs"]["p1"]["cause"] == "grader in doubt" and 0 < triage["cliffs"]["p1"]["below"] < 1
+    assert triage["told"] in result_text(scan) and "20 grader in doubt, 24 cut off" in result_text(scan)
+
+
+def test_a_doubtful_verdict_is_told_with_both_parses(tmp_path) -> None:
+    scan = Run(fake_scan_run(tmp_path))
+    row = {k: v for k, v in scan.metrics("scan_group")[0].items() if k not in ("kind", "step", "attempt")}
+    for i in range(5):
+        RunWriter(scan.path, 1).metric(
+            "scan_group", 9, **{**row, "problem_id": f"p{i}", "disputed": "5 is parsed as x"}
+        )
+    told = sentences(scan)
+    assert "p0, grader in doubt: 5 is parsed as x." in told and told[-1] == "2 more such doubts."
 
 
 @pytest.mark.parametrize("state", [s for s in State if s is not State.DONE])

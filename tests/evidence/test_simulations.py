@@ -18,6 +18,17 @@ def test_two_seeds_claim_nothing_that_is_not_there():
     assert found.claimed[1] <= 0.075 < found.claimed[0]
 
 
+def test_a_cliff_may_be_looked_at_for_ever():
+    found, until = simulations.looked(1 / 64, 10_000, 150)
+    assert found.held[1] >= 0.93 > 0.75 > found.held[0] and found.claimed[1] <= 0.08 and math.isinf(until)
+    assert simulations.looked(0.0, 10_000, 2)[1] == 261
+
+
+def test_the_cliffs_to_come_are_foretold():
+    found, excess = simulations.foretold("hard", 40, 60)
+    assert found.held[1] >= 0.9 > found.held[0] and found.claimed[1] <= 0.1 and abs(excess) < 0.15
+
+
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_the_promised_power_is_reached(seeds):
     size, found = simulations.power(simulations.EFFECTS[2], "hard", 240, 1, seeds, 300)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -117,8 +118,8 @@ def test_a_finished_scan_is_drawn_and_tabled_as_the_run_folder_says(runs_folder:
     table = at.dataframe[0].value
     assert list(table["correct"]) == [r["correct"] for r in rows]
     assert (table["low"][0], table["high"][0]) == rate_interval(0, 4)
-    counts = at.dataframe[-1].value.set_index("reason")["cliffs"]
-    assert counts["truncated"] == 4 and counts.sum() == 4, "the made-up cliffs each end in a truncated rollout"
+    counts = at.dataframe[-1].value.set_index("reason")["prompts"]
+    assert counts["cut off"] == 4 and counts.sum() == 4, "the made-up cliffs each end in a truncated rollout"
     assert any("0 of 4 only says p < 0.53" in c.value for c in at.caption)
     assert not at.progress
 
@@ -223,6 +224,27 @@ def test_the_gradient_of_a_cliff_is_zero_and_one_edited_reward_makes_it_not(
     assert not any(":red-badge" in b and "edited" in b for b in badges)
     link = at.get("page_link")[0].proto
     assert "side_problem=steep-val-0001" in link.query_string and "side_max_new_tokens=8" in link.query_string
+
+
+def test_a_press_draws_fresh_rollouts_until_they_decide(runs_folder: Path, real_cliffs: Path, desk: Any) -> None:
+    shutil.copytree(real_cliffs, runs_folder / real_cliffs.name)
+    at = open_page("cliffs", cliffs_prompt="steep-val-0001")
+    at.button(key="cliffs_confirm").click().run()
+    assert not errors(at) and asked("confirm")[0].payload["rollouts"] == 512
+    assert at.button(key="cliffs_confirm_stop"), "while it draws it can be stopped"
+    answer_all(desk, at)
+    assert "Fresh rollouts: 0 of 272 correct" in markdown_of(at) and "cliff: pass rate below" in markdown_of(at)
+    assert not [b for b in at.button if b.key in ("cliffs_confirm", "cliffs_confirm_stop")], "nothing is left to ask"
+    at = open_page("cliffs", cliffs_prompt="steep-val-0001")
+    assert "0 of 272 correct" in markdown_of(at), "the run folder remembers"
+
+
+def test_a_stopped_press_leaves_the_queue_and_may_be_pressed_again(runs_folder: Path, real_cliffs: Path) -> None:
+    shutil.copytree(real_cliffs, runs_folder / real_cliffs.name)
+    at = open_page("cliffs", cliffs_prompt="steep-val-0001")
+    at.button(key="cliffs_confirm").click().run()
+    at.button(key="cliffs_confirm_stop").click().run()
+    assert not errors(at) and asked("confirm")[0].state is State.STOPPED and at.button(key="cliffs_confirm")
 
 
 def test_hostile_rollouts_and_problems_are_shown_literally(runs_folder: Path) -> None:

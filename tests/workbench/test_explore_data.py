@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from hdpo.evidence.cliffs import Cause
 from hdpo.evidence.stats import rate_interval
 from hdpo.records import Outcome
 from workbench.data import explore
@@ -49,17 +50,25 @@ def test_a_prompt_without_graded_rollouts_has_no_rate() -> None:
 @pytest.mark.parametrize(
     ("facts", "reason"),
     [
-        ({"doubt": "grader error", "truncated": 1}, "grader error"),
-        ({"doubt": "truncation", "truncated": 1, "no_answer": 7}, "truncated"),
-        ({"no_answer": 4}, "no answer"),
-        ({"no_answer": 3}, "wrong answer"),
+        ({"doubt": "grader error", "grader_errors": 1, "truncated": 1}, "grader in doubt"),
+        ({"doubt": "truncation", "truncated": 1, "no_answer": 7}, "cut off"),
+        ({"no_answer": 4}, "no answer found"),
+        ({"no_answer": 3}, "unsolved"),
     ],
 )
 def test_a_cliff_has_one_reason_and_doubts_come_first(facts: dict[str, Any], reason: str) -> None:
-    found = table(row("cliff", 0, **facts), row("mixed", 3, no_answer=5))
-    assert list(found["reason"]) == [reason, ""]
-    counts = explore.triage(found).set_index("reason")["cliffs"]
-    assert counts[reason] == 1 and counts.sum() == 1 and list(counts.index) == list(explore.REASONS)
+    scan = pd.DataFrame([row("cliff", 0, **facts), row("mixed", 3, no_answer=5)])
+    assert list(explore.prompt_table(scan)["reason"]) == [reason, ""]
+    counts = explore.reasons(explore.triage_of(scan, ())).set_index("reason")["prompts"]
+    assert counts[reason] == 1 and counts.sum() == 1 and len(counts) == len(Cause) == len(explore.REASONS)
+
+
+def test_fresh_rollouts_join_the_posterior_of_a_prompt() -> None:
+    scan = pd.DataFrame([row("cliff", 0, problem_id="a"), *(row("mixed", c, problem_id=f"m{c}") for c in range(1, 8))])
+    before = explore.prompt_table(scan)
+    looks = [{"problem_id": "a", "drawn": 64, "n": 64, "correct": 0}]
+    after = explore.prompt_table(scan, looks)
+    assert before["below"][0] < after["below"][0] and pd.isna(before["below"][1])
 
 
 def test_filters_narrow_and_empty_ones_let_everything_through() -> None:
