@@ -76,7 +76,8 @@ class Cliff:
     decision: Decision
 
     def words(self, below: float = BELOW) -> str:
-        told = {Decision.OPEN: f"undecided after {self.n}", Decision.CLIFF: f"cliff: pass rate below {below:.4g}"}
+        rate = "1/64" if below == BELOW else f"{below:.4g}"
+        told = {Decision.OPEN: f"undecided after {self.n}", Decision.CLIFF: f"cliff: pass rate below {rate}"}
         return told.get(self.decision, self.decision.value)
 
 
@@ -233,7 +234,7 @@ def cause_of(row: Mapping[str, Any], below: float | None) -> Cause | None:
 
 def _told(still: Estimate, impossible: tuple[float, float], k: int, prompts: int) -> str:
     low, high = impossible
-    words = f"Of {still.n_prompts} prompts with 0 of {k} correct {still.value:.0f} ({still.low:.0f} to {still.high:.0f}) would "
+    words = f"Of {still.n_prompts} prompts with 0 of {k} correct, {still.value:.0f} ({still.low:.0f} to {still.high:.0f}) would "
     words += f"still have none at {LATER} rollouts (95 %, a zero-inflated beta-binomial over {prompts} prompts). "
     words += f"{100 * low:.0f} to {100 * high:.0f} % of all prompts may be impossible (profile likelihood)"
     return f"{words}: these counts do not tell impossible from rare." if low == 0 else f"{words}."

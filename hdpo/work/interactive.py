@@ -280,18 +280,17 @@ def _shown(tokenizer: Any, r: Rollout) -> dict[str, Any]:
 
 
 def _confirm(ask: Ask) -> dict[str, Any]:
-    """Fresh rollouts of one cliff of a scan until it is decided or has so many; a phase tells how it stands."""
+    """Fresh rollouts of one cliff of a scan until it is decided or has so many."""
     run, ids = find_run(ask.get("run", str)), [ask.get("problem_id", str)]
     config = run.load_config()
 
-    def tell(cliffs: list[Cliff]) -> None:
+    def look(cliffs: list[Cliff]) -> None:
         if ask.cancelled():
             raise Stopped("Stopped between two batches; what was drawn is kept.")
-        (c,) = cliffs
-        ask.emit({"event": "phase", "text": f"{c.correct} of {c.n} fresh rollouts correct"})
 
+    ask.emit({"event": "phase", "text": "drawing fresh rollouts"})
     collector = Collector(ask.policy, TransformersSampler(ask.policy), ask.verifier, config.prompts, config.sampling)
-    confirm(run, collector, ids, ask.get("rollouts", int), BELOW, tell)
+    confirm(run, collector, ids, ask.get("rollouts", int), BELOW, look)
     return asdict(cliffs_of(run, ids, BELOW)[ids[0]])
 
 

@@ -173,6 +173,13 @@ def test_scan_then_side_by_side_then_a_training_then_tradeoff(page: sync_api.Pag
     settled(page)
 
 
+def test_a_press_asks_whether_it_is_a_cliff(page: sync_api.Page, server: str) -> None:
+    visit(page, server, "cliffs?cliffs_scan=steep-scan&cliffs_prompt=steep-val-0002")
+    page.locator(".st-key-cliffs_confirm button").click()
+    page.get_by_text("cliff: pass rate below 1/64").wait_for(timeout=PATIENCE)
+    settled(page)
+
+
 @pytest.mark.parametrize("name", PAGES)
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_every_page_stands_in_both_themes_and_in_a_narrow_window(

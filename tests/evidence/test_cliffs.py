@@ -51,7 +51,7 @@ def test_a_decision_comes_with_the_first_look_that_can_bear_it() -> None:
     def decided(n: int, correct: int) -> str:
         return triage(rows_of(SPLIT), [look(0, n, correct)]).cliffs["p0"].words()
 
-    assert decided(260, 0) == "undecided after 260" and decided(261, 0) == "cliff: pass rate below 0.01562"
+    assert decided(260, 0) == "undecided after 260" and decided(261, 0) == "cliff: pass rate below 1/64"
     assert decided(16, 3) == "undecided after 16" and decided(16, 4) == "not a cliff"
     assert triage(rows_of(SPLIT), [look(0, 16)], 0.3).cliffs["p0"].decision is Decision.CLIFF
 
@@ -77,14 +77,14 @@ def test_the_posterior_is_what_draws_from_it_say(counts) -> None:
     assert posterior.below(8, 0) == pytest.approx(float(np.mean(kept * (p < cliffs.BELOW))), abs=0.02)
     mean = float(np.mean(kept * p))
     assert posterior.spread(8, 0) ** 2 == pytest.approx(float(np.mean(kept * p**2)) - mean**2, rel=0.2, abs=1e-4)
-    assert posterior.still([8] * 10).value == pytest.approx(10 * float(np.mean(kept * (1 - p) ** 56)), abs=0.3)
+    assert posterior.still([8] * 100).value == pytest.approx(100 * float(np.mean(kept * (1 - p) ** 56)), abs=1.0)
 
 
 def test_a_scan_in_two_heaps_has_impossible_prompts_and_a_smooth_one_need_not() -> None:
     heaps, smooth = triage(rows_of(SPLIT)), triage(rows_of(SMOOTH))
     assert heaps.still.value > 29 and heaps.impossible[0] > 0.3 and heaps.causes["unsolved"] == 30
     assert smooth.impossible[0] == 0 and "do not tell impossible from rare" in smooth.told
-    assert "do not tell" not in heaps.told and "Of 30 prompts with 0 of 8 correct 30 " in heaps.told
+    assert "do not tell" not in heaps.told and "Of 30 prompts with 0 of 8 correct, 30 " in heaps.told
     zeros = SMOOTH.count(0)
     assert smooth.causes["unlucky"] == zeros and smooth.still.low < smooth.still.value < 0.6 * zeros
 

@@ -25,8 +25,8 @@ def test_a_cliff_may_be_looked_at_for_ever():
 
 
 def test_the_cliffs_to_come_are_foretold():
-    found, excess = simulations.foretold("hard", 40, 60)
-    assert found.held[1] >= 0.9 > found.held[0] and found.claimed[1] <= 0.1 and abs(excess) < 0.15
+    found, excess = simulations.foretold("uniform", 40, 60)
+    assert found.held[1] >= 0.9 > found.held[0] and found.claimed[1] <= 0.1 and abs(excess) < 0.2
 
 
 @pytest.mark.parametrize("seeds", [1, 3])

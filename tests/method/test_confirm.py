@@ -9,6 +9,7 @@ import pytest
 from hdpo.config import ScanConfig
 from hdpo.errors import BadInput, Stopped
 from hdpo.evidence.cliffs import BELOW
+from hdpo.grading.verify import Verdict
 from hdpo.method.confirm import AT_ONCE, BATCH, cliffs_of, confirm
 from hdpo.method.evaluate import disputed, problem_row
 from hdpo.record.folder import Run, RunWriter
@@ -61,7 +62,7 @@ def ask(run, policy, sampler, ids, limit=512, tell=lambda cliffs: None):
 def test_each_ends_with_its_decision_and_no_draw_comes_twice(run, policy) -> None:
     sampler = Heard(policy, lambda i, g: i == "p3" and g % 2 == 0)
     found = ask(run, policy, sampler, ["p2", "p3"])
-    assert found["p2"].words() == "cliff: pass rate below 0.01562" and found["p2"].n == 17 * BATCH
+    assert found["p2"].words() == "cliff: pass rate below 1/64" and found["p2"].n == 17 * BATCH
     assert found["p3"].words() == "not a cliff" and (found["p3"].n, found["p3"].correct) == (BATCH, BATCH // 2)
     assert len(set(sampler.draws)) == len(sampler.draws) == len(run.looks()) == 18
     assert {key.purpose for _, key, _ in sampler.draws} == {Purpose.CONFIRM}
@@ -74,6 +75,15 @@ def test_it_goes_on_where_it_was_and_keeps_to_the_limit(run, policy) -> None:
     assert [n for *_, n in first.draws + second.draws] == [16, 4, 16, 14]
     assert [key.step for _, key, _ in first.draws + second.draws] == [1, 2, 3, 4]
     assert ask(run, policy, Heard(policy), ["p2"], 50)["p2"].n == 50, "nothing is left to draw"
+
+
+def test_a_grader_error_is_no_sample(run, policy, monkeypatch) -> None:
+    collector = collector_of(policy, Heard(policy))
+    failed = Verdict(Outcome.GRADER_ERROR, "0")
+    monkeypatch.setattr(collector.verifier, "grade", lambda items, texts: [failed] * 6 + [Verdict(WRONG, "0")] * 10)
+    confirm(run, collector, ["p2"], 16, BELOW, lambda cliffs: None)
+    found = cliffs_of(run, ["p2"], BELOW)["p2"]
+    assert (found.drawn, found.n, found.words()) == (16, 10, "undecided after 10")
 
 
 def test_the_widest_posterior_is_drawn_from_first(run, policy) -> None:

@@ -30,8 +30,11 @@ def show(run: Run, config: ScanConfig, problem_id: str) -> None:
 
     def draw() -> None:
         cliff = triage(run.metrics("scan_group"), run.looks()).cliffs[problem_id]
-        st.markdown(f"**A cliff.** {explore.cliff_sentence(cliff.scanned)} {explore.posterior_sentence(cliff)}")
-        st.markdown(explore.confirm_sentence(cliff))
+        st.markdown(
+            f"**A cliff in this scan.** {explore.cliff_sentence(cliff.scanned)} {explore.posterior_sentence(cliff)}"
+        )
+        if cliff.drawn:
+            st.markdown(explore.confirm_sentence(cliff))
         for question in questions:
             if question.error:
                 st.error(escape(question.error))

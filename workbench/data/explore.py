@@ -79,28 +79,26 @@ def reasons(found: Triage) -> pd.DataFrame:
 
 
 def posterior_sentence(cliff: Cliff) -> str:
-    """
+    r"""
     >>> from hdpo.evidence.cliffs import Decision
     >>> posterior_sentence(Cliff(Cause.UNSOLVED, 8, 0, 0, 0, 0.0, 1.0, 0.9, 0.1, Decision.OPEN))
-    'Unsolved. By the scan as a whole its pass rate lies below 1/64 with a chance of 90 %.'
+    'Unsolved. By the scan as a whole its pass rate lies below 1/64 with a chance of 90\xa0%.'
     """
     words = f"{cliff.cause.value.capitalize()}."
     if cliff.below is None:
         return words
-    seen = " and its fresh rollouts" if cliff.n else ""
-    chance = "more than 99" if cliff.below > 0.99 else f"{100 * cliff.below:.0f}"
-    return f"{words} By the scan as a whole{seen} its pass rate lies below 1/64 with a chance of {chance} %."
+    seen = " and its fresh rollouts," if cliff.n else ""
+    extreme = "more than 99" if cliff.below > 0.99 else "less than 1" if cliff.below < 0.01 else ""
+    return f"{words} By the scan as a whole{seen} its pass rate lies below 1/64 with a chance of {extreme or round(100 * cliff.below)}\u00a0%."
 
 
 def confirm_sentence(cliff: Cliff) -> str:
-    """What fresh rollouts say; "" without any.
+    """What fresh rollouts say.
 
     >>> from hdpo.evidence.cliffs import Decision
     >>> confirm_sentence(Cliff(Cause.UNSOLVED, 8, 272, 272, 0, 0.0, 0.015, 0.9, 0.1, Decision.CLIFF))
-    'Fresh rollouts: 0 of 272 correct, pass rate 0 to 0.015 (95 %, however often one looks): **cliff: pass rate below 0.01562**.'
+    'Fresh rollouts: 0 of 272 correct, pass rate 0 to 0.015 (95 %, however often one looks): **cliff: pass rate below 1/64**.'
     """
-    if not cliff.drawn:
-        return ""
     held = f"pass rate {cliff.low:.2g} to {cliff.high:.2g} (95 %, however often one looks)"
     return f"Fresh rollouts: {cliff.correct} of {cliff.n} correct, {held}: **{cliff.words()}**."
 
