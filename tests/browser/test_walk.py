@@ -175,7 +175,7 @@ def test_scan_then_side_by_side_then_a_training_then_tradeoff(page: sync_api.Pag
 
 def test_a_press_asks_whether_it_is_a_cliff(page: sync_api.Page, server: str) -> None:
     visit(page, server, "cliffs?cliffs_scan=steep-scan&cliffs_prompt=steep-val-0002")
-    page.locator(".st-key-cliffs_confirm button").click()
+    page.get_by_role("button", name="Is it a cliff?").click()
     page.get_by_text("cliff: pass rate below 1/64").wait_for(timeout=PATIENCE)
     settled(page)
 
