@@ -69,7 +69,7 @@ def confirm_text(cliffs: Mapping[str, Any], below: float) -> str:
         (i, f"0 of {c.scanned}", f"{c.correct} of {c.n}", f"{c.low:.4f}", f"{c.high:.4f}", c.words(below))
         for i, c in cliffs.items()
     ]
-    what = "from, to: where the pass rate lies by the fresh rollouts, 95 %, at all looks at once."
+    what = "from, to: where the pass rate lies by the fresh rollouts, 95 % for each prompt, at all looks at once."
     return "\n".join([table(columns, rows), what, f"{len(rows)} prompts: {counted(cliffs.values())}."])
 
 

@@ -62,7 +62,7 @@ class Cliff:
 
     drawn, n, correct: rollouts since, those with a verdict, and the correct ones. low, high: the confidence sequence of
     its pass rate, by these alone. below: the chance that the rate lies below BELOW, by the scan and them, None where
-    the scan cannot tell; spread: the posterior's standard deviation of the rate."""
+    nothing was graded or the scan cannot tell; spread: the posterior's standard deviation of the rate."""
 
     cause: Cause
     scanned: int
@@ -208,7 +208,7 @@ def triage(
         seen = fresh[r["problem_id"]]
         n, c = seen["n"], seen["correct"]
         below_it, spread = _of_prompt(posterior, int(r["n"]) + n, c)
-        chance = below_it if still else None
+        chance = below_it if still and r["n"] + n else None
         if cause := cause_of(r, chance):
             low, high = interval(n, c)
             decision = Decision.CLIFF if high < below else Decision.NOT if low > below else Decision.OPEN
