@@ -105,9 +105,9 @@ class Posterior:
     weights: NDArray[np.float64]
     impossible: tuple[float, float]
 
-    def below(self, n: int, c: int, rate: float = BELOW) -> float:
-        """The chance that the pass rate of a prompt with c of n correct lies below `rate`."""
-        return float((self.weights * (1.0 - _possible(n, c) * (1.0 - betainc(_A + c, _B + n - c, rate)))).sum())
+    def below(self, n: int, c: int) -> float:
+        """The chance that the pass rate of a prompt with c of n correct lies below BELOW."""
+        return float((self.weights * (1.0 - _possible(n, c) * (1.0 - betainc(_A + c, _B + n - c, BELOW)))).sum())
 
     def spread(self, n: int, c: int) -> float:
         """The standard deviation of its pass rate."""
