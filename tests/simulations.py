@@ -1,6 +1,6 @@
 """What the intervals keep: how often they hold the truth, claim what is not there, and show what is.
 
-    python -m tests.simulations            # about four minutes on one core, the same numbers each time
+    python -m tests.simulations            # about five minutes on one core, the same numbers each time
 
 Every number is a share of simulated comparisons of invented problem sets, drawn rollout by rollout. "Before" are the
 intervals that the project used up to its first release: Student's t over prompts, Wilson's for rates, and

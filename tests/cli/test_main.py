@@ -96,7 +96,7 @@ def test_every_setting_is_a_flag_with_its_default_and_the_papers_value(kind, cap
     for k in knobs(KINDS[kind]()):
         if k.name in UNREAD[kind]:
             continue
-        assert f"{k.flag} " in text
+        assert f"{k.flag} " in text or f"{k.flag}, --no-" in text
         if k.paper:
             assert f"paper: {k.paper}" in text
     assert "default" in text
