@@ -18,6 +18,11 @@ def test_two_seeds_claim_nothing_that_is_not_there():
     assert found.claimed[1] <= 0.075 < found.claimed[0]
 
 
+def test_eight_arms_at_once_claim_no_more_than_one():
+    found = simulations.family("uniform", 8, seeds=6, noise=0.5, runs=150)
+    assert found.claimed[1] <= 0.08 < found.claimed[0]
+
+
 def test_a_cliff_may_be_looked_at_for_ever():
     found, until = simulations.looked(1 / 64, 10_000, 150)
     assert found.held[1] >= 0.93 > 0.75 > found.held[0] and found.claimed[1] <= 0.08 and math.isinf(until)
