@@ -12,11 +12,11 @@ from typing import Any
 import streamlit as st
 
 from hdpo.assets import ASSETS
-from hdpo.config import Information
+from hdpo.config import Information, TrainConfig
 from hdpo.records import Outcome
 from workbench.components import picker, request, rollouts, traces, written
 from workbench.components.side_setup import MAY_PASS, Setup
-from workbench.data import explore
+from workbench.data import explore, microscope
 from workbench.figures import sides as says
 from workbench.state import escape, link_box
 
@@ -25,6 +25,12 @@ TITLES = {
     "privileged": "With it (privileged)",
     "wrong": "Control: a wrong one",
 }
+MICROSCOPE = (
+    "The factor before a token's log-prob in what is maximised, in thousandths, this group alone. GRPO divides by each rollout's own "
+    "length, so short right answers and long wrong ones are favoured; DAPO and the leave-one-out form here by all tokens of the "
+    "group; Dr. GRPO by the longest completion, without the standard deviation. λ·L_JSD (λ = {lam}) has a denominator of its own: "
+    "the accepted tokens; how hard each token is pulled there is in the lens below."
+)
 RECORDED = ASSETS / "side_by_side.json"  # the question of a first visit, and what the model wrote
 
 
@@ -145,6 +151,22 @@ def show_reading(asked: request.Request) -> None:
     both = (outcomes(asked, "student"), outcomes(asked, "privileged"))
     if all(both):
         st.caption(f"{escape(name)}. {explore.sample_sentence(*both)}")
+        with st.expander("What each objective gives these tokens", key="side-microscope", on_change="rerun") as box:
+            if box.open:
+                microscope_of(asked)
+
+
+def microscope_of(asked: request.Request) -> None:
+    """What each objective would give every token of this group."""
+    assert asked.result is not None
+    limit, lam = int(asked.payload["sampling"]["max_new_tokens"]), TrainConfig().objective.lambda_
+    found = {side: [int(r["tokens"]) for r in asked.result[side]["rollouts"]] for side in ("student", "privileged")}
+    student = microscope.weights(outcomes(asked, "student"), found["student"], limit)
+    peeks = microscope.distilled(outcomes(asked, "privileged"), found["privileged"], lam)
+    st.markdown(f"**{escape(microscope.sentence(student, peeks))}**")
+    st.dataframe(student, hide_index=True, alt="Weight of a token by objective", key="side-weights")
+    st.dataframe(peeks, hide_index=True, alt="Weight of a privileged token", key="side-weights-peek")
+    st.caption(MICROSCOPE.format(lam=f"{lam:g}"))
 
 
 def forget() -> None:
