@@ -43,6 +43,9 @@ st.markdown(
 for title, name, key in (
     ("The bundled model and its runs", "MODEL_CARD.md", "glossary_card"),
     ("The notebook, with what failed", "NOTEBOOK.md", "glossary_notebook"),
+    ("For the lecturer: a room, 45 minutes, 90 minutes", "guides/lecturer.md", "glossary_lecturer"),
+    ("For the student", "guides/student.md", "glossary_student"),
+    ("For the researcher", "guides/researcher.md", "glossary_researcher"),
 ):
     if (text := ASSETS / name).is_file():
         with st.expander(title, key=key, on_change="rerun", bind="query-params"):
