@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import shutil
 import signal
 import time
@@ -270,3 +271,21 @@ def test_an_evaluation_that_the_grader_fails_on_is_left_out_and_said(tmp_path, m
     told = [(r["step"], r["problems"], r["grader_errors"]) for r in run.metrics("not_evaluated")]
     assert told == [(0, 10, 40), (4, 10, 40)] and run.metrics("eval") == [] and len(run.metrics("step")) == 4
     assert any("step 4 is left out: the grader failed on 40 answers" in line for line in sentences(run))
+
+
+def test_a_collapse_stops_a_run_that_asked_for_it_and_names_the_best_checkpoint(tmp_path, monkeypatch) -> None:
+    """pass@1 as if it had been .9 at step 2, and then what this small model really has."""
+    told = loop.collapsed
+
+    def inflated(evals):
+        high = {"value": 0.95, "low": 0.93, "high": 0.97}
+        return told([{**r, "pass_at": {"1": high}} if r["step"] == 2 else r for r in evals])
+
+    monkeypatch.setattr(loop, "collapsed", inflated)
+    endings = {}
+    for asked in (True, False):
+        writer = RunWriter.create("train", config_of(eval_every=2, stop_on_collapse=asked), tmp_path)
+        endings[asked] = execute(writer.path, resume=False)
+    assert endings[False].state is State.DONE
+    assert endings[True].state is State.STOPPED
+    assert re.search(r"It collapsed: pass@1 fell from .* at step 2 to .*@best", endings[True].message)

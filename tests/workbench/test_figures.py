@@ -45,6 +45,8 @@ def steps(run: str | None = None, rows: int = 3) -> pd.DataFrame:
             "length",
             "entropy",
             "step_gap",
+            "off_policy",
+            "lambda",
         )
     ):
         frame[name] = 0.1 * i + 0.01 * s
@@ -170,6 +172,8 @@ DRAWN = {
     "reward": (live.reward, steps()),
     "losses": (live.loss_terms, steps()),
     "gradients": (live.grad_norms, steps()),
+    "interference": (live.interference, steps()),
+    "off-policy": (live.off_policy, steps()),
     "length": (live.length_entropy, steps()),
     "probe": (live.probe_gap, probe()),
     "pass": (live.pass_at, evals()),
