@@ -25,7 +25,7 @@ from hdpo.cli.main import resumed
 from hdpo.cli.results import result_text
 from hdpo.cli.runs import paired
 from hdpo.cli.terminal import run_here
-from hdpo.config import KINDS, knobs, model_of
+from hdpo.config import CENSUS, KINDS, knobs, model_of
 from hdpo.errors import BadInput, Busy, HdpoError, Stopped
 from hdpo.given import Grader, Problems, grader_spec, problems_source
 from hdpo.model.adapter import adapter_folder
@@ -78,9 +78,9 @@ class LoadedRun:
         return _frame(found)
 
     def problems(self, step: int | None = None) -> DataFrame:
-        """A row a problem. Of a scan: its regime (`group`), n graded rollouts, how many were correct, and the text. Of an
+        """A row a problem. Of a scan or an import: its regime (`group`), n graded rollouts, how many were correct, and the text. Of an
         evaluation, the last or that of a training's `step`: n and correct of each problem."""
-        if self.run.kind == "scan":
+        if self.run.kind in CENSUS:
             texts = {p["id"]: {"problem": p["text"], "gold": p["answer"]} for p in self.run.table("problems", 0)}
             return _frame([{**texts.get(r["problem_id"], {}), **r} for r in self._rows("scan_group")])
         last = max(self.run.tables("eval"), default=0)

@@ -355,6 +355,14 @@ class ScanConfig:
 
 
 @section
+class ImportConfig:
+    """Browse others' rollouts by their labels, our verdicts beside them; no model."""
+
+    model: ModelConfig = ModelConfig("elsewhere")
+    data: ProblemConfig = ProblemConfig()
+
+
+@section
 class EvaluateConfig:
     """pass@k, greedy accuracy and cliff fraction of one model or adapter."""
 
@@ -403,10 +411,17 @@ class SweepConfig:
         return [seed[i : i + at_once] for seed in seeds for i in range(0, arms, at_once)]
 
 
-def model_of(config: TrainConfig | ScanConfig | EvaluateConfig | SweepConfig) -> ModelConfig:
+def model_of(config: TrainConfig | ScanConfig | ImportConfig | EvaluateConfig | SweepConfig) -> ModelConfig:
     """The model of a config of any kind."""
     return config.train.model if isinstance(config, SweepConfig) else config.model
 
 
-KINDS: dict[str, type] = {"scan": ScanConfig, "train": TrainConfig, "sweep": SweepConfig, "evaluate": EvaluateConfig}
+KINDS: dict[str, type] = {
+    "scan": ScanConfig,
+    "import": ImportConfig,
+    "train": TrainConfig,
+    "sweep": SweepConfig,
+    "evaluate": EvaluateConfig,
+}
 """Of heavy jobs, each a command whose help is its config's docstring. A pair is a sweep over (0, λ)."""
+CENSUS = ("scan", "import")  # kinds that end in a row a prompt

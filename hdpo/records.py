@@ -4,8 +4,10 @@ Axes, here and everywhere: `P` prompts, `G` rollouts per prompt, `B` = P·G sequ
 `V` vocabulary, `K` top-k. Nothing here imports torch.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 
 class Outcome(str, Enum):
@@ -140,3 +142,27 @@ class Group:
         if not all(o.is_graded for o in outcomes):
             return Doubt.GRADER
         return Doubt.TRUNCATION if Outcome.TRUNCATED in outcomes else Doubt.NONE
+
+
+def failures(outcomes: Sequence[Outcome]) -> dict[str, int]:
+    """What became of those that are neither correct nor wrong."""
+    kinds = {"truncated": Outcome.TRUNCATED, "no_answer": Outcome.NO_ANSWER, "grader_errors": Outcome.GRADER_ERROR}
+    return {name: outcomes.count(kind) for name, kind in kinds.items()}
+
+
+def problem_row(group: Group, greedy: Group | None = None) -> dict[str, Any]:
+    """What one group says of its problem; a grader error is no sample (n counts the graded)."""
+    p, outcomes = group.problem, [r.outcome for r in group.rollouts]
+    lengths = [len(r.token_ids) for r in group.rollouts]
+    return {
+        "problem_id": p.id,
+        "level": p.level,
+        "source": p.source,
+        "kind": group.kind.value,
+        "doubt": group.doubt.value,
+        "n": sum(o.is_graded for o in outcomes),
+        "correct": outcomes.count(Outcome.CORRECT),
+        **failures(outcomes),
+        "greedy": None if greedy is None or not greedy.rollouts else int(greedy.rollouts[0].outcome.is_correct),
+        "length": sum(lengths) / len(lengths) if lengths else None,
+    }

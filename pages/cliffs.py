@@ -3,7 +3,7 @@
 import streamlit as st
 
 from hdpo.errors import BadInput
-from workbench.components import cliff_map, group, scans
+from workbench.components import cliff_map, group, imports, scans
 from workbench.data import explore
 from workbench.data.glossary import meaning
 from workbench.state import link_box, next_step, sentences
@@ -15,6 +15,7 @@ with which:
 if run is None:
     st.info("No scan yet. Start one below: the bundled model takes well under a minute for 240 prompts.")
     scans.new_scan(expanded=True)
+    imports.offer()
     st.stop()
 with what:
     arms = cliff_map.choice()
@@ -25,8 +26,9 @@ above, below = st.container(), st.container()
 opened, listed, found = None, table, None
 with below:
     scans.new_scan(expanded=False)
+    imports.offer()
     if len(table):
-        st.caption(explore.counts_sentence(table))
+        st.caption(f"{explore.counts_sentence(table)} {explore.pass_sentence(table)}")
         listed = scans.prompt_filters(table)
         opened = scans.prompt_list(listed) if len(listed) else None
         if listed.empty:
@@ -60,6 +62,8 @@ st.caption(
 if arms:
     there = {"side_problem": opened} if opened else {}
     next_step("watch the model peek at it", "side_by_side", **cliff_map.side_params(arms[-1]), **there)
+elif run.kind == "import":
+    next_step("hold the verifier to these labels", "verifier", verifier_run=run.id)
 else:
     words = "watch the model peek at this prompt" if opened else "watch the model peek at a cliff"
     next_step(words, "side_by_side", **group.side_params(run.load_config(), opened))

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from hdpo.config import ModelConfig
+from hdpo.config import CENSUS, ModelConfig
 from workbench import home, state
 from workbench.components import gradient
 from workbench.data import catalog, exports
@@ -43,7 +43,8 @@ st.subheader("Recent runs")
 recent = exports.in_families(catalog.runs_frame()).head(5)
 if recent.empty:
     st.caption("No run yet. What you start in the λ lab, or from a terminal with `python -m hdpo train`, appears here.")
-PLACES = {"train": ("lambda_lab", "lab_run"), "sweep": ("lambda_lab", "lab_run"), "scan": ("cliffs", "cliffs_scan")}
+PLACES = dict.fromkeys(("train", "sweep"), ("lambda_lab", "lab_run"))
+PLACES |= dict.fromkeys(CENSUS, ("cliffs", "cliffs_scan"))
 for row in recent.to_dict("records"):
     with st.container(horizontal=True, vertical_alignment="center"):
         page, key = PLACES.get(row["kind"], ("runs", "runs_run"))

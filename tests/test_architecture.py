@@ -45,7 +45,7 @@ LIGHT = [
     "hdpo.data.problems",
     "hdpo.data.prompts",
 ]
-LIGHT += ["hdpo.api", "hdpo.evidence.stats", "hdpo.model.find", "hdpo.cli.main"]
+LIGHT += ["hdpo.api", "hdpo.evidence.stats", "hdpo.model.find", "hdpo.cli.main", "hdpo.work.imports"]
 
 
 def files(*folders: str) -> list[Path]:

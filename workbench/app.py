@@ -18,7 +18,7 @@ from workbench.components import session, stage  # noqa: E402
 PAGES = {
     "See": (("overview", "Overview"), ("cliffs", "Cliffs"), ("side_by_side", "Side by side")),
     "Run": (("problems", "Problems"), ("lambda_lab", "λ lab"), ("runs", "Runs")),
-    "Judge": (("gap", "Gap"), ("tradeoff", "Tradeoff"), ("verdict", "Verdict")),
+    "Judge": (("gap", "Gap"), ("tradeoff", "Tradeoff"), ("verdict", "Verdict"), ("verifier", "Verifier")),
     "Learn": (("glossary", "Glossary"),),
 }
 PREFIXES = {"side_by_side": "side", "lambda_lab": "lab"}  # of a page's parameters; the others have the page's own name

@@ -61,7 +61,7 @@ def command_of(config: Any) -> str:
     defaults = {k.path: k.default for k in knobs(KINDS[kind]())}
     model = getattr(config, "train", config).model
     follows = {*brought(model.model), *(("rank", "alpha", "targets") if model.adapter else ())}
-    words = ["python", "-m", "hdpo", kind]
+    words = ["python", "-m", "hdpo", kind, *([quote(config.data.problems)] if kind == "import" else [])]
     for k in knobs(config):
         # What another model or an adapter brings along on the command line unless it is given, is given.
         if k.name not in UNREAD[kind] and (k.name in follows or k.default != defaults[k.path]):

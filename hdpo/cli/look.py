@@ -1,15 +1,15 @@
-"""`python -m hdpo rollouts` and `gap`: single problems, in this process, as the app's Side by side shows them; `bench`:
-what a session would take here."""
+"""`python -m hdpo rollouts` and `gap`: single problems, in this process, as the app's Side by side shows them; `verify`: one
+verdict laid open; `bench`: what a session would take here."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict
 from typing import Any
 
-from hdpo.cli.args import add_knobs, add_preset, command, config_from, some
+from hdpo.cli.args import add_knobs, add_preset, command, config_from, help_text, some
 from hdpo.cli.results import table
 from hdpo.cli.terminal import say, tell
-from hdpo.config import ScanConfig, TrainConfig, to_json
+from hdpo.config import ProblemConfig, ScanConfig, TrainConfig, knobs, to_json
 from hdpo.errors import BadInput
 from hdpo.records import Outcome, Problem
 from hdpo.work import jobs, prepare_libraries
@@ -47,11 +47,25 @@ def add_commands(commands: Any, asked: str | None) -> None:
             p.add_argument("--trace", choices=("privileged", "student"), default="privileged", help=whose)
         if asked in (None, name):
             add_knobs(p, ScanConfig(), UNREAD[name])
+    p = command(commands, "verify", "one verdict: both parses, the rule that decided", show_verdict, ("gold", "answer"))
+    p.description = f"{p.description} ANSWER: a whole completion, or what would stand in its box."
+    grader = next(k for k in knobs(ProblemConfig()) if k.name == "grader")
+    p.add_argument("--grader", metavar="TEXT", type=some, default=grader.default, help=help_text(grader))
     words = "what this machine does with a session: seconds by phase, how long, how much memory"
     p = command(commands, "bench", words, show_bench)
     add_preset(p)
     if asked in (None, "bench"):
         add_knobs(p, TrainConfig(), UNREAD["bench"])
+
+
+def show_verdict(args: Any) -> int:
+    from hdpo.grading.explain import explain
+    from hdpo.grading.verify import VerifierPool
+
+    with VerifierPool(grader=args.grader) as pool:
+        found = explain(pool, args.gold, args.answer)
+    names = {"gold_read": "gold", "answer_read": "answer", "rule": "rule", "verdict": "verdict"}
+    return tell(args, found, "\n".join(f"{words:8} {found[name]}" for name, words in names.items()))
 
 
 def show_bench(args: Any) -> int:

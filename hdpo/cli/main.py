@@ -78,8 +78,13 @@ def make_parser(asked: str | None = None) -> argparse.ArgumentParser:
         p.add_argument("--resume", metavar="RUN", type=some, help=which)
         take_over = "with --resume: also where it runs on another machine that is not heard of any more"
         p.add_argument("--take-over", action="store_true", help=take_over)
-        add_preset(p)
-        p.add_argument("--dry-run", action="store_true", help="print plan, memory and commands, and start nothing")
+        if kind == "import":
+            what = "a file or a folder of parts: TRL's completion log, RLLoggingBoard's, or rows with their responses"
+            p.add_argument("problems", nargs="?", metavar="FILE", type=some, default=argparse.SUPPRESS, help=what)
+            p.set_defaults(dry_run=False)
+        else:
+            add_preset(p)
+            p.add_argument("--dry-run", action="store_true", help="print plan, memory and commands, and start nothing")
         if asked in (None, kind):
             add_knobs(p, config(), UNREAD[kind])
     p = command(

@@ -6,12 +6,13 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
-from hdpo.config import ScanConfig, TrainConfig
-from hdpo.errors import BadInput
+from hdpo.config import CENSUS, ScanConfig, TrainConfig
+from hdpo.errors import BadInput, brief
 from hdpo.record.export import members
 from hdpo.record.folder import Run, State, Status
 
 DOUBTS = 3  # told one by one
+DISAGREEMENTS = 10  # that are listed
 CUT_OFF = 0.2  # share of the rollouts above which the length limit is the story
 OUTCOMES = {"correct": "correct", "wrong": "wrong", "no_answer": "without an answer", "truncated": "cut off"}
 WHY = {  # no step of a training had a signal
@@ -21,7 +22,7 @@ WHY = {  # no step of a training had a signal
 CLIFFS = ("cliff_recovered", "cliff_lost", "cliff_skipped", "cliff_too_long", "doubtful_grader")
 GROUPS = (*CLIFFS, "mixed", "solved", "no_signal", "too_long", "ungradable")
 MEANS = {"loss_grpo": "L_GRPO {:.4f}", "loss_jsd": "L_JSD {:.4f}", "grad_norm": "|∇| {:.3g}", "length": "length {:.0f}"}
-ROWS_OF = {"scan": "scan_group", "train": "step", "sweep": "eval", "evaluate": "eval"}
+ROWS_OF = {**dict.fromkeys(CENSUS, "scan_group"), "train": "step", "sweep": "eval", "evaluate": "eval"}
 
 
 def result_of(run: Run) -> dict[str, Any]:
@@ -36,8 +37,8 @@ def numbers(run: Run) -> dict[str, Any]:
     """By kind: evaluations first, best and last, groups and outcomes of a scan, members of a sweep."""
     if run.kind == "sweep":
         return {"members": [{**facts, **result_of(m)} for facts, m in members(run) if is_run(m)]}
-    if run.kind == "scan":
-        return scanned(run)
+    if run.kind in CENSUS:
+        return scanned(run) | (verifier_of(run) if run.kind == "import" else {})
     evals, steps = run.metrics("eval"), run.metrics("step")
     found = {"last_step": steps[-1]} if steps else {}
     if not evals:
@@ -60,6 +61,37 @@ def scanned(run: Run) -> dict[str, Any]:
     }
     told |= {"told": found.told, "cliffs": {i: asdict(c) for i, c in found.cliffs.items()}}
     return {"problems": len(rows), "groups": groups, "doubtful": doubtful, "rollouts": outcomes(rows), "triage": told}
+
+
+def verifier_of(run: Run) -> dict[str, Any]:
+    """Of an import: pass@k as far as it is known, and our verdicts held to its labels."""
+    from hdpo.evidence.stats import pass_curve
+    from hdpo.work.imports import compared, disagreements, errors, unjudged
+
+    counts, verdicts = [(r["n"], r["correct"]) for r in run.metrics("scan_group") if r["n"]], compared(run)
+    found = {"pass_at": {k: vars(e) for k, e in pass_curve(counts).items()} if counts else {}}
+    facts = {"verifier": errors(verdicts), "unjudged": unjudged(verdicts)}
+    return found | facts | {"disagreements": disagreements(run, verdicts)}
+
+
+def verifier_words(found: Mapping[str, Any]) -> list[str]:
+    """The same, with the first disagreements."""
+    known = ", ".join(f"pass@{k} {interval(e)}" for k, e in found["pass_at"].items())
+    lines = [f"{known}; beyond that unknown: no more rollouts of every prompt"] if known else []
+    for e in found["verifier"]:
+        if e["rollouts"]:
+            share = interval({"value": e["share"], "low": e["low"], "high": e["high"]})
+            of = f"{e['found']} of {e['rollouts']} rollouts, prompt by prompt {share} of {e['prompts']}"
+            lines.append(f"{e['error']} of our verifier: {of}")
+    if mute := found["unjudged"]:
+        lines.append(
+            f"no verdict of our verifier on {mute} labelled rollouts: their golds cannot be read, or it failed on them"
+        )
+    for d in found["disagreements"][:DISAGREEMENTS]:
+        lines.append(
+            f"labelled {d['label']}, ours says {d['verdict']}: {brief(d['answer'])!r} for {brief(d['gold'])!r} ({d['rule']})"
+        )
+    return lines
 
 
 def is_run(run: Run) -> bool:
@@ -89,7 +121,7 @@ def result_text(run: Run) -> str:
         for m in found["members"]:
             arm = f"{m['arm']}, " if "arm" in m else ""
             lines.append(f"{arm}λ = {m['lambda']:g}, seed {m['seed']}: {evaluation_words(m['result'])}")
-    elif run.kind == "scan":
+    elif run.kind in CENSUS:
         groups = ", ".join(f"{n} {name} ({n / found['problems']:.0%})" for name, n in found["groups"].items())
         lines.append(f"{found['problems']} problems: {groups or 'none yet'}; {found['doubtful']} doubtful")
         if rollouts := found["rollouts"]:
@@ -97,6 +129,7 @@ def result_text(run: Run) -> str:
             lines.append(f"{rollouts['n']} graded rollouts: {', '.join(shares)}")
         if causes := [f"{n} {cause}" for cause, n in found["triage"]["causes"].items() if n]:
             lines += [f"without a correct rollout: {', '.join(causes)}", found["triage"]["told"]]
+        lines += verifier_words(found) if run.kind == "import" else []
     else:
         lines.append(evaluation_words(found))
     lines += sentences(run)
@@ -173,6 +206,7 @@ def sentences(run: Run) -> list[str]:
         return [str(e)]
     data = run.metrics("data", "gold")
     found = [f"Problems: {told(r)}." for r in data if "read" in r]
+    found += [words for r in run.metrics("import")[-1:] for words in r["told"]]
     if bad := sum(r.get("ungradable", 0) for r in [*data, *run.metrics("eval")[:1]]):
         found.append(f"{bad} problems are left out: their gold answer cannot be parsed.")
     for r in run.metrics("not_evaluated"):

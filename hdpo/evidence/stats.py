@@ -93,6 +93,16 @@ def mean_pass_at_k(counts: Counts, k: int) -> Estimate:
     return Estimate(mean, *_exact(mean * effective, effective), prompts)
 
 
+def pass_curve(counts: Counts) -> dict[int, Estimate]:
+    """pass@k for k = 1, 2, 4 … and for the fewest rollouts of a prompt; beyond those it is unknown.
+
+    >>> {k: e.value for k, e in pass_curve([(3, 0), (4, 4)]).items()}
+    {1: 0.5, 2: 0.5, 3: 0.5}
+    """
+    least = min(n for n, _ in _checked(counts))
+    return {k: mean_pass_at_k(counts, k) for k in sorted({2**i for i in range(least.bit_length())} | {least})}
+
+
 def rate_interval(c: int, n: int) -> tuple[float, float]:
     """Interval for a plain rate of c in n: one prompt's pass rate, or a share of prompts.
 

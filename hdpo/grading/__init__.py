@@ -10,4 +10,5 @@ then not compared."""
 
 Request = dict[str, str]  # to such a process, a line of JSON each, and what it replies
 Reply = dict[str, Any]
+AS_TEXT, NOWHERE = "character by character", "no answer stands where this grader looks"  # rules
 NO_VERDICT: Reply = {"ok": False, "outcome": Outcome.GRADER_ERROR.value}

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from hdpo.errors import BadInput, first_line
-from hdpo.grading import NO_VERDICT, Reply
+from hdpo.grading import AS_TEXT, NO_VERDICT, NOWHERE, Reply
 from hdpo.grading.boxes import answer_in
 from hdpo.gym import PREFIX as GYM
 from hdpo.gym import scorer
@@ -122,7 +122,7 @@ def choice_in(text: str | None) -> str | None:
 
 
 def judge(grader: Grader, request: dict[str, str], own: Callable[..., Any] | None = None) -> Reply:
-    """{"ok"} for a gold alone; {"outcome", "answer"} for a completion; {"error"} where a person's own function fails."""
+    """{"ok"} for a gold alone; {"outcome", "answer", "rule"} for a completion; {"error"} where a person's own function fails."""
     gold, completion = request["gold"].strip(), request.get("completion")
     if completion is None:
         return {"ok": bool(gold) and _gold_ok(grader, gold)}
@@ -130,12 +130,13 @@ def judge(grader: Grader, request: dict[str, str], own: Callable[..., Any] | Non
         return _by_own(own, grader, request)
     answer = _answer(grader, completion.rpartition("</think>")[2])
     if answer is None or answer == "":
-        return {"outcome": Outcome.NO_ANSWER.value, "answer": ""}
+        return {"outcome": Outcome.NO_ANSWER.value, "answer": "", "rule": NOWHERE}
     try:
-        right = own(answer, request["problem"]) >= grader.value if own else _same(grader, gold, answer)
+        by_task = own and (own(answer, request["problem"]) >= grader.value, "the task's own scorer")
+        right, rule = by_task or _same(grader, gold, answer)
     except Exception:  # a task's scorer on hostile text: no verdict, and no reward
         return {**NO_VERDICT, "answer": answer}
-    return {"outcome": (Outcome.CORRECT if right else Outcome.WRONG).value, "answer": answer}
+    return {"outcome": (Outcome.CORRECT if right else Outcome.WRONG).value, "answer": answer, "rule": rule}
 
 
 def _gold_ok(grader: Grader, gold: str) -> bool:
@@ -167,17 +168,19 @@ def _answer(grader: Grader, text: str) -> str | None:
     return None if value is None else f"{value:.15g}"
 
 
-def _same(grader: Grader, gold: str, answer: str) -> bool:
+def _same(grader: Grader, gold: str, answer: str) -> tuple[bool, str]:
     if grader.kind == "number":
         g, a = number_in(gold), number_in(answer)
-        return g is not None and a is not None and abs(g - a) <= grader.value * max(abs(g), 1e-12)
+        near = g is not None and a is not None and abs(g - a) <= grader.value * max(abs(g), 1e-12)
+        return near, f"within {grader.value:g} of the gold, relatively"
     if grader.kind == "choice":
-        return choice_in(gold) == answer
+        return choice_in(gold) == answer, "the letters"
     if grader.kind == "pattern" and gold != answer:
         from hdpo.grading.judge import judge as by_math
 
-        return bool(by_math({"gold": gold, "answer": answer}).get("outcome") == Outcome.CORRECT.value)
-    return gold == answer
+        reply = by_math({"gold": gold, "answer": answer})
+        return reply["outcome"] == Outcome.CORRECT.value, reply.get("rule", "no verdict was found")
+    return gold == answer, AS_TEXT
 
 
 def _by_own(own: Callable[..., Any], grader: Grader, request: dict[str, str]) -> Reply:
@@ -189,7 +192,8 @@ def _by_own(own: Callable[..., Any], grader: Grader, request: dict[str, str]) ->
         found = f"expected 0, 1 or a score, found {score!r}"[:200]
         return {"error": f"grader: {grader.text} in {Path(grader.file).name}: {found}. Return a number."}
     right = float(score) >= grader.value
-    return {"outcome": (Outcome.CORRECT if right else Outcome.WRONG).value, "answer": f"score {float(score):g}"}
+    facts = {"answer": f"score {float(score):g}", "rule": f"right from {grader.value:g} on"}
+    return {"outcome": (Outcome.CORRECT if right else Outcome.WRONG).value, **facts}
 
 
 def failed(grader: Grader, e: Exception) -> Reply:

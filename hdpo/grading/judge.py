@@ -77,16 +77,16 @@ def within(cpu_s: float, request: Request, answer: Answer) -> Reply:
 
 
 def judge(request: Request) -> Reply:
-    """The reply to one request: {"ok"} for a gold alone, {"outcome"} for an answer beside a gold that is ok, {"parsed"}
-    for a text to be parsed."""
+    """The reply to one request: {"ok"} for a gold alone; {"outcome", "rule"} for an answer beside a gold that is ok;
+    {"parsed"} for a text to be parsed."""
     try:
         if "parse" in request:
             return {"parsed": parse_words(read(request["parse"]))}
         gold = read(request["gold"])
         if "answer" not in request:
             return {"ok": gradable(gold)}
-        right = same(gold, read(request["answer"]))
-        return {"outcome": (Outcome.CORRECT if right else Outcome.WRONG).value}
+        right, rule = same(gold, read(request["answer"]))
+        return {"outcome": (Outcome.CORRECT if right else Outcome.WRONG).value, "rule": rule}
     except Exception:  # sympy raises anything: whatever it is, there is no verdict
         return NO_VERDICT
 
@@ -105,16 +105,20 @@ def parse_words(side: Reading) -> str:
     return f"{_parsed(side.text) if side.kind is Kind.MATH else side.text} ({side.kind.value})"
 
 
-def same(gold: Reading, answer: Reading) -> bool:
-    """Whether the answer is right."""
+def same(gold: Reading, answer: Reading) -> tuple[bool, str]:
+    """Whether the answer is right, and the rule that said so."""
     if gold.unit and answer.unit and gold.unit != answer.unit:
-        return False
+        return False, "units are not converted"
     if gold.kind is Kind.TEXT or Kind.OPAQUE in (gold.kind, answer.kind):
-        return gold.text == answer.text
+        return gold.text == answer.text, "compared as written"
     pairs = [(_bare(gold, answer), _bare(answer, gold))]
     if gold.percent != answer.percent:  # 28 % is 0.28, and is called 28
         pairs += [(f"{g}\\%", a) if gold.percent else (g, f"{a}\\%") for g, a in pairs]
-    return any(g == a or _equal(g, a) for g, a in pairs)
+    for g, a in pairs:
+        right, rule = (True, "read alike") if g == a else _equal(g, a)
+        if right:
+            break
+    return right, rule
 
 
 def _bare(side: Reading, other: Reading) -> str:
@@ -123,14 +127,17 @@ def _bare(side: Reading, other: Reading) -> str:
     return f"{side.name}={side.text}" if side.name and another else side.text
 
 
-def _equal(gold: str, answer: str) -> bool:
+def _equal(gold: str, answer: str) -> tuple[bool, str]:
     first, second = _parsed(gold), _parsed(answer)
-    if first is None or second is None or max(_bits(first), _bits(second)) > MOST_BITS:
-        return False
+    if first is None or second is None:
+        return False, "one of them is no formula"
+    if max(_bits(first), _bits(second)) > MOST_BITS:
+        return False, "a number too large to be computed equals its own text alone"
     if any(_same_numbers(e.lhs, e.rhs) is False for e in second.atoms(Eq)):
-        return False  # 2+2=7 is no way to say 7
-    decided = _same_numbers(first, second)
-    return verify([first], [second], timeout_seconds=None, raise_on_error=True) if decided is None else decided
+        return False, "the answer's equation is false"  # 2+2=7 is no way to say 7
+    if (decided := _same_numbers(first, second)) is not None:
+        return decided, "compared as numbers"
+    return verify([first], [second], timeout_seconds=None, raise_on_error=True), "compared by math-verify"
 
 
 @functools.lru_cache(maxsize=1024)

@@ -17,12 +17,12 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Self
 
 from hdpo.assets import HOME
 from hdpo.errors import BadInput, HdpoError
-from hdpo.grading import NO_VERDICT, Reply, Request
+from hdpo.grading import AS_TEXT, NO_VERDICT, NOWHERE, Reply, Request
 from hdpo.grading.boxes import answer_in
 from hdpo.grading.graders import MATH, grader_of
 from hdpo.processes import end_group
@@ -37,10 +37,11 @@ _NUMBER_GOLD = re.compile(_PLAIN_INTEGER + r"(?:\.[0-9]{1,15})?")
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the verifier found. answer: as it was written, "" where there was none."""
+    """What the verifier found. answer: as it was written, "" where there was none. rule: which decided, in words."""
 
     outcome: Outcome
     answer: str
+    rule: str = field(default="", compare=False)
 
 
 def outcome_of(verdict: Verdict, truncated: bool) -> Outcome:
@@ -55,11 +56,11 @@ def fast_verdict(answer: str | None, gold: str) -> Verdict | None:
     ('correct', 'no answer found', None)
     """
     if answer is None:
-        return Verdict(Outcome.NO_ANSWER, "")
+        return Verdict(Outcome.NO_ANSWER, "", NOWHERE)
     if answer == gold.strip():
-        return Verdict(Outcome.CORRECT, answer)
+        return Verdict(Outcome.CORRECT, answer, AS_TEXT)
     if _INTEGER.fullmatch(gold) and _INTEGER.fullmatch(answer):
-        return Verdict(Outcome.WRONG, answer)
+        return Verdict(Outcome.WRONG, answer, "two whole numbers")
     return None
 
 
@@ -119,7 +120,8 @@ class VerifierPool:
         unknown = [(answer or "", gold) for answer, gold in dict.fromkeys(pairs) if (answer, gold) not in known]
         replies = self._ask([{"answer": answer, "gold": gold} for answer, gold in unknown])
         for (answer, gold), reply in zip(unknown, replies, strict=True):
-            known[answer, gold] = Verdict(Outcome(reply["outcome"] if reply else Outcome.GRADER_ERROR), answer)
+            given = reply or NO_VERDICT
+            known[answer, gold] = Verdict(Outcome(given["outcome"]), answer, given.get("rule", ""))
             if reply:
                 self._verdicts[answer, gold] = known[answer, gold]
         while len(self._verdicts) > CACHED_VERDICTS:
@@ -136,7 +138,7 @@ class VerifierPool:
             if reply and "error" in reply:
                 raise BadInput(reply["error"])
             given = reply or NO_VERDICT
-            known[item] = Verdict(Outcome(given["outcome"]), given.get("answer", ""))
+            known[item] = Verdict(Outcome(given["outcome"]), given.get("answer", ""), given.get("rule", ""))
         return [known[item] for item in asked]
 
     def gold_ok(self, golds: Sequence[str]) -> list[bool]:

@@ -19,14 +19,14 @@ from hdpo.evidence import stats
 from hdpo.evidence.measured import chosen_half
 from hdpo.grading.graders import MATH
 from hdpo.grading.verify import VerifierPool, says
-from hdpo.method.groups import Collector, failures
+from hdpo.method.groups import Collector
 from hdpo.method.identity import Problems, pin_fingerprint
 from hdpo.model.fit import PROBLEMS_AT_ONCE, SLOW_PROBLEMS_AT_ONCE, check_fits
 from hdpo.model.policy import load_policy
 from hdpo.record.folder import CHUNK_TABLE, Run, RunWriter
 from hdpo.record.progress import Report
 from hdpo.record.ranks import ALONE
-from hdpo.records import Group, GroupKind, Outcome
+from hdpo.records import Group, GroupKind, Outcome, problem_row
 from hdpo.sampling.draws import DrawKey, Purpose
 from hdpo.sampling.protocol import Draw, Sampler
 from hdpo.sampling.transformers import TransformersSampler
@@ -67,24 +67,6 @@ def chunks_left(
     size = SLOW_PROBLEMS_AT_ONCE if not policy.small and policy.device.type == "cpu" else PROBLEMS_AT_ONCE
     left = [problems[i : i + size] for i in range(len(rows), len(problems), size)]
     return rows, list(enumerate(left, len(before)))
-
-
-def problem_row(group: Group, greedy: Group | None = None) -> dict[str, Any]:
-    """What one group says of its problem; a grader error is no sample (n counts the graded)."""
-    p, outcomes = group.problem, [r.outcome for r in group.rollouts]
-    lengths = [len(r.token_ids) for r in group.rollouts]
-    return {
-        "problem_id": p.id,
-        "level": p.level,
-        "source": p.source,
-        "kind": group.kind.value,
-        "doubt": group.doubt.value,
-        "n": sum(o.is_graded for o in outcomes),
-        "correct": outcomes.count(Outcome.CORRECT),
-        **failures(outcomes),
-        "greedy": None if greedy is None or not greedy.rollouts else int(greedy.rollouts[0].outcome.is_correct),
-        "length": sum(lengths) / len(lengths) if lengths else None,
-    }
 
 
 def disputed(group: Group, verifier: VerifierPool) -> str:

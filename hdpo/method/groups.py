@@ -12,7 +12,7 @@ from hdpo.data.prompts import fits, pick_other, privileged_messages, reference, 
 from hdpo.grading.verify import VerifierPool, outcome_of
 from hdpo.model.policy import Policy
 from hdpo.record.ranks import ALONE, Ranks
-from hdpo.records import Doubt, Group, GroupKind, Outcome, Problem, Rollout
+from hdpo.records import Doubt, Group, GroupKind, Problem, Rollout
 from hdpo.sampling.protocol import Completion, Draw, Prompt, Sampler
 
 
@@ -87,12 +87,6 @@ def distillable(groups: Sequence[Group]) -> list[Group]:
 def accepted(groups: Sequence[Group]) -> list[tuple[Group, Rollout]]:
     """The R=1 filter (step 5 of Algorithm 1): a truncated rollout has reward 0 and never passes."""
     return [(g, r) for g in groups for r in g.rollouts if r.reward == 1.0]
-
-
-def failures(outcomes: Sequence[Outcome]) -> dict[str, int]:
-    """What became of those that are neither correct nor wrong."""
-    kinds = {"truncated": Outcome.TRUNCATED, "no_answer": Outcome.NO_ANSWER, "grader_errors": Outcome.GRADER_ERROR}
-    return {name: outcomes.count(kind) for name, kind in kinds.items()}
 
 
 def signal_accounting(groups: Sequence[Group], peeked: Sequence[Group]) -> dict[str, int]:

@@ -15,11 +15,11 @@ import torch
 
 from hdpo.config import StepConfig, TrainConfig
 from hdpo.method import arms
-from hdpo.method.groups import Collector, failures, signal_accounting
+from hdpo.method.groups import Collector, signal_accounting
 from hdpo.method.objective import Scale, add_distillation, grpo_gradient, policy_items, teacher_weights
 from hdpo.model.policy import Policy
 from hdpo.record.ranks import ALONE, Ranks
-from hdpo.records import Group, Problem
+from hdpo.records import Group, Problem, failures
 from hdpo.sampling.draws import DrawKey, Purpose, epoch_order
 from hdpo.sampling.protocol import Draw
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 
 import psutil
 
-from hdpo.config import EvaluateConfig, ScanConfig, SweepConfig, TrainConfig, model_of
+from hdpo.config import EvaluateConfig, ImportConfig, ScanConfig, SweepConfig, TrainConfig, model_of
 from hdpo.errors import BadInput
 from hdpo.model.find import Facts, known
 
@@ -40,7 +40,7 @@ CAST_HIDDEN, CAST_INNER = 6, 1
 
 MAIN = "main memory"
 
-Config = TrainConfig | ScanConfig | EvaluateConfig | SweepConfig
+Config = TrainConfig | ScanConfig | ImportConfig | EvaluateConfig | SweepConfig
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def need(config: Config, found: Facts | None = None, gpu: bool = False, arms: in
     """
     model = model_of(config)
     found = found or known(model.model, model.revision)
-    if found is None or found.shape is None:
+    if found is None or found.shape is None or isinstance(config, ImportConfig):
         return None
     inner, arms = (config.train, arms or most_arms(config)) if isinstance(config, SweepConfig) else (config, 1)
     width, shape = BYTES[model.dtype], found.shape

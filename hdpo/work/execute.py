@@ -25,7 +25,7 @@ from statistics import mean
 from typing import Any
 
 from hdpo.arms import PLAIN, name_of
-from hdpo.config import SweepConfig, TrainConfig, knobs, model_of, replace_knobs, to_json
+from hdpo.config import CENSUS, SweepConfig, TrainConfig, knobs, model_of, replace_knobs, to_json
 from hdpo.errors import BAD_INPUT, BUSY, FAILED, OK, STOPPED, BadInput, Busy, HdpoError, Stopped
 from hdpo.hub import is_hub_id
 from hdpo.model.find import find
@@ -212,6 +212,8 @@ def where_it_goes_on(path: Path) -> str:
         if members and (len(left) < len(members) or max(left.values()) >= 0):
             after = [f"{i} after step {step}" if step >= 0 else f"{i}" for i, step in left.items()]
             where = f"goes on with member {', '.join(after) or len(members) + 1} of {len(config.members())}"
+    elif kind == "import":
+        where = "goes on where it ended"
     elif kind in ("scan", "evaluate") and (done := sum(map(len, run.chunks()))):
         where = f"goes on after the {done} problems that are done"
     elif (step := run.newest_checkpoint()[0]) >= 0:
@@ -231,7 +233,7 @@ def _open(path: Path, resume: bool, ranks: Ranks) -> tuple[RunWriter, Path | Non
         return SilentWriter(path, attempt), checkpoint, ""
     run = Run(path)
     step, checkpoint, damaged = run.newest_checkpoint()
-    if run.kind == "scan":
+    if run.kind in CENSUS:
         step = len(run.chunks()) - 1
     if checkpoint is not None and not resume:
         words = f"expected a new run, found one with a checkpoint at step {step}"
@@ -254,6 +256,10 @@ def _dispatch(writer: RunWriter, report: Report, checkpoint: Path | None) -> Gen
         if failed:
             words = f"{len(failed)} of {len(config.members())} members did not finish. {' '.join(failed)}"
             raise HdpoError(f"{words} Resume tries them again.")
+    elif run.kind == "import":
+        from hdpo.work.imports import import_rollouts
+
+        import_rollouts(writer, config, report)
     elif run.kind == "train":
         from hdpo.method.run import train
 

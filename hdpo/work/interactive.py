@@ -34,6 +34,7 @@ from hdpo.data.prompts import answered, fits, privileged_messages, reference, re
 from hdpo.errors import BadInput, Stopped
 from hdpo.evidence.cliffs import BELOW, Cliff
 from hdpo.grading.boxes import last_box
+from hdpo.grading.explain import explain
 from hdpo.grading.graders import MATH, grader_of
 from hdpo.grading.verify import VerifierPool
 from hdpo.method.advantages import advantages
@@ -105,6 +106,8 @@ class Desk:
         name = payload.get("request")
         if name == "survey":  # which needs no weights
             return _survey(payload, emit, cancelled)
+        if name == "verify":
+            return explain(self.verifier(payload.get("grader", MATH)), payload["gold"], payload["answer"])
         if name not in handlers:
             raise BadInput(f"request: expected one of {', '.join(handlers)}, found {name!r}. Choose one of them.")
         if cancelled():

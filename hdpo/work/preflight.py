@@ -8,7 +8,9 @@ from typing import Any
 
 from hdpo.config import (
     EvaluateConfig,
+    ImportConfig,
     Information,
+    ModelConfig,
     ScanConfig,
     SweepConfig,
     Traces,
@@ -32,6 +34,10 @@ UNREAD: dict[str, tuple[str, ...]] = {
     "train": (),
     "sweep": ("lambda_", "seed"),  # of a member; the sweep sets them
     "scan": _SHOWN,
+    "import": (  # the file stands before the flags
+        *("problems", "validation_problems", "sources", "split_seed", "validation_share"),
+        *(k.name for k in knobs(ModelConfig())),
+    ),
     "evaluate": (*_SHOWN, "eval_split", "eval_every", "probe_cliffs"),
     "rollouts": ("processes", "sampler", *_VLLM),  # one process, with transformers
     "gap": ("processes", "sampler", *_VLLM),
@@ -47,6 +53,8 @@ def idle(config: Config) -> dict[str, str]:
     """Settings that do nothing beside the others of this config, and when they would do something."""
     from hdpo.data.problems import BUNDLED
 
+    if isinstance(config, ImportConfig):
+        return {}
     inner: Any = config.train if isinstance(config, SweepConfig) else config
     model, untrained = inner.model, isinstance(inner, ScanConfig | EvaluateConfig)
     how = None if untrained else inner.objective
@@ -89,8 +97,13 @@ def check(config: Config) -> None:
     from hdpo.data.problems import load_problems, training_problems  # the readers, which `runs` does without
 
     inner: Any = config.train if isinstance(config, SweepConfig) else config
-    model, new = inner.model, inner.sampling.max_new_tokens
     grader_of(inner.data.grader)
+    if isinstance(config, ImportConfig):
+        from hdpo.data.rollouts import opened
+
+        opened(config.data)
+        return
+    model, new = inner.model, inner.sampling.max_new_tokens
     check_tracker(inner.track if isinstance(inner, TrainConfig) else NONE)
     place = None if is_hub_id(model.model) else taken(model)[0]
     if model.adapter:

@@ -44,7 +44,8 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-PAGES = ("", "cliffs", "side_by_side", "problems", "lambda_lab", "gap", "tradeoff", "verdict", "runs", "glossary")
+PAGES = ("", "cliffs", "side_by_side", "problems", "lambda_lab", "gap", "tradeoff", "verdict", "verifier")
+PAGES += ("runs", "glossary")
 DRAWN = ("", "cliffs", "lambda_lab", "gap", "tradeoff")  # with a figure, recorded runs being there
 FIGURE = ".js-plotly-plot .main-svg, .picture svg"  # plotly's or a picture of ours
 SMALLEST, ON_STAGE, FAINTEST = 14, 20, 4.5  # pixels, and contrast to 1

@@ -8,9 +8,9 @@ from hdpo.config import KINDS, EvalConfig, SamplingConfig, replace_knobs
 from hdpo.errors import BadInput
 from hdpo.evidence.stats import pass_at_k
 from hdpo.method import evaluate
-from hdpo.method.evaluate import measure, problem_row, summarise
+from hdpo.method.evaluate import measure, summarise
 from hdpo.record.folder import Run, RunWriter, State, request_stop
-from hdpo.records import Outcome
+from hdpo.records import Outcome, problem_row
 from hdpo.sampling.draws import DrawKey, Purpose
 from hdpo.sampling.protocol import Draw
 from hdpo.work.execute import execute

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from hdpo.config import ImportConfig
 from hdpo.errors import HdpoError
 from hdpo.record.folder import Run
 from hdpo.records import Problem
@@ -21,6 +23,7 @@ from workbench.figures import cliffs, headlines
 from workbench.state import LINKED, escape, linked_choice, page
 
 SCAN = "scan"
+DRAWN = 2000  # dots
 NOTE = (
     "What this is: a dot a prompt, higher the more of its samples are right; the band at the bottom holds the cliffs, where none "
     "is. Places within a cell say nothing; above 16 samples, rates are drawn in sixteenths, in narrow columns in eighths. Reinforcement learning hears only of "
@@ -92,20 +95,25 @@ def draw_scan(run: Run, listed: set[str], opened: str | None) -> None:
     table = explore.prompt_table(scan, run.looks())
     frame = cliffs.of_scan(table)
     if frame.empty:
-        st.caption("No prompt is scanned yet; the first chunk of 48 prompts comes as a whole.")
+        st.caption("No prompt is here yet; the first ones come as a whole chunk.")
         return
     config = run.load_config()
-    facts = figure.facts_line(
-        n=f"{len(scan)} prompts",
-        K=config.rollouts,
-        T=config.sampling.temperature,
-        seed=config.seed,
-        model=config.model.adapter or config.model.model,
-        problems=f"{config.data.problems} {config.split}",
-    )
+    if isinstance(config, ImportConfig):
+        facts = figure.facts_line(n=f"{len(scan)} prompts", rollouts="drawn elsewhere", file=config.data.problems)
+    else:
+        facts = figure.facts_line(
+            n=f"{len(scan)} prompts",
+            K=config.rollouts,
+            T=config.sampling.temperature,
+            seed=config.seed,
+            model=config.model.adapter or config.model.model,
+            problems=f"{config.data.problems} {config.split}",
+        )
+        picker.few_words(config.model.model, config.data.problems)
     says = headlines.regimes(cliffs.count_regimes(scan["group"]))
-    picker.few_words(config.model.model, config.data.problems)
-    draw(cliffs.cliff_map(frame, across()), says, STILL, facts, table, (listed, opened))
+    if (every := math.ceil(len(frame) / DRAWN)) > 1:
+        st.caption(f"Of {len(frame):,} prompts every {every}th is drawn; the headline and the table have them all.")
+    draw(cliffs.cliff_map(frame.iloc[::every], across()), says, STILL, facts, table, (listed, opened))
 
 
 def draw_training(arms: Sequence[Run], listed: set[str], opened: str | None) -> None:

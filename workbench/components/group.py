@@ -13,10 +13,11 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from hdpo.config import Advantage, ProblemConfig, SamplingConfig, ScanConfig, to_json
+from hdpo.config import Advantage, ImportConfig, ProblemConfig, SamplingConfig, ScanConfig, to_json
 from hdpo.method.advantages import advantages
 from hdpo.record.folder import Run
 from hdpo.records import GroupKind, Outcome, Problem
+from hdpo.work.imports import VERDICTS
 from workbench.components import confirm, picker, request, rollouts, scans
 from workbench.data import catalog, explore
 from workbench.state import LINKED, alone, escape, page, sentences
@@ -29,10 +30,10 @@ GRADIENT_HELP = (
 
 @dataclass(frozen=True)
 class OpenGroup:
-    """A scanned prompt with its rollouts. row: of the prompt table; rows: rollouts as in the run folder."""
+    """A scanned or imported prompt with its rollouts. config: the run's; row: of the prompt table; rows: rollouts as in the run folder."""
 
     run: Run
-    config: ScanConfig
+    config: Any
     problem: Problem
     row: dict[str, Any]
     rows: pd.DataFrame
@@ -60,6 +61,9 @@ def show_group(group: OpenGroup, scale: OpenGroup | None) -> None:
     """Problem, rewards, gradient, reward editor, rollouts, and the way to Side by side. scale: a mixed prompt of the same scan, if
     there is one, whose gradient says what a large one is here."""
     picker.problem_text(group.problem)
+    if isinstance(group.config, ImportConfig):
+        show_imported(group)
+        return
     st.page_link(
         page("side_by_side"),
         label="Read it side by side with the privileged prompt",
@@ -78,6 +82,28 @@ def show_group(group: OpenGroup, scale: OpenGroup | None) -> None:
             edit_rewards(group, scale)
 
     alone(editor)
+
+
+def show_imported(group: OpenGroup) -> None:
+    """Rewards by the labels, the advantages that follow, and our verdict on each rollout as far as there is one."""
+    st.caption(
+        "These rollouts were drawn elsewhere. A gradient, or a look at the model side by side, takes a model: scan the same "
+        "problems with one."
+    )
+    found = catalog.table_rows(group.run, VERDICTS, int(group.row["step"]))
+    ours = {v["index"]: v for v in found if v["problem_id"] == group.problem.id}
+    rows, notes = group.rows, []
+    if ours:  # else the outcomes are our own verdicts, or none was given yet
+        rows = rows.assign(answer=[ours[i]["answer"] for i in rows["index"]])
+        notes = [
+            f"by its label; our verifier says: {v['verdict']} ({v['rule'] or 'no rule decided'})" for v in ours.values()
+        ]
+    elif not rows["answer"].any():
+        rows = rows.assign(answer=None)
+    rollouts.reward_squares(group.rewards)
+    st.caption(explore.outcome_counts(group.outcomes))
+    shared = advantages(group.rewards, Advantage.LEAVE_ONE_OUT)
+    rollouts.rollout_list(rollouts.grouped(rollouts.cards_of(rows, shared, notes or None)))
 
 
 def edit_rewards(group: OpenGroup, scale: OpenGroup | None) -> None:

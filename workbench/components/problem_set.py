@@ -86,10 +86,14 @@ def read_as(problems: str) -> dict[str, Any] | None:
 
 
 def take_upload() -> None:
-    """Callback: the uploaded file beside the sets, under its own name; the page shows it. Old ones go."""
-    given = st.session_state["problems_upload"]
-    if given is None:
-        return
+    """Callback: the page shows the uploaded file."""
+    if (given := st.session_state["problems_upload"]) is not None:
+        st.session_state[NEW] = str(uploaded(given))
+        st.session_state.pop("problems_columns", None)
+
+
+def uploaded(given: Any) -> Path:
+    """What an uploader gives, as a file beside the sets, under its own name. Old ones go."""
     folder = sets.root() / UPLOADS
     for old in folder.iterdir() if folder.is_dir() else ():
         if time.time() - old.stat().st_mtime > KEPT_S:
@@ -100,8 +104,7 @@ def take_upload() -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     with beside(place) as aside:
         aside.write_bytes(data)
-    st.session_state[NEW] = str(place)
-    st.session_state.pop("problems_columns", None)
+    return place
 
 
 def show(config: ScanConfig) -> None:

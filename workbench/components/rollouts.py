@@ -34,15 +34,15 @@ _UNSEEN = re.compile(
 
 @dataclass(frozen=True)
 class Card:
-    """One rollout as it is read. index counts from 0; advantage and note are left out where they are None or empty. also:
+    """One rollout as it is read. index counts from 0; answer, tokens, advantage and note are left out where they are None or empty. also:
     indices of the others that are word for word like it. edited: a reward by hand, which the verdict does not know."""
 
     index: int
     text: str
     outcome: Outcome
-    answer: str
+    answer: str | None
     gold: str
-    tokens: int
+    tokens: int | None
     advantage: float | None = None
     note: str = ""
     also: tuple[int, ...] = ()
@@ -75,7 +75,8 @@ def facts_html(card: Card) -> str:
     """The line under the verdict: answer beside gold, tokens, advantage. Escaped."""
     why = why_no_answer(card.outcome, card.text)
     answer = code_html(card.answer) if card.answer else f"none found{': ' * bool(why)}{escaped(why)}"
-    parts = [f"answer {answer}", f"gold {code_html(card.gold)}", f"{card.tokens} tokens"]
+    parts = [*([] if card.answer is None else [f"answer {answer}"]), f"gold {code_html(card.gold)}"]
+    parts += [] if card.tokens is None else [f"{card.tokens} tokens"]
     if card.advantage is not None:
         parts.append(f"advantage <b>{signed(card.advantage)}</b>")
     style = "font-size:.875rem;display:flex;flex-wrap:wrap;gap:.1rem 1rem;align-items:baseline;overflow-wrap:anywhere"
@@ -132,9 +133,9 @@ def card_of(row: Mapping[str, Any], advantage: float | None, note: str) -> Card:
         int(row["index"]),
         str(row["text"]),
         Outcome(row["outcome"]),
-        str(row["answer"]),
+        None if pd.isna(row["answer"]) else str(row["answer"]),
         str(row["gold"]),
-        int(row["tokens"]),
+        None if pd.isna(row["tokens"]) else int(row["tokens"]),
         advantage,
         note,
     )

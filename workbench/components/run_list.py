@@ -29,6 +29,7 @@ COLUMNS: dict[str, Any] = {
 LISTED = 20  # runs of the trash
 PLACES = {  # the pages that a run of a kind fits, with the setting that takes it there
     "scan": (("Cliffs", "cliffs", "cliffs_scan"),),
+    "import": (("Cliffs", "cliffs", "cliffs_scan"), ("Verifier", "verifier", "verifier_run")),
     "train": (("the λ lab", "lambda_lab", "lab_run"), ("Gap", "gap", "gap_run"), ("Tradeoff", "tradeoff", "")),
     "sweep": (("the λ lab", "lambda_lab", "lab_run"), ("Tradeoff", "tradeoff", "")),
 }

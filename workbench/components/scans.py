@@ -7,7 +7,7 @@ from dataclasses import replace
 import pandas as pd
 import streamlit as st
 
-from hdpo.config import ScanConfig, knobs, replace_knobs
+from hdpo.config import CENSUS, ScanConfig, knobs, replace_knobs
 from hdpo.data.problems import SPLITS
 from hdpo.record.folder import Run, State
 from workbench import forms, launch
@@ -64,7 +64,7 @@ def start(config: ScanConfig) -> None:
 
 def scan_picker() -> Run | None:
     """The scan to read: the newest own one that is done and has a prompt, else one that has, own ones first. Key: cliffs_scan."""
-    scans = {run.id: run for run in catalog.runs_of("scan")}
+    scans = {run.id: run for run in catalog.runs_of(*CENSUS)}
     if not scans:
         return None
     full = [i for i, run in scans.items() if not catalog.scan_frame(run).empty]
@@ -79,15 +79,15 @@ def show_status(run: Run) -> None:
     if status.state is State.DONE:
         return
     if status.state.ended:
-        st.warning(f"This scan is {status.state.value}. {escape(status.message)}")
+        st.warning(f"This {run.kind} is {status.state.value}. {escape(status.message)}")
         if not run.recorded:
-            st.button("Resume scan", key="cliffs_resume", on_click=guarded_resume, args=(run,))
+            st.button(f"Resume {run.kind}", key="cliffs_resume", on_click=guarded_resume, args=(run,))
         return
     share = status.done / status.total if status.total else 0.0
     left = "" if status.seconds_left is None else f", about {status.seconds_left:.0f} s left"
     words = escape(status.phase or status.state.value)
     st.progress(min(share, 1.0), text=f"{words}: {status.done} of {status.total or '?'} problems{left}")
-    st.button("Stop scan", key="cliffs_halt", on_click=launch.stop_run, args=(run,))
+    st.button(f"Stop {run.kind}", key="cliffs_halt", on_click=launch.stop_run, args=(run,))
 
 
 def guarded_resume(run: Run) -> None:
@@ -96,9 +96,11 @@ def guarded_resume(run: Run) -> None:
 
 
 def show_reading(run: Run) -> None:
-    """What the scan's problem file left out."""
+    """What the scan's problem file left out, or how an import was read."""
     for row in catalog.rows_of(run, "data")[-1:]:
         picker.show_reading(row)
+    for row in catalog.rows_of(run, "import")[-1:]:
+        st.caption(escape(" ".join(row["told"])))
 
 
 def show_triage(scan: pd.DataFrame, looks: explore.Looks) -> None:

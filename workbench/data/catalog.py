@@ -92,12 +92,14 @@ def runs_of(*kinds: str, recorded: bool | None = None) -> list[Run]:
 
 
 def label(run: Run) -> str:
-    """How a run is called on a page: its name, with λ and seed where it was given none, behind its model where that is not
-    the bundled one."""
+    """How a run is called on a page: its name, or λ and seed or an import's file where it was given none, behind its model
+    where that is not the bundled one."""
     facts = frozen_facts(str(run.path), stamp(run.path / "config.json"))
     model, name = Path(facts.get("model", BUNDLED)).name, run.name
     if facts.get("kind") == "train" and name == run.id:
         name = f"{run.id} · λ = {facts['lambda']:g}, seed {facts['seed']}"
+    elif facts.get("kind") == "import" and name == run.id:
+        name = Path(facts["problems"]).name
     return name if model == BUNDLED or model in name else f"{model}, {name}"
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import pandas as pd
 
 from hdpo.evidence.cliffs import Cause, Cliff, Triage, triage
-from hdpo.evidence.stats import rate_interval
+from hdpo.evidence.stats import pass_curve, rate_interval
 from hdpo.grading.boxes import BOX, last_box
 from hdpo.records import GroupKind, Outcome, Problem
 
 Looks = Sequence[Mapping[str, Any]]  # `Run.looks`
+interval_of = lru_cache(rate_interval)  # a census of thousands has few different counts
 KIND_FILTERS = ("cliff", "mixed", "solved", "doubtful", "other")
 REASONS = {
     Cause.UNGRADABLE: "the gold answer cannot be parsed, so nothing is graded",
@@ -63,7 +65,7 @@ def pass_rate(row: Mapping[str, Any]) -> dict[str, float | int | None]:
     correct, graded = int(row["correct"]), int(row["n"])
     if graded < 1:
         return {"correct": correct, "graded": graded, "rate": None, "low": None, "high": None}
-    low, high = rate_interval(correct, graded)
+    low, high = interval_of(correct, graded)
     return {"correct": correct, "graded": graded, "rate": correct / graded, "low": low, "high": high}
 
 
@@ -133,6 +135,19 @@ def counts_sentence(table: pd.DataFrame) -> str:
     other = len(table) - sum(int(regime.get(k, 0)) for k in ("cliff", "mixed", "solved"))
     words += [f"{other} without a regime"] if other else []
     return f"{len(table)} prompts: " + ", ".join(words) + "."
+
+
+def pass_sentence(table: pd.DataFrame) -> str:
+    """pass@k of a prompt table, as far as every prompt has k rollouts with a verdict."""
+    counts = [(int(n), int(c)) for n, c in zip(table["graded"], table["correct"], strict=True) if n]
+    found = (
+        [f"pass@{k} {e.value:.3f} ({e.low:.3f} to {e.high:.3f})" for k, e in pass_curve(counts).items()]
+        if counts
+        else []
+    )
+    return (
+        f"{', '.join(found)}; beyond that it is unknown." if found else "pass@k is unknown: no rollout has a verdict."
+    )
 
 
 def cliff_sentence(graded: int) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from hdpo.cli.runs import everything
+from hdpo.config import CENSUS
 from hdpo.errors import HdpoError
 from hdpo.record import export
 from hdpo.record.folder import Run
@@ -107,7 +108,7 @@ def exports(kind: str) -> list[Export]:
         "train": [steps, evaluations],
         "sweep": [steps, evaluations],
         "evaluate": [evaluations],
-        "scan": [problems],
+        **dict.fromkeys(CENSUS, [problems]),
     }
     always = [
         Export("Config (JSON)", config_json, "config.json", "application/json"),
