@@ -52,8 +52,9 @@ def prompt_table(scan: pd.DataFrame, looks: Looks = ()) -> pd.DataFrame:
     graded: rollouts with a verdict of the verifier (a scan's n; a grader error has none). reason: why none is correct,
     "" where one is. below: see `hdpo.evidence.cliffs.Cliff`. looks: fresh rollouts.
     """
-    rows, cliffs = [], triage_of(scan, looks).cliffs
-    for row in scan.to_dict("records"):
+    records = scan.to_dict("records")
+    rows, cliffs = [], triage(records, looks).cliffs
+    for row in records:
         cliff = cliffs.get(row["problem_id"])
         told = {"reason": cliff.cause.value, "below": cliff.below} if cliff else {"reason": "", "below": None}
         rows.append({**row, **pass_rate(row), "kind": kind_word(row), **told})
