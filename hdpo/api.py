@@ -194,7 +194,7 @@ def _run(kind: str, problems: Problems | None, grader: Grader | None, settings: 
     if not resume:
         command = ["python", "-m", "hdpo", kind, *(["--preset", preset] if preset else [])]
         for name, value in given.items():
-            command += [known[name].flag, value if isinstance(value, str) else written(value)]
+            command += known[name].words(value if isinstance(value, (str, bool)) else written(value))
         run = Run(RunWriter.create(kind, config, command=shlex.join(command)).path)
     ending = run_here(run, config, bool(resume), wait=True)
     if ending.state is not State.DONE:

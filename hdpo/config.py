@@ -260,6 +260,16 @@ class ObjectiveConfig:
     clip_eps: float = knob(0.2, low=0.0, high=1.0)
     """PPO clip range ε. Paper: 0.2."""
 
+    def __post_init__(self) -> None:
+        if self.divergence is Divergence.SFT and (self.traces is Traces.OWN or self.teacher_reads is Reads.OTHER):
+            why = "which learns the tokens of right traces and asks no teacher"
+            raise BadInput(
+                f"divergence: expected another than sft with these traces or readings, {why}. Leave one out."
+            )
+        if self.weight is Weight.GAP and self.traces is Traces.OWN:
+            why = "since the gap is measured on privileged ones"
+            raise BadInput(f"weight: expected privileged traces with 'gap', {why}, found own ones. Leave one out.")
+
 
 @section
 class StepConfig:
@@ -395,9 +405,14 @@ class SweepConfig:
         self.sides()
         if not self.lambdas or not self.seeds:
             raise BadInput("sweep: expected at least one λ and one seed, found none. Give --lambdas and --seeds.")
+        if self.arms and len(set(self.members())) < len(self.arms) * len(self.seeds):
+            raise BadInput(f"arms: expected arms that differ, found {', '.join(self.arms)}. Leave what is twice out.")
 
     def sides(self) -> list[dict[str, object]]:
         """What each member of a seed sets: its λ, or its arm's settings. Raises BadInput for an unknown arm."""
+        if "larger-k" in self.arms and (k := self.train.step.rollouts) != StepConfig.rollouts:
+            other = f"run --lambda 0 --rollouts {3 * k // 2} beside the others instead"
+            raise BadInput(f"arms: larger-k is 12 rollouts a prompt where the others have 8, found {k}: {other}.")
         return [arm(name).settings for name in self.arms] or [{"lambda_": lam} for lam in self.lambdas]
 
     def members(self) -> tuple[TrainConfig, ...]:

@@ -74,6 +74,10 @@ class Knob:
     def flag(self) -> str:
         return "--" + self.name.rstrip("_").replace("_", "-")
 
+    def words(self, value: str | bool) -> list[str]:
+        """How a command line says it: a tick by its flag alone."""
+        return [self.flag if value else f"--no-{self.flag[2:]}"] if isinstance(value, bool) else [self.flag, value]
+
 
 def knobs(config: Any, path: tuple[str, ...] = ()) -> Iterator[Knob]:
     """Every setting of a config (an instance: its values are the defaults), sections first to last.

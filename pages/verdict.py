@@ -1,4 +1,4 @@
-"""Verdict: what the recorded runs say of HDPO's claims, by a plan that was frozen before them."""
+"""Verdict: what the recorded runs say of HDPO's claims, by a plan that was frozen before the runs that it asks for."""
 
 import json
 
@@ -29,7 +29,9 @@ with st.expander("What the words mean, and the plan as it was frozen"):
     st.markdown(MEANING)
     for name in ("measure", "interval", "equal_tokens", "stop", "known"):
         st.markdown(f"**{name.replace('_', ' ').capitalize()}:** {state.escape(found['plan'][name])}")
-    st.markdown(f"Frozen on {found['plan']['written']}, before those runs; SHA-256 of `assets/plan.toml`:")
+    st.markdown(
+        f"Frozen on {found['plan']['written']}, before the runs that it asks for (the stories: 64 problems, at most 56 tokens); SHA-256 of `assets/plan.toml`:"
+    )
     st.code(found["plan"]["sha256"], language=None)
 with st.expander("Every number again, and what others can take along"):
     st.code("python -m hdpo verdict --counts counts.csv\npython -m workbench verdict verdict.html", language="bash")

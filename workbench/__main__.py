@@ -43,8 +43,8 @@ def write_verdict(file: Path) -> int:
     """The page Verdict without an app. Returns 2 where the file cannot be written."""
     from workbench.figures import claims
 
-    found = verdict.shipped()
     try:
+        found = verdict.shipped()
         write_aside(file, claims.document(found, verdict.null_words(found["null"])))
     except HdpoError as e:
         print(e, file=sys.stderr)

@@ -65,7 +65,7 @@ def command_of(config: Any) -> str:
     for k in knobs(config):
         # What another model or an adapter brings along on the command line unless it is given, is given.
         if k.name not in UNREAD[kind] and (k.name in follows or k.default != defaults[k.path]):
-            words += [k.flag, quote(word(k.default))]
+            words += k.words(k.default if isinstance(k.default, bool) else quote(word(k.default)))
     return " ".join(words)
 
 

@@ -74,7 +74,11 @@ def brief(run: Run) -> dict[str, Any]:
     except BadInput as e:
         return {**facts, "kind": "damaged", "message": str(e)}
     inner = getattr(config, "train", config)
-    lambdas = getattr(config, "lambdas", None) or ([inner.objective.lambda_] if run.kind == "train" else [])
+    lambdas = (
+        []
+        if getattr(config, "arms", ())
+        else getattr(config, "lambdas", None) or ([inner.objective.lambda_] if run.kind == "train" else [])
+    )
     facts |= {"kind": run.kind, "λ": ",".join(f"{lam:g}" for lam in lambdas)}
     facts |= {"model": Path(inner.model.model).name, "data": Path(inner.data.problems).name}
     facts |= {f"pass@{k}": round(e["value"], 3) for row in last for k, e in row["pass_at"].items() if k in ("1", "8")}

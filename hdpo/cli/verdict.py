@@ -1,6 +1,5 @@
 """`python -m hdpo verdict`: what the recorded runs say of HDPO's claims, computed anew from their counts."""
 
-import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,8 @@ from hdpo.cli.args import command, some
 from hdpo.cli.terminal import say, tell
 from hdpo.evidence import verdict
 from hdpo.evidence.measured import trainings
+from hdpo.record.export import as_csv
+from hdpo.record.files import write_aside
 
 
 def add_command(commands: Any) -> None:
@@ -22,10 +23,7 @@ def show(args: Any) -> int:
     found = verdict.as_json(verdict.verdict())
     if args.counts:
         rows = verdict.counts(trainings(verdict.recorded()))
-        with Path(args.counts).open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, rows[0])
-            writer.writeheader()
-            writer.writerows(rows)
+        write_aside(Path(args.counts), as_csv(rows))
         say(f"{len(rows):,} rows of counts in {args.counts}")
     if args.json:  # perhaps into that very file
         return tell(args, found, "")

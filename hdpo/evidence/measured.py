@@ -64,13 +64,17 @@ def trainings(runs: Iterable[Run]) -> dict[Key, Training]:
     return found
 
 
+def counts_of(rows: Sequence[Mapping[str, Any]], metric: str) -> list[tuple[int, int]]:
+    """(n, correct) of each problem that the metric reads."""
+    return [(r["n"], r["correct"]) for r in rows if metric != LOWER or r["level"] in LOWER_LEVELS]
+
+
 def values_of(rows: Sequence[Mapping[str, Any]], metric: str) -> list[float]:
     """One value a problem: 'pass@k', 'cliffs' (1 where no sample is right), or pass@1 of the lower levels alone."""
     if metric == "cliffs":
         return [float(r["correct"] == 0) for r in rows]
-    some = [r for r in rows if r["level"] in LOWER_LEVELS] if metric == LOWER else rows
     k = 1 if metric == LOWER else int(metric.removeprefix("pass@"))
-    return [stats.pass_at_k(r["n"], r["correct"], k) for r in some]
+    return [stats.pass_at_k(n, c, k) for n, c in counts_of(rows, metric)]
 
 
 def chosen_half(row: Mapping[str, Any]) -> bool:

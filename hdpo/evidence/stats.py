@@ -159,14 +159,14 @@ def seeds_difference(a: Sequence[Values], b: Sequence[Values], among: int = 1) -
     return Estimate(value, max(value - half, -1.0), min(value + half, 1.0), d.shape[1])
 
 
-def detectable_again(a: Sequence[Values], b: Sequence[Values]) -> Detectable:
+def detectable_again(a: Sequence[Values], b: Sequence[Values], among: int = 1) -> Detectable:
     """From which true difference on a comparison like this one shows it, by the variances of these very pairs: beyond
     the half width of `seeds_difference`, which it cannot contradict. With one seed training noise is not in it."""
     d = _differences(a, b)
     if d.shape[1] < FEWEST:
         return Detectable(None, f"{d.shape[1]} problems are too few, it takes {FEWEST}")
     by_seed, by_prompt = _parts(d)
-    return _shown(by_seed, by_prompt, by_seed + by_prompt, d.shape, 1.0)
+    return _shown(by_seed, by_prompt, by_seed + by_prompt, d.shape, 1.0, _TAIL / among)
 
 
 def spread_of(a: Sequence[Values], b: Sequence[Values]) -> Spread:
@@ -287,12 +287,14 @@ def _half_width(
     return np.sqrt(t_seed**2 * np.asarray(by_seed) + _t_quantile(prompts, tail) ** 2 * by_prompt)
 
 
-def _shown(by_seed: float, by_prompt: float, variance: float, shape: tuple[int, int], room: float) -> Detectable:
+def _shown(
+    by_seed: float, by_prompt: float, variance: float, shape: tuple[int, int], room: float, tail: float = _TAIL
+) -> Detectable:
     """The difference whose interval leaves 0 out POWER of the time, where the two parts of the interval's variance are
     expected to be by_seed and by_prompt and the mean has `variance`. From few seeds by_seed is any draw of a χ²."""
     seeds, prompts = shape
     drawn = chdtri(seeds - 1, (np.arange(100) + 0.5) / 100) / (seeds - 1) if seeds > 1 else np.ones(1)
-    half = _half_width(by_seed * drawn, by_prompt, seeds, prompts)
+    half = _half_width(by_seed * drawn, by_prompt, seeds, prompts, tail)
     effects = np.geomspace(1e-4, 1.0, 200)[:, None]
     powers = ndtr((effects - half) / math.sqrt(variance)).mean(axis=1)
     value = float(np.interp(POWER, powers, effects[:, 0], right=math.inf))

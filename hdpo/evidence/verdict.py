@@ -1,4 +1,4 @@
-"""The verdict on HDPO's claims: a plan that was frozen before its runs, and what the recorded runs say of each claim.
+"""The verdict on HDPO's claims: a plan, frozen before the runs that it asks for, and what the recorded runs say of each claim.
 
 Every number is computed from run folders that ship with the project (`assets/runs`); nothing is kept but counts.
 This file is long: one function a kind of claim, beside the words of each.
@@ -18,7 +18,7 @@ from hdpo.assets import ASSETS
 from hdpo.config import knobs
 from hdpo.errors import BadInput
 from hdpo.evidence import stats
-from hdpo.evidence.measured import Key, Training, chosen_half, trainings, values_of
+from hdpo.evidence.measured import Key, Training, chosen_half, counts_of, trainings, values_of
 from hdpo.evidence.stats import Estimate
 from hdpo.record.files import read_json
 from hdpo.record.fingerprint import comparison_words, differences
@@ -31,6 +31,12 @@ SMALL = "small: SmolLM2, 135 M, raised on stories"
 EARLY = 5  # steps in which a base is still itself
 ROUNDING = 1e-4  # nats
 SPLITS = 500  # of the λ = 0 runs into three against three
+# Seeds of each arm that were made and looked at before the plan was written, by mix; its `known` says so.
+SEEN = {
+    "steep": dict.fromkeys(("0", "0.3", "3"), range(6)),
+    "gentle": dict.fromkeys(("0", "0.3", "3"), range(3)),
+    "stories": dict.fromkeys(("0", "1"), range(3)),
+}
 NO_FACTOR = ("seed", "steps", "probe_cliffs", "eval_every", "checkpoint_every", "stop_on_collapse")
 
 
@@ -70,7 +76,8 @@ class Part:
         form = "+.1f" if self.unit == "points" else ".0f"
         value, low, high = (f"{100 * x:{form}}".replace("-", "−") for x in (self.value, self.low, self.high))
         seeds = f", {len(self.seeds)} seeds" if self.seeds else ""
-        return f"{self.says}: {value} {self.unit} ({low} to {high}); {self.problems} problems{seeds}"
+        what = "problems" if self.unit == "points" else "cliffs, each counted once (exact interval)"
+        return f"{self.says}: {value} {self.unit} ({low} to {high}); {self.problems} {what}{seeds}"
 
     @property
     def narrows(self) -> str:
@@ -179,7 +186,7 @@ def compared(of: Mapping[Key, Training], test: Mapping[str, Any], among: int) ->
     mix, a, b, metric = (test[k] for k in ("mix", "arm", "against", "metric"))
     pairs = paired(of, mix, a, b)
     steps = standing([t for pair in pairs.values() for t in pair], test.get("at", "last"))
-    said = f"{metric}, {spoken(a)} less {spoken(b)}"
+    said, wanted = f"{metric}, {spoken(a)} less {spoken(b)}", planned(mix, a) & planned(mix, b)
     if not pairs:
         return Part(f"{said}: not run", float("nan"), float("nan"), float("nan"), "open", 0)
     rows = {t: t.rows(steps[t]) for pair in pairs.values() for t in pair}
@@ -187,25 +194,40 @@ def compared(of: Mapping[Key, Training], test: Mapping[str, Any], among: int) ->
     first, second = ([values_of(rows[t], metric) for t in arm] for arm in arms)
     e = stats.seeds_difference(first, second, among)
     k = int(metric[5]) if metric.startswith("pass@") else 1
-    samples = 2 * mean(stats.sampling_variance([(r["n"], r["correct"]) for r in some], k) for some in rows.values())
+    samples = 2 * mean(stats.sampling_variance(counts_of(some, metric), k) for some in rows.values())
 
     def spent(which: int) -> tuple[float, ...]:
         return tuple(mean(t.spent[steps[t]][which] for t in arm) for arm in arms)
 
     return Part(
-        f"{said}, {'at equal tokens' if test.get('at') == 'tokens' else 'at the last step'}",
+        f"{said}, {'at equal tokens' if test.get('at') == 'tokens' else 'at the last step'}{note_of(mix, a, b, set(pairs), wanted)}",
         *(e.value, e.low, e.high),
-        state=state_of(e, test["holds"], test["margin"]),
+        state=state_of(e, test["holds"], test["margin"]) if wanted <= set(pairs) else "open",
         problems=e.n_prompts,
         seeds=tuple(pairs),
         at=tuple(mean(steps[t] for t in arm) for arm in arms),
         tokens=spent(0),
         seconds=spent(1),
         factors=factors(arms[0][0], arms[1][0]),
-        shows=stats.detectable_again(first, second).value,
+        shows=stats.detectable_again(first, second, among).value,
         varies=stats.sources(first, second, samples),
         best=at_best(pairs, metric),
     )
+
+
+def planned(mix: str, arm: str) -> set[int]:
+    """The seeds that the plan wants of an arm, those that were there before among them."""
+    return {*SEEN.get(mix, {}).get(arm, ()), *plan()["runs"].get(mix, {}).get(arm, ())}
+
+
+def note_of(mix: str, a: str, b: str, there: set[int], wanted: set[int]) -> str:
+    """What must be known of a part: that it is not complete, or no prediction."""
+    if not wanted <= there:
+        return f" ({len(there)} of {len(wanted)} planned seeds: undecided until all are there)"
+    seen = there.intersection(*(SEEN.get(mix, {}).get(arm, ()) for arm in (a, b)))
+    if seen == there:
+        return " (seen before the plan: no prediction)"
+    return f" ({len(seen)} of its seeds seen before the plan)" if seen else ""
 
 
 def paired(of: Mapping[Key, Training], mix: str, a: str, b: str) -> dict[int, tuple[Training, Training]]:
@@ -317,7 +339,9 @@ def against_luck(of: Mapping[Key, Training], runs: Sequence[Run], claim: Mapping
     trained = [recovered(t.rows(t.steps[-1])) for t in arm.values()]
     e = stats.seeds_difference(trained, [luck] * len(trained))
     rates = f"{100 * mean(map(mean, trained)):.0f} % against {100 * mean(luck):.0f} %"
-    words = f"share of cliffs recovered, λ = {test['arm']} less the untrained {test['against']} ({rates})"
+    plain, behind = (mean(values_of(rows, "pass@1")) for rows in (draws[0], controls[0]))
+    weak = f"; behind it pass@1 falls from {plain:.2f} to {behind:.2f}" if test["against"] == "nonsense" else ""
+    words = f"share of cliffs recovered, λ = {test['arm']} less the untrained {test['against']} ({rates}{weak})"
     return [Part(words, e.value, e.low, e.high, state_of(e, "above", 0.0), len(cliffs), seeds=tuple(arm))]
 
 

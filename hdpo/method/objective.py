@@ -145,7 +145,10 @@ def add_distillation(
     loss_jsd, *means = (sums / scale.tokens_accepted).tolist() if scale.tokens_accepted else [None] * 6
     drawn = [x for i in distil for x in i.sampled_logprobs]
     floor, mass, student_mass, gap, said = means
-    off_policy = said - sum(drawn) / len(drawn) if said is not None and len(drawn) == scale.tokens_accepted else None
+    known = (
+        said is not None and len(drawn) == scale.tokens_accepted and scale.temperature == 1 and not isnan(sum(drawn))
+    )
+    off_policy = said - sum(drawn) / len(drawn) if known else None
     lost = loss_grpo, loss_jsd or 0.0
     return Terms(*lost, first.norm, norm, entropy, mismatch, floor, mass, student_mass, gap, off_policy)
 

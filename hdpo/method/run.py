@@ -73,7 +73,7 @@ def run_steps(t: Training, checkpoint: Path | None) -> Iterator[int]:
             complete(t, step)
             if step == c.step.steps or step % c.step.checkpoint_every == 0 or is_best(t, step):
                 save(t, step)
-            if c.step.stop_on_collapse:
+            if c.step.stop_on_collapse and step < c.step.steps and step % c.evaluation.eval_every == 0:
                 refuse_collapse(t)
             yield step
     except Stopped:
@@ -95,7 +95,7 @@ def complete(t: Training, step: int) -> None:
 
 def refuse_collapse(t: Training) -> None:
     """Raises Stopped, with the way to the best checkpoint, where the last evaluation says that the run collapsed."""
-    evals = [r for r in Run(t.writer.path).metrics("eval") if "1" in r["pass_at"]]
+    evals = [r for r in t.report.ranks.agree(Run(t.writer.path).metrics("eval")) if "1" in r["pass_at"]]
     if evals and (best := collapsed(evals)) is not None:
         now, then = (
             next(r["pass_at"]["1"]["value"] for r in evals if r["step"] == s) for s in (evals[-1]["step"], best)

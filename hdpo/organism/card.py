@@ -64,17 +64,23 @@ def real_pair() -> tuple[TrainConfig, ...]:
     return SweepConfig(arm, (0.0, arm.objective.lambda_), (0, 1, 2)).members()
 
 
-def run_all(root: Path, wanted: Sequence[TrainConfig], command: str = COMMAND) -> None:
-    """Every one of these runs in `root`, noted as of this command. One that is done is kept and one that was broken off goes on, so that this can be
+def run_all(root: Path, wanted: Sequence[TrainConfig], command: str = COMMAND, **facts: str) -> None:
+    """Every one of these runs in `root`, noted as of this command and with these facts pinned. One that is done is kept and one that was broken off goes on, so that this can be
     killed at any time and called again."""
     known = {r.load_config(): r for r in runs_in(root, "train")}
-    runs = [known.get(c) or Run(RunWriter.create("train", c, root, title(c), command).path) for c in wanted]
+    runs = [known.get(c) or Run(made(c, root, command, facts)) for c in wanted]
     waiting = [r.path for r in runs if r.status().state not in (State.DONE, State.RUNNING)]
     print(f"{len(runs) - len(waiting)} of {len(runs)} runs are done or running elsewhere", flush=True)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(SIDE_BY_SIDE, context, initializer=prepare_libraries) as pool:
         for words in pool.map(run_one, waiting):
             print(words, flush=True)
+
+
+def made(config: TrainConfig, root: Path, command: str, facts: dict[str, str]) -> Path:
+    writer = RunWriter.create("train", config, root, title(config), command)
+    writer.pin(**facts)
+    return writer.path
 
 
 def run_one(path: Path) -> str:

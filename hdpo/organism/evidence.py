@@ -4,10 +4,9 @@ Resumable like those: one that is done is kept, one that was broken off goes on.
 and its evaluations alone; each keeps the digest of the plan that it was made under.
 """
 
-import hashlib
 import itertools
+import json
 import shutil
-import tomllib
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -17,17 +16,19 @@ from hdpo.assets import ASSETS
 from hdpo.config import EvaluateConfig, ObjectiveConfig, PromptConfig, StepConfig, TrainConfig, replace_knobs
 from hdpo.data.problems import load_problems
 from hdpo.data.prompts import student_prompt
+from hdpo.errors import BadInput
+from hdpo.evidence import verdict
+from hdpo.evidence.measured import Training
+from hdpo.evidence.verdict import EVIDENCE
 from hdpo.method.objective import Scale, group_gradient_norm
 from hdpo.model.policy import Policy, load_policy
-from hdpo.organism.card import REDRAWS, run_all, runs_in, title
+from hdpo.organism.card import REDRAWS, mix_of, run_all, runs_in, title
 from hdpo.record.files import beside, write_aside
-from hdpo.record.folder import ASSET_RUNS, Run, RunWriter, State, find_run
+from hdpo.record.folder import Run, RunWriter, State, find_run
 from hdpo.records import Group, Outcome, Problem, Rollout
 from hdpo.work.execute import execute
 
-PLAN = ASSETS / "plan.toml"
 COMMAND = "python -m hdpo.organism evidence"
-EVIDENCE = ASSET_RUNS / "evidence"
 LEFT_OUT = (
     "log.txt",
     "lock",
@@ -42,15 +43,10 @@ LEFT_OUT = (
 )
 
 
-def digest() -> str:
-    """SHA-256 of the plan as it stands."""
-    return hashlib.sha256(PLAN.read_bytes()).hexdigest()
-
-
 def configs() -> list[TrainConfig]:
     """Every training of the plan: what a claim needs comes first, seed by seed, so that pairs are complete early."""
     found = []
-    for mix, arms in tomllib.loads(PLAN.read_text(encoding="utf-8"))["runs"].items():
+    for mix, arms in verdict.plan()["runs"].items():
         for name, seeds in arms.items():
             settings = ARMS[name].settings if name in ARMS else {"lambda_": float(name)}
             common = {"problems": f"bundled:{mix}", "eval_split": "test", "eval_every": 5, "probe_cliffs": 0}
@@ -72,18 +68,41 @@ def make(root: Path) -> None:
         if config not in known:
             name = f"test, untrained, seed {config.seed}, prefix {config.prompts.prefix}"
             execute(RunWriter.create("evaluate", config, root, name, COMMAND).path, resume=False)
-    run_all(root, configs(), COMMAND)
+    run_all(root, configs(), COMMAND, plan=verdict.plan()["sha256"])
     record(root)
 
 
 def record(root: Path, into: Path = EVIDENCE) -> None:
-    """What the verdict reads of the finished runs, and the gradients of the recorded scan."""
+    """What the verdict reads of the finished runs, and the gradients of the recorded scan; then the verdict itself."""
     with beside(into) as aside:
         for run in runs_in(root, "train", "evaluate"):
             if run.status().state is State.DONE:
-                shutil.copytree(run.path, aside / run.path.name, ignore=shutil.ignore_patterns(*LEFT_OUT))
-                RunWriter(aside / run.path.name, 0).pin(plan=digest())
+                copied, named = aside / folder_of(run), run.load_config()
+                shutil.copytree(run.path, copied, ignore=shutil.ignore_patterns(*LEFT_OUT))
+                if run.kind == "train":
+                    check_plan(run)
+                    write_aside(copied / "name.txt", title(named))
         write_norms(find_run("steep-scan"), aside / "gradients.csv")
+    found = json.dumps(verdict.as_json(verdict.verdict()), ensure_ascii=False)
+    write_aside(ASSETS / "verdict.json", f"{found}\n")
+
+
+def check_plan(run: Run) -> None:
+    """Raises BadInput for a run that was begun under another plan than the one there is."""
+    if (found := run.frozen().get("plan")) != (now := verdict.plan()["sha256"]):
+        raise BadInput(
+            f"{run.id}: expected a run begun under plan {now[:12]}, found {found!r:.20}. Put that plan back."
+        )
+
+
+def folder_of(run: Run) -> str:
+    """By mix, arm and seed; of an evaluation by what stood before its prompts."""
+    config = run.load_config()
+    if run.kind == "train":
+        mix, arm, seed = Training(run).key
+        return f"{mix}-{arm if arm in ARMS else f'lambda-{arm}'}-seed-{seed}"
+    drawn = "untrained" if config.prompts.prefix == "none" else config.prompts.prefix
+    return f"{mix_of(config)}-{config.split}-{drawn}-seed-{config.seed}"
 
 
 def write_norms(scan: Run, to: Path) -> None:

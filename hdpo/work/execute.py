@@ -341,13 +341,18 @@ def key(member: TrainConfig) -> dict[str, Any]:
     return {**arm, "lambda": member.objective.lambda_, "seed": member.seed}
 
 
+def settings(member: TrainConfig) -> tuple[Any, ...]:
+    """What a sweep's members differ in."""
+    return member.seed, member.objective, member.step.rollouts
+
+
 def _member(writer: RunWriter, member: TrainConfig) -> tuple[Path, bool]:
     """The member's run folder, made where there is none yet, and entered in members.json first come first; and
     whether it is done. Where it is not, a stop of an earlier attempt is forgotten."""
     book, known = writer.path / "members.json", Run(writer.path).members()
     for entry in known:
         path = writer.path.parent / entry["id"]
-        if {**key(member), "id": path.name} == entry and (path / "config.json").exists():
+        if (path / "config.json").exists() and settings(Run(path).load_config()) == settings(member):
             if not (done := _is_done(path)):
                 (path / "stop").unlink(missing_ok=True)
             return path, done

@@ -66,11 +66,7 @@ def idle(config: Config) -> dict[str, str]:
         (inner.prompts.information is not Information.FRACTION, "fraction", "with --information fraction alone"),
         (bundled, "split_seed validation_share", "for a set that is not bundled: those have their splits"),
         (how and how.weight is not Weight.FIRST, "first_steps", "with --weight first alone"),
-        (
-            how and how.traces is Traces.OWN and how.weight is not Weight.GAP,
-            "privileged_rollouts",
-            "with privileged traces",
-        ),
+        (how and how.traces is Traces.OWN, "privileged_rollouts", "with privileged traces"),
         (isinstance(config, SweepConfig) and config.arms, "lambdas", "with no --arms, since these set λ"),
         (untrained and not model.adapter, "rank alpha targets", "with --adapter, or in a training"),
     ]

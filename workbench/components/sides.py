@@ -159,7 +159,8 @@ def show_reading(asked: request.Request) -> None:
 def microscope_of(asked: request.Request) -> None:
     """What each objective would give every token of this group."""
     assert asked.result is not None
-    limit, lam = int(asked.payload["sampling"]["max_new_tokens"]), TrainConfig().objective.lambda_
+    cliff = not any(o.is_correct for o in outcomes(asked, "student"))  # nothing else is distilled
+    limit, lam = int(asked.payload["sampling"]["max_new_tokens"]), cliff * TrainConfig().objective.lambda_
     found = {side: [int(r["tokens"]) for r in asked.result[side]["rollouts"]] for side in ("student", "privileged")}
     student = microscope.weights(outcomes(asked, "student"), found["student"], limit)
     peeks = microscope.distilled(outcomes(asked, "privileged"), found["privileged"], lam)

@@ -24,13 +24,16 @@ def copied(text: str, solution: str) -> tuple[int, int]:
 
 
 def named_first(text: str, answer: str) -> bool:
-    """Whether the answer stands in the text before an equals sign or a box gives it.
+    """Whether the answer stands in the text by itself, no part of a calculation, before an equals sign or a box gives it.
 
-    >>> named_first("the answer is 14, since 7*2=14", "14"), named_first("7*2=14 \\\\boxed{14}", "14")
+    >>> named_first("The answer is 14. Since 7*2=14", "14"), named_first("7*2=14 \\boxed{14}", "14")
     (True, False)
+    >>> named_first("2*7=14; 14-7=7", "7")
+    False
     """
-    found = re.search(rf"(?<![\w.]){re.escape(answer)}(?![\w.])", text) if answer else None
-    return found is not None and not re.search(r"(=|\{|:)\s*$", text[: found.start()])
+    alone = rf"(?<![\w.+*/^-]){re.escape(answer)}(?!\w|\.\d|\s*[+*/^=-])"
+    found = re.search(alone, text) if answer else None
+    return found is not None and not text[: found.start()].rstrip().endswith(("=", "{", ":", "+", "*", "/", "-"))
 
 
 def sentence(accepted: pd.DataFrame, solutions: Mapping[str, str]) -> str:
@@ -40,7 +43,7 @@ def sentence(accepted: pd.DataFrame, solutions: Mapping[str, str]) -> str:
     if not runs:
         return ""
     share = median(longest / words for longest, words in runs if words)
-    early = sum(named_first(text, gold) for text, gold, _ in rows)
+    early = sum(named_first(text, gold) for text, gold, solution in rows if solution)
     return (
         f"Leak or learning: of {len(runs)} accepted privileged rollouts of this step the middle one copies {100 * share:.0f} % of "
         f"itself from the solution in one piece, and {early} name the answer before they derive it."

@@ -37,7 +37,8 @@ def weights(outcomes: Sequence[Outcome], lengths: Sequence[int], limit: int) -> 
 
 
 def distilled(outcomes: Sequence[Outcome], lengths: Sequence[int], lam: float) -> pd.DataFrame:
-    """The same of privileged rollouts under λ·L_JSD: one denominator, the accepted tokens; a rollout with R = 0 gets nothing.
+    """The same of a cliff's privileged rollouts under λ·L_JSD (λ = 0: no cliff): one denominator, the accepted tokens; a
+    rollout with R = 0 gets nothing.
 
     >>> distilled([Outcome.CORRECT, Outcome.WRONG], [10, 30], 0.3)["λ·L_JSD"].tolist()
     [30.0, 0.0]
@@ -61,6 +62,8 @@ def sentence(student: pd.DataFrame, privileged: pd.DataFrame) -> str:
             f"Every reward of the student's rollouts is the same: each objective gives each of their tokens 0; {heard}."
         )
     one = student["verdict"] == Outcome.CORRECT.value
+    if one.sum() < 2:
+        return "One right rollout among wrong ones: under GRPO each of its tokens weighs the more, the shorter it is."
     ratio = student.loc[one, "GRPO"].max() / max(student.loc[one, "GRPO"].min(), 1e-12)
     return (
         f"A right answer's token weighs up to {ratio:.2g} times as much in a short rollout as in a long one under GRPO, and the same "

@@ -33,8 +33,9 @@ def about_lambda(steps: pd.DataFrame) -> list[str]:
             "groups_doubtful_grader",
         ]
     ].sum(axis=1)
-    bare = streak(cliffs == 0)
-    lost = streak((cliffs > 0) & (steps["accepted_rollouts"] == 0))
+    taught = steps["lambda"] > 0  # an arm may begin or end without the term
+    bare = streak(taught & (cliffs == 0))
+    lost = streak(taught & (steps["privileged_rollouts"] > 0) & (steps["accepted_rollouts"] == 0))
     ratio = (
         (steps["grad_norm_jsd"] / steps["grad_norm_grpo"].where(steps["grad_norm_grpo"] > 0)).tail(PATIENCE).median()
     )
