@@ -76,7 +76,7 @@ class Part:
         form = "+.1f" if self.unit == "points" else ".0f"
         value, low, high = (f"{100 * x:{form}}".replace("-", "−") for x in (self.value, self.low, self.high))
         seeds = f", {len(self.seeds)} seeds" if self.seeds else ""
-        what = "problems" if self.unit == "points" else "cliffs, each counted once (exact interval)"
+        what = "problems" if self.unit == "points" else "cliffs of all seeds (exact interval)"
         return f"{self.says}: {value} {self.unit} ({low} to {high}); {self.problems} {what}{seeds}"
 
     @property

@@ -145,10 +145,9 @@ def add_distillation(
     loss_jsd, *means = (sums / scale.tokens_accepted).tolist() if scale.tokens_accepted else [None] * 6
     drawn = [x for i in distil for x in i.sampled_logprobs]
     floor, mass, student_mass, gap, said = means
-    known = (
-        said is not None and len(drawn) == scale.tokens_accepted and scale.temperature == 1 and not isnan(sum(drawn))
-    )
-    off_policy = said - sum(drawn) / len(drawn) if known else None
+    off_policy = None
+    if said is not None and len(drawn) == scale.tokens_accepted and scale.temperature == 1 and not isnan(sum(drawn)):
+        off_policy = said - sum(drawn) / len(drawn)
     lost = loss_grpo, loss_jsd or 0.0
     return Terms(*lost, first.norm, norm, entropy, mismatch, floor, mass, student_mass, gap, off_policy)
 

@@ -284,7 +284,7 @@ def test_a_collapse_stops_a_run_that_asked_for_it_and_names_the_best_checkpoint(
     monkeypatch.setattr(loop, "collapsed", inflated)
     endings = {}
     for asked in (True, False):
-        writer = RunWriter.create("train", config_of(eval_every=2, stop_on_collapse=asked), tmp_path)
+        writer = RunWriter.create("train", config_of(steps=6, eval_every=2, stop_on_collapse=asked), tmp_path)
         endings[asked] = execute(writer.path, resume=False)
     assert endings[False].state is State.DONE
     assert endings[True].state is State.STOPPED
