@@ -396,10 +396,10 @@ class SweepConfig:
     """The λ of the members."""
     seeds: tuple[int, ...] = knob((0,))
     """The seeds of the members; two or more let a difference speak."""
-    arms: tuple[str, ...] = knob(())
-    """Arms in place of several λ, by name (assets/arms.toml): grpo, hdpo, larger-k, sft, on-policy, sequential and others."""
     ray: str = knob("")
     """A Ray cluster that takes the members: auto, local or ray://host:port; empty runs them in one process, those of a seed in turn."""
+    arms: tuple[str, ...] = knob(())
+    """Arms in place of several λ, by name (assets/arms.toml): grpo, hdpo, larger-k, sft, on-policy, sequential and others."""
 
     def __post_init__(self) -> None:
         self.sides()

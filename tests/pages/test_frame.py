@@ -397,7 +397,11 @@ def test_a_new_evaluation_and_one_made_again_are_drawn_at_the_next_look(runs_fol
 
 
 @pytest.mark.parametrize(
-    ("view", "keys"), [("Losses", {"lab-losses", "lab-gradients", "lab-harm"}), ("Gap", {"lab-probe"})]
+    ("view", "keys"),
+    [
+        ("Losses", {"lab-losses", "lab-gradients", "lab-interference", "lab-off-policy", "lab-harm"}),
+        ("Gap", {"lab-probe"}),
+    ],
 )
 def test_the_other_views(runs_folder: Path, view: str, keys: set[str]) -> None:
     run = Run(fake_train_run(runs_folder))

@@ -39,4 +39,4 @@ def test_the_page_lists_every_term(runs_folder: object) -> None:
 def test_a_link_opens_a_text_behind_the_app(runs_folder: object) -> None:
     at = open_page("glossary", glossary_card="true")
     assert not at.exception
-    assert [e.proto.expanded for e in at.expander] == [True, False]
+    assert [e.proto.expanded for e in at.expander] == [True, False, False, False, False]
