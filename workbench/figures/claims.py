@@ -77,6 +77,7 @@ def interval(p: Mapping[str, Any]) -> str:
 
     low, value, high = percent(p["low"]), percent(p["value"]), percent(p["high"])
     colour = {"holds": RECOVERED, "falls": CLIFF}.get(p["state"], GREY).colour
+    mark = f'<i class="value" style="left:{value:.1f}%;background:{colour}"></i>' * (abs(p["value"]) <= MOST)
     beyond = "".join(
         f'<i class="beyond" style="{side}:-2px">{arrow}</i>'
         for side, arrow, is_so in (("left", "◂", p["low"] < -MOST), ("right", "▸", p["high"] > MOST))
@@ -85,7 +86,7 @@ def interval(p: Mapping[str, Any]) -> str:
     return (
         f'<div class="interval" aria-hidden="true"><i class="zero"></i>'
         f'<i class="reach" style="left:{low:.1f}%;width:{high - low:.1f}%;background:{colour}"></i>'
-        f'<i class="value" style="left:{value:.1f}%;background:{colour}"></i>{beyond}</div>'
+        f"{mark}{beyond}</div>"
     )
 
 
