@@ -73,11 +73,12 @@ def measured(way: str, device: str, tokens: int) -> tuple[float, float]:
 
             return LigerFusedLinearJSD()(student, weight, teacher, weight)
         if way == "kept":
-            five = objective.over_vocabulary(policy, student, objective._topk_terms, ids, top)
+            kept = partial(objective._topk_terms, ObjectiveConfig())
+            terms = objective.over_vocabulary(policy, student, kept, ids[:, 0], ids, top)
         else:
             asked = partial(objective._asked_terms, policy, ObjectiveConfig())
-            five = objective.over_vocabulary(policy, student, asked, teacher)
-        return five[:, 0].sum()
+            terms = objective.over_vocabulary(policy, student, asked, ids[:, 0], teacher)
+        return terms[:, 0].sum()
 
     if device == "cuda":
         loss().backward()  # kernels are compiled
