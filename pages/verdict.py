@@ -33,6 +33,8 @@ with st.expander("What the words mean, and the plan as it was frozen"):
         f"Frozen on {found['plan']['written']}, before the runs that it asks for (the stories: 64 problems, at most 56 tokens); SHA-256 of `assets/plan.toml`:"
     )
     st.code(found["plan"]["sha256"], language=None)
+with st.expander("Every arm at its last step, means over its seeds"):
+    st.dataframe(found["arms"], hide_index=True, alt="pass@1, pass@8, cliffs and sampled tokens of each arm")
 with st.expander("Every number again, and what others can take along"):
     st.code("python -m hdpo verdict --counts counts.csv\npython -m workbench verdict verdict.html", language="bash")
     left, right = st.columns(2)

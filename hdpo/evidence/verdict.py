@@ -134,12 +134,10 @@ def verdict() -> list[Claim]:
     own = {"no-gradient": gradients, "peek": peeks, "bounded": bounds, "redraw": against_luck, "nonsense": against_luck}
     found = []
     for c in claims:
-        measure = own.get(c["id"])
-        parts = (
-            measure(of, runs, c)
-            if measure
-            else [compared(of, p, together if c.get("family") else 1) for p in c["parts"]]
-        )
+        if measure := own.get(c["id"]):
+            parts = measure(of, runs, c)
+        else:
+            parts = [compared(of, p, together if c.get("family") else 1) for p in c["parts"]]
         mixes = {p["mix"] for p in c.get("parts", [{"mix": "steep"}])}
         scale = SMALL if mixes == {"stories"} else TOY
         told = {k: c[k] for k in ("id", "of", "section", "says", "overturn")}
@@ -168,13 +166,8 @@ def state_of(e: Estimate, holds: str, margin: float) -> str:
     ['holds', 'falls', 'open', 'holds']
     """
     if holds == "within":
-        return (
-            "holds"
-            if -margin < e.low and e.high < margin
-            else "falls"
-            if e.low > margin or e.high < -margin
-            else "open"
-        )
+        apart = e.low > margin or e.high < -margin
+        return "holds" if -margin < e.low and e.high < margin else "falls" if apart else "open"
     low, high = (e.low - margin, e.high - margin) if holds == "above" else (margin - e.high, margin - e.low)
     return "holds" if low > 0 else "falls" if high < 0 else "open"
 
@@ -238,9 +231,8 @@ def paired(of: Mapping[Key, Training], mix: str, a: str, b: str) -> dict[int, tu
     found = {s: (of[mix, a, s], of[mix, b, s]) for s in seeds}
     for one, other in found.values():
         prints = one.run.fingerprint, other.run.fingerprint
-        if any(differences(*prints)) or [r["problem_id"] for r in one.rows(0)] != [
-            r["problem_id"] for r in other.rows(0)
-        ]:
+        ids = [[r["problem_id"] for r in t.rows(0)] for t in (one, other)]
+        if any(differences(*prints)) or ids[0] != ids[1]:
             raise BadInput(f"{one.run.id} and {other.run.id}: {comparison_words(*prints)}")
     return found
 
@@ -372,6 +364,18 @@ def null(of: Mapping[Key, Training], metric: str = "pass@8") -> dict[str, Any]:
     }
 
 
+def arms_at_end(of: Mapping[Key, Training]) -> list[dict[str, Any]]:
+    """Each arm at its last step: seeds, and means over them of each measure and of the sampled tokens."""
+    found = []
+    for mix, arm in dict.fromkeys((mix, arm) for mix, arm, _ in sorted(of)):
+        some = [t for (m, a, _), t in of.items() if (m, a) == (mix, arm)]
+        last = [t.rows(t.steps[-1]) for t in some]
+        means = {k: mean(mean(values_of(rows, k)) for rows in last) for k in ("pass@1", "pass@8", "cliffs")}
+        tokens = mean(t.spent[t.steps[-1]][0] for t in some)
+        found.append({"mix": mix, "arm": arm, "seeds": len(some), **means, "tokens": tokens})
+    return found
+
+
 def counts(of: Mapping[Key, Training]) -> list[dict[str, Any]]:
     """The raw counts behind every comparison of arms: a row a mix, arm, seed, step and problem."""
     return [
@@ -404,7 +408,9 @@ def as_json(claims: Sequence[Claim]) -> dict[str, Any]:
     rows = [
         asdict(c) | {"parts": [asdict(p) | {"words": p.words, "narrows": p.narrows} for p in c.parts]} for c in claims
     ]
-    return dict(rounded({"plan": told, "claims": rows, "null": null(of), "trainings": len(of)}))
+    return dict(
+        rounded({"plan": told, "claims": rows, "null": null(of), "arms": arms_at_end(of), "trainings": len(of)})
+    )
 
 
 def text(found: Mapping[str, Any]) -> str:
@@ -415,6 +421,9 @@ def text(found: Mapping[str, Any]) -> str:
     for c in found["claims"]:
         lines += [f"{c['verdict'].upper()}: {c['says']} ({c['section']}; {c['scale']})"]
         lines += [f"  {p['words']}" for p in c["parts"]]
+    for a in found["arms"]:
+        means = ", ".join(f"{k} {a[k]:.3f}" for k in ("pass@1", "pass@8", "cliffs"))
+        lines.append(f"{a['mix']}, {spoken(a['arm'])}, seeds: {a['seeds']}: {means}, {a['tokens']:,.0f} tokens")
     return "\n".join([*lines, null_words(found["null"])])
 
 

@@ -112,15 +112,7 @@ def show(config: ScanConfig) -> None:
     at = list(catalog.stamp(config.data.problems))
     asked = request.ask_once(PAGE, {"request": "survey", "config": to_json(config), "at": at})
 
-    def draw() -> None:
-        if asked.error:
-            st.error(escape(asked.error))
-        elif asked.result is None:
-            st.caption(escape(request.waiting_words(asked)))
-        else:
-            tell(asked.result)
-
-    request.watch([asked], draw)
+    request.tell(asked, tell)
 
 
 def preview(data: ProblemConfig) -> None:

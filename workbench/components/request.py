@@ -106,6 +106,20 @@ def watch(requests: list[Request], draw: Callable[[], None]) -> None:
     state.alone(live, EVERY if open_now else None)
 
 
+def tell(asked: Request, answered: Callable[[dict[str, Any]], None]) -> None:
+    """Show the answer once it is there; until then that it is waited for, or why there is none."""
+
+    def draw() -> None:
+        if asked.error:
+            st.error(state.escape(asked.error))
+        elif asked.result is None:
+            st.caption(state.escape(waiting_words(asked)))
+        else:
+            answered(asked.result)
+
+    watch([asked], draw)
+
+
 def waiting_words(request: Request) -> str:
     """What an open request is doing, for a caption."""
     seconds = time.time() - request.asked

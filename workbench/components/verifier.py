@@ -45,15 +45,7 @@ def bench() -> None:
     payload = {"request": "verify", "gold": gold, "answer": answer, "grader": whole_grader(grader or options[0])}
     asked = request.ask_once(PAGE, payload)
 
-    def draw() -> None:
-        if asked.error:
-            st.error(escape(asked.error))
-        elif asked.result is None:
-            st.caption(escape(request.waiting_words(asked)))
-        else:
-            tell(asked.result)
-
-    request.watch([asked], draw)
+    request.tell(asked, tell)
 
 
 def tell(found: dict[str, str]) -> None:
